@@ -1,0 +1,6 @@
+"""`python -m segpipe` is `segpipe`."""
+
+from segpipe.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Which files of the package a stage is made of, found by following its imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from segpipe.core.files import digest, digest_json
+
+ROOT = Path(__file__).parent
+
+# Packages whose files a stage imports by the names in params.yaml.
+_CHOSEN_BY_NAME = {"train": ("losses", "models"), "predict": ("models",)}
+READS_CARD = ("download", "prepare", "stats", "evaluate")  # stages that read the dataset's card
+
+
+def digest_of_stage(stage: str) -> str:
+    """sha256 over the stage's own code."""
+    return digest_json({path.as_posix(): digest((ROOT / path).read_bytes()) for path in files_of_stage(stage)})
+
+
+@cache
+def files_of_stage(stage: str) -> tuple[Path, ...]:
+    """All modules, relative to the package, that the stage's command can import; sorted.
+
+    Imports inside functions count, except in the `__init__` of a package: there they serve
+    callers that choose by name, which `_CHOSEN_BY_NAME` lists.
+    """
+    found: set[Path] = set()
+    waiting = [Path("stages") / f"{stage}.py"]
+    for package in _CHOSEN_BY_NAME.get(stage, ()):
+        waiting += [file.relative_to(ROOT) for file in (ROOT / package).glob("*.py")]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports(path)
+            waiting += [parent / "__init__.py" for parent in path.parents]
+    return tuple(sorted(found))
+
+
+def _imports(path: Path) -> Iterator[Path]:
+    """The package's files that a file imports."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    nodes = tree.body if path.name == "__init__.py" else ast.walk(tree)
+    for node in nodes:
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            package, *parts = name.split(".")
+            base = Path(*parts)
+            if package == "segpipe" and parts:
+                for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+                    if (ROOT / candidate).is_file():
+                        yield candidate

@@ -1,0 +1,120 @@
+"""Command init: a workspace in which `dvc repro` runs, anywhere, without a clone and without git."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.core.errors import ConfigError, DataError, SegpipeError, suggestion
+
+IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
+DVC_IGNORED = "__pycache__/\n*.pyc\n*.egg-info/\n.ipynb_checkpoints/\n/.segpipe/checkpoints/\n/.segpipe/locks/\n/runs/\n"
+
+
+def init(
+    dataset: Annotated[str, typer.Argument(help="A dataset, e.g. scenes or camvid.")],
+    source: Annotated[Path | None, typer.Option(help="The folder that holds the dataset.", show_default=False)] = None,
+    into: Annotated[Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)] = None,
+    profile: Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
+    from segpipe import params as parameters
+    from segpipe import yaml12
+    from segpipe.core import files
+    from segpipe.data import catalog
+
+    card = catalog.card(dataset)
+    changes: dict[str, Any] = {"download.dataset": dataset, **card.params}
+    if source is not None:
+        changes["download.source"] = str(source.expanduser().resolve())
+        _check_source(card, source.expanduser())
+    elif card.layout != "generated":
+        raise ConfigError(f"dataset '{dataset}' needs --source DIR; {card.instructions}")
+    if profile is not None:
+        changes |= _profile(profile)
+    for item in settings or ():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example train.epochs=3")
+        changes[key] = yaml12.load(value)
+    try:
+        text = yaml12.edit(default_params(), changes)
+    except KeyError as error:
+        raise ConfigError(f"--set: no parameter '{'.'.join(error.args[0])}' in params.yaml") from None
+    parameters.parse(text)
+    folder = into or Path(dataset)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; choose another folder with --into")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_text(folder / "params.yaml", text)
+        files.write_text(folder / ".gitignore", IGNORED)
+        files.write_text(folder / ".dvcignore", DVC_IGNORED)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}") from None
+    _dvc(folder, "init", "--no-scm", "--quiet")
+    _dvc(folder, "config", "core.analytics", "false")
+    _write_dag(folder)
+    print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
+    print(f"next: cd {folder} && dvc repro")
+
+
+def default_params() -> str:
+    """params.yaml as segpipe ships it: inside the wheel, or at the root of a clone."""
+    from importlib import resources
+
+    packaged = resources.files("segpipe") / "params.yaml"
+    clone = Path(__file__).parents[3] / "params.yaml"
+    return packaged.read_text(encoding="utf-8") if packaged.is_file() else clone.read_text(encoding="utf-8")
+
+
+def _profile(name: str) -> dict[str, Any]:
+    """The changes of a profile by dotted path."""
+    from importlib import resources
+
+    from segpipe import yaml12
+
+    known = {f.name[: -len(".yaml")]: f for f in (resources.files("segpipe") / "profiles").iterdir()}
+    if name not in known:
+        raise ConfigError(f"unknown profile '{name}'{suggestion(name, known)}")
+    found: dict[str, Any] = yaml12.load(known[name].read_text(encoding="utf-8"))
+    return found
+
+
+def _check_source(card: Any, source: Path) -> None:
+    """Read the lists now: a wrong folder should not wait for the first stage."""
+    from segpipe.data import catalog
+
+    if card.layout == "lists":
+        catalog.samples_of_lists(card, source)
+    elif not source.is_dir():
+        raise DataError(f"{source} is not a folder")
+
+
+def _dvc(folder: Path, *arguments: str) -> None:
+    import subprocess
+
+    call = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if call.returncode:
+        raise SegpipeError(f"dvc {arguments[0]} failed in {folder}: {call.stderr.strip().splitlines()[-1]}")
+
+
+def _write_dag(folder: Path) -> None:
+    """dvc.yaml and code.json of the new workspace."""
+    from segpipe.commands.dag import dag
+
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        dag(write=True, check=False)
+    finally:
+        os.chdir(here)

@@ -1,0 +1,1 @@
+"""What every part of the library needs: errors, files, randomness, shapes, regions, the registry."""

@@ -1,0 +1,1 @@
+"""One dataset card a file: classes, palette, void, layout, splits, licence and where it comes from."""

@@ -1,0 +1,179 @@
+"""Dataset cards and the samples that a dataset's layout yields."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.core.errors import ConfigError, DataError, suggestion
+from segpipe.data.files import read_ids
+from segpipe.data.scenes import majority
+
+SPLITS = ("train", "val", "test")
+VOID = 255
+
+
+@dataclass(frozen=True)
+class Card:
+    """What segpipe knows of a dataset. Class ids are positions in `classes`; `void` are raw values."""
+
+    name: str
+    title: str
+    licence: str
+    source: str
+    layout: str
+    classes: list[str]
+    palette: list[list[int]]
+    void: list[int]
+    annotators: int = 1
+    instructions: str = ""
+    group_pattern: str = ""
+    group_block: int = 0
+    images: dict[str, int] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """C, without void."""
+        return len(self.classes)
+
+    def label_of(self, ids: NDArray[np.int64], path: Path | str) -> NDArray[np.uint8]:
+        """Raw mask values as labels 0..C-1 and 255 for void; DataError names file and value."""
+        labels = np.full(ids.shape, VOID, np.uint8)
+        known = (ids >= 0) & (ids < self.num_classes)
+        labels[known] = ids[known]
+        void = np.isin(ids, self.void)
+        labels[void] = VOID
+        if not (known | void).all():
+            wrong = np.unique(ids[~(known | void)])
+            raise DataError(
+                f"{path} holds label {', '.join(map(str, wrong[:5]))}, wanted 0..{self.num_classes - 1} or void "
+                f"{self.void}; correct the mask or the classes of dataset '{self.name}'"
+            )
+        return labels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with the mask of each annotator; paths are relative to the dataset's folder."""
+
+    id: str
+    split: str
+    group: str
+    image: str
+    labels: tuple[str, ...]
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """All cards by name."""
+    found = {}
+    for file in sorted(resources.files("segpipe.data.cards").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".toml"):
+            name = file.name[: -len(".toml")]
+            found[name] = Card(name=name, **tomllib.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
+def card(name: str) -> Card:
+    """The card called `name`; ConfigError names the near miss."""
+    if name not in cards():
+        raise ConfigError(f"unknown dataset '{name}'{suggestion(name, cards())}")
+    return cards()[name]
+
+
+def read_labels(root: Path, sample: Sample, card: Card, choice: str) -> NDArray[np.uint8]:
+    """The labels of a sample at its original size, (H, W) uint8.
+
+    choice: "majority" of the annotators (void where no two agree), or "annotator 1", 2, ...
+    """
+    if choice == "majority":
+        maps = [card.label_of(read_ids(root / path), root / path) for path in sample.labels]
+        if len(maps) == 1:
+            return maps[0]
+        if len({labels.shape for labels in maps}) > 1:
+            raise DataError(f"the masks of '{sample.id}' differ in size: {[labels.shape for labels in maps]}")
+        return majority(tuple(maps))
+    number = int(choice.split()[1])
+    if number > len(sample.labels):
+        raise ConfigError(f"prepare.labels: 'annotator {number}', but '{sample.id}' has {len(sample.labels)} masks")
+    path = root / sample.labels[number - 1]
+    return card.label_of(read_ids(path), path)
+
+
+def samples_of_lists(card: Card, source: Path) -> list[Sample]:
+    """The samples named by `train.txt`, `val.txt`, `test.txt`: lines of `image mask`.
+
+    Absolute paths of another machine are re-rooted: the longest tail that exists below `source`.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; {card.instructions or 'give the folder of the dataset'}")
+    samples: list[Sample] = []
+    for split in SPLITS:
+        listing = source / f"{split}.txt"
+        if not listing.is_file():
+            raise DataError(f"{listing} is missing; {card.instructions}")
+        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+            parts = line.split()
+            if len(parts) not in (0, 2):
+                raise DataError(f"{listing}:{number} has {len(parts)} fields, wanted 'image mask'")
+            if parts:
+                image, mask = (_reroot(part, source, f"{listing}:{number}") for part in parts)
+                samples.append(Sample(Path(image).stem, split, "", image, (mask,)))
+    if not samples:
+        raise DataError(f"{source} lists no image; fill train.txt, val.txt and test.txt")
+    _refuse_repeats(samples, source)
+    return _grouped(samples, card)
+
+
+def thin(samples: list[Sample], limit: int | None) -> list[Sample]:
+    """At most `limit` samples a split, evenly spaced in their order (None: all)."""
+    if limit is None:
+        return samples
+    kept = []
+    for split in SPLITS:
+        of_split = [sample for sample in samples if sample.split == split]
+        number = min(limit, len(of_split))
+        kept += [of_split[i * len(of_split) // number] for i in range(number)]
+    return kept
+
+
+def _reroot(path: str, source: Path, where: str) -> str:
+    parts = Path(path).parts
+    for start in range(len(parts)):
+        tail = Path(*parts[start:])
+        if ".." not in tail.parts and not tail.is_absolute() and (source / tail).is_file():
+            return tail.as_posix()
+    raise DataError(f"{where} names {path}, which is not below {source}; complete the dataset or its list")
+
+
+def _refuse_repeats(samples: list[Sample], source: Path) -> None:
+    """An id that occurs twice would overwrite its twin."""
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise DataError(f"{source}: image '{sample.id}' is listed twice; remove one of the lines")
+        seen.add(sample.id)
+
+
+def _grouped(samples: list[Sample], card: Card) -> list[Sample]:
+    """Samples with their group: the sequence in their name, cut into blocks of consecutive frames."""
+    counts: dict[str, int] = {}
+    grouped = []
+    for sample in samples:
+        match = re.search(card.group_pattern, sample.id) if card.group_pattern else None
+        group = match.group(1) if match else sample.id
+        if card.group_block:
+            key = f"{sample.split}/{group}"
+            counts[key] = counts.get(key, -1) + 1
+            group = f"{group}_{counts[key] // card.group_block:02d}"
+        grouped.append(Sample(sample.id, sample.split, group, sample.image, sample.labels))
+    return grouped

@@ -1,0 +1,52 @@
+"""The losses: hard and soft labels, void, class weights and half precision under one signature.
+
+    from segpipe import losses
+    criterion = losses.create("0.25*ce + 0.75*jml")
+    value = criterion(logits, target)
+
+Names and options are known without importing torch; `create` and `functional` import it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segpipe.losses.compound import Term, check, names, parse, scheme_names, with_class_weights
+
+if TYPE_CHECKING:
+    from segpipe.losses import functional
+    from segpipe.losses.criterion import Criterion
+
+__all__ = [
+    "Criterion",
+    "Term",
+    "check",
+    "create",
+    "functional",
+    "names",
+    "parse",
+    "scheme_names",
+    "with_class_weights",
+]
+
+
+def create(spec: str, *, ignore_index: int | None = 255, **options: Any) -> Criterion:
+    """A criterion from a name with options, or from a compound such as `0.25*ce + 0.75*jml`.
+
+    Raises:
+        ConfigError (a ValueError): unknown name or option (the near miss is named), bad value.
+    """
+    from segpipe.losses.criterion import Criterion
+
+    return Criterion(parse(spec, options), ignore_index=ignore_index)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the parts that need torch on first use."""
+    from importlib import import_module
+
+    if name == "functional":
+        return import_module("segpipe.losses.functional")
+    if name == "Criterion":
+        return import_module("segpipe.losses.criterion").Criterion
+    raise AttributeError(f"module 'segpipe.losses' has no attribute '{name}'")

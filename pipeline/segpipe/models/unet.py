@@ -1,0 +1,65 @@
+"""A small U-Net that is fast on a laptop: a strided stem, then encoder, skips and decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segpipe.core.errors import ConfigError
+from segpipe.core.registry import register
+
+
+@register("unet", source="Ronneberger et al. 2015, arXiv:1505.04597, with a strided stem and batch norm")
+class UNet(nn.Module):
+    """U-Net with `width` channels at the first of `depth` levels; logits at `stem_stride`.
+
+    The stem halves the image once (2) or twice (4): most time goes into the finest level, so a
+    stride of 4 costs half of 2 and a fifth of full resolution, and blurs things under ~4 pixels.
+    """
+
+    def __init__(
+        self, num_classes: int, *, width: int = 16, depth: int = 4, stem_stride: int = 2, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if stem_stride not in (1, 2, 4):
+            raise ConfigError(f"model 'unet': stem_stride must be 1, 2 or 4, found {stem_stride}")
+        self.stride = stem_stride
+        widths = [width * 2**level for level in range(depth)]
+        steps = stem_stride.bit_length() - 1
+        self.stem = nn.Sequential(*(_convolution(3 if i == 0 else width, width, stride=2) for i in range(steps)))
+        first = width if steps else 3
+        self.encoder = nn.ModuleList(_double(i, o) for i, o in zip([first, *widths], widths, strict=False))
+        self.decoder = nn.ModuleList(
+            _double(deep + skip, skip) for skip, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) -> logits (N, C, ceil(H / stride), ceil(W / stride))."""
+        features = self.stem(image)
+        skips = []
+        for level, block in enumerate(self.encoder):
+            features = block(functional.max_pool2d(features, 2, ceil_mode=True) if level else features)
+            skips.append(features)
+        skips.pop()
+        features = self.dropout(features)
+        for block in self.decoder:
+            skip = skips.pop()
+            features = functional.interpolate(features, size=skip.shape[-2:], mode="nearest")
+            features = block(torch.cat([features, skip], 1))
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _double(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(_convolution(inputs, outputs), _convolution(outputs, outputs))

@@ -1,0 +1,1 @@
+"""Reporting: tables, figures, pictures and the page that holds them."""

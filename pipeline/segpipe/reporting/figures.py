@@ -1,0 +1,86 @@
+"""Figures as SVG text: the same bytes for the same numbers, readable without a network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")  # Okabe and Ito
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "svg.hashsalt": "segpipe",  # ids inside the SVG must not be random
+            "svg.fonttype": "none",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "figure.constrained_layout.use": True,
+        }
+    )
+    return plt
+
+
+def _svg(plt: Any, figure: Any) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def curves(histories: Mapping[str, Sequence[Mapping[str, list[float]]]]) -> str:
+    """Validation mIoU^D and training loss over the epochs; one colour a run, one line a seed."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    for color, (name, seeds) in zip(_cycle(len(histories)), histories.items(), strict=True):
+        for number, history in enumerate(seeds):
+            label = name if number == 0 else None
+            axes[0].plot(history["epoch"], history["val_miou_dataset"], color=color, label=label, alpha=0.85)
+            axes[1].plot(history["epoch"], history["train_loss"], color=color, alpha=0.85)
+    axes[0].set(xlabel="epoch", ylabel="val mIoU$^D$ (network grid)", ylim=(0, None))
+    axes[1].set(xlabel="epoch", ylabel="training loss (its own scale)", ylim=(0, None))
+    axes[0].legend(frameon=False, fontsize=9)
+    return _svg(plt, figure)
+
+
+def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | None]]) -> str:
+    """Test IoU of each class (pooled over the images); one bar an entry."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(9, 3.4))
+    width = 0.84 / max(1, len(values))
+    for number, (color, (name, row)) in enumerate(zip(_cycle(len(values)), values.items(), strict=True)):
+        places = [k - 0.42 + width * (number + 0.5) for k in range(len(classes))]
+        axis.bar(places, [v or 0.0 for v in row], width * 0.92, color=color, label=name)
+    axis.set_xticks(range(len(classes)), classes, rotation=20, ha="right")
+    axis.set(ylabel="test IoU$^D$", ylim=(0, 1))
+    axis.grid(axis="x", visible=False)
+    axis.legend(frameon=False, fontsize=8, ncols=4, loc="upper right")
+    return _svg(plt, figure)
+
+
+def dots(names: Sequence[str], values: Sequence[Sequence[float]], label: str) -> str:
+    """One line an entry, one dot a seed, a bar at the mean: differences beside the noise."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(9, 0.5 + 0.34 * len(names)))
+    for place, (color, row) in enumerate(zip(_cycle(len(names)), values, strict=True)):
+        axis.plot(row, [place] * len(row), "o", color=color, alpha=0.7)
+        if row:
+            axis.plot([sum(row) / len(row)], [place], "|", color=color, markersize=16, markeredgewidth=2)
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    return _svg(plt, figure)
+
+
+def _cycle(number: int) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(number)]

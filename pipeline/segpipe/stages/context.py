@@ -1,0 +1,233 @@
+"""What every stage shares: parameters, places, locks, the result and the next command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segpipe.core import files
+from segpipe.core.errors import ConfigError, DataError, suggestion
+
+if TYPE_CHECKING:
+    from segpipe.params import Params
+
+ADHOC = Path("runs/adhoc")
+HIDDEN = Path(".segpipe")  # locks and checkpoints: outside of DVC's outputs
+
+# The parameters that a stage reads itself: what dvc.yaml names beside its inputs.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "download": ("download",),
+    "prepare": ("prepare",),
+    "stats": ("stats",),
+    "train": ("threads", "model", "train", "runs.{run}"),
+    "predict": ("threads", "predict"),
+    "crf": ("threads", "crf"),
+    "ensemble": ("seeds", "runs", "ensemble.{method}"),
+    "evaluate": ("evaluate",),
+    "report": ("seeds", "runs", "crf.runs", "ensemble", "report"),
+}
+# The parameters that an output depends on, those of earlier stages included.
+_DATA = ("download", "prepare", "stats")
+_PREDICT = (*_DATA, "threads", "model", "train", "runs.{run}", "predict")
+_ENSEMBLE = (*_DATA, "threads", "model", "train", "predict", "seeds", "runs", "ensemble.{method}")
+_DEPENDS: dict[str, tuple[str, ...]] = {
+    "download": ("download",),
+    "prepare": ("download", "prepare"),
+    "stats": _DATA,
+    "train": _PREDICT[:-1],
+    "predict": _PREDICT,
+    "crf": (*_PREDICT, "crf"),
+    "ensemble": _ENSEMBLE,
+    "evaluate": (*_PREDICT, "evaluate"),
+    "evaluate crf": (*_PREDICT, "crf", "evaluate"),
+    "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
+    "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
+}
+_NEUTRAL = ("workers",)  # parameters that cannot change a result
+
+
+@dataclass
+class Context:
+    """One call of a stage. `base` is params.yaml, `params` it with overrides."""
+
+    stage: str
+    params: Params
+    base: Params
+    run: str = ""
+    seed: int = 0
+    method: str = ""
+    invented: bool = False  # the run comes from --loss, not from params.yaml
+    device: str = "auto"
+    dry_run: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    plan: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """`run-seed`."""
+        return f"{self.run}-{self.seed}"
+
+    def digest(self, stage: str, variant: str = "", *, base: bool = False) -> str:
+        """A name for all parameters that an output depends on."""
+        from segpipe.params import config_digest
+
+        if stage == "evaluate":
+            stage = f"evaluate {variant or ('ensembles' if self.method else '')}".strip()
+        chosen = self.base if base else self.params
+        paths = [path.format(run=self.run, method=self.method) for path in _DEPENDS[stage]]
+        of_run = "runs.{run}" in _DEPENDS[stage]
+        return config_digest({p: _lookup(chosen, p) for p in paths}, self.seed if of_run else None)
+
+    def is_adhoc(self, stage: str, variant: str = "") -> bool:
+        """True when the output differs from what params.yaml asks for, so DVC's folders stay untouched."""
+        of_run = stage not in _DATA
+        return (self.invented and of_run) or self.digest(stage, variant) != self.digest(stage, variant, base=True)
+
+    def path(self, stage: str, *, variant: str = "") -> Path:
+        """Where `stage` writes for this call's run, seed, method and parameters."""
+        adhoc = self.is_adhoc(stage, variant)
+        if stage in ("download", "prepare", "stats"):
+            name = f"{stage}-{self.digest(stage)[:8]}"
+            if stage == "download":
+                dataset = self.params.download.dataset
+                return ADHOC / name / dataset if adhoc else Path("data/download") / dataset
+            if stage == "stats":
+                return ADHOC / f"{name}.json" if adhoc else Path("data/stats.json")
+            return ADHOC / name if adhoc else Path("data/prepare")
+        if stage == "evaluate":
+            kind = variant or ("ensembles" if self.method else "runs")
+            return (ADHOC if adhoc else Path("results")) / kind / (self.method or self.key)
+        if stage == "report":
+            return Path("results")
+        name = self.method or self.key
+        if stage == "train" and adhoc:
+            return ADHOC / name
+        return (ADHOC if adhoc else Path("data")) / stage / name
+
+    def member(self, key: str) -> Context:
+        """The context of another run and seed (`run-seed`) under the same parameters."""
+        run, _, seed = key.rpartition("-")
+        return Context(self.stage, self.params, self.base, run=run, seed=int(seed))
+
+    def require(self, stage: str, *, variant: str = "") -> Path:
+        """The output of an earlier stage, complete and made with these parameters."""
+        path = self.path(stage, variant=variant)
+        command = f"segpipe {stage}"
+        if stage in ("train", "predict", "crf", "evaluate"):
+            command += f" --loss '{self.params.runs[self.run].loss}'" if self.invented else f" --run {self.run}"
+            command += f" --seed {self.seed}"
+        if not self.is_fresh(stage, path, variant):
+            state = "was made with other parameters" if path.exists() and self._digest_at(path) else "is missing"
+            raise DataError(f"{path} {state}; run `{command}`")
+        return path
+
+    def is_fresh(self, stage: str, path: Path, variant: str = "") -> bool:
+        """True when the output is complete and its recorded parameters are these."""
+        return self._digest_at(path) == self.digest(stage, variant)
+
+    @staticmethod
+    def _digest_at(path: Path) -> str | None:
+        if path.suffix == ".json":
+            return files.read_json(path).get("config") if path.is_file() else None
+        marker = files.description(path)
+        return marker.get("config") if marker else None
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """Hold the lock of an output while it is written."""
+        name = path.as_posix().replace("/", "__")
+        with files.lock(HIDDEN / "locks" / f"{name}.lock", str(path)):
+            yield
+
+    def log(self, message: str) -> None:
+        """A line for people, on stderr when stdout carries JSON."""
+        if not self.quiet:
+            print(message, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+
+    def finish(self, result: dict[str, Any], lines: Sequence[str], following: str) -> None:
+        """Print the result and the next command."""
+        if self.quiet:
+            return
+        for line in lines:
+            self.log(line)
+        if not inside_dvc():
+            self.log(f"next: {following}")
+        if self.as_json:
+            print(json.dumps(result, allow_nan=False))
+
+
+def start(
+    stage: str,
+    *,
+    run: str | None = None,
+    loss: str | None = None,
+    seed: int = 0,
+    method: str | None = None,
+    overrides: Sequence[str] | None = None,
+    device: str = "auto",
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> Context:
+    """Load and check everything that a stage call says.
+
+    Raises:
+        ConfigError: a selector names nothing, or params.yaml is wrong.
+    """
+    from segpipe import params as parameters
+
+    base = parameters.load()
+    params = parameters.load(overrides=overrides or ())
+    if inside_dvc() and overrides:
+        raise ConfigError("--set inside dvc.yaml would hide a parameter from DVC; put it into params.yaml")
+    invented = False
+    if run is not None and loss is not None:
+        raise ConfigError("--run and --loss exclude each other; give one")
+    if loss is not None:
+        run, invented = invent(loss), True
+        params = params.model_copy(
+            update={"runs": {**params.runs, run: parameters.Run(loss=loss)}}
+        )
+    if run is not None and run not in params.runs:
+        raise ConfigError(f"unknown run '{run}'{suggestion(run, params.runs)}")
+    if method is not None and method not in params.ensemble:
+        raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
+    context = Context(stage, params, base if not invented else _with_run(base, params, run), run=run or "", seed=seed)
+    context.method, context.invented = method or "", invented
+    context.device, context.dry_run, context.as_json = device, dry_run, as_json
+    return context
+
+
+def invent(loss: str) -> str:
+    """A run name for a loss given on the command line: its terms' names.
+
+    A compound such as `0.25*ce + 0.75*jml` becomes `ce_jml`.
+    """
+    from segpipe import losses
+
+    return "_".join(term.name for term in losses.parse(loss))
+
+
+def inside_dvc() -> bool:
+    """True in a command that DVC runs."""
+    return "DVC_STAGE" in os.environ
+
+
+def _with_run(base: Params, params: Params, run: str | None) -> Params:
+    return base if run is None else base.model_copy(update={"runs": {**base.runs, run: params.runs[run]}})
+
+
+def _lookup(params: Params, path: str) -> Any:
+    """The value at a dotted path, as plain data, without parameters that cannot change a result."""
+    value: Any = params.model_dump(mode="json")
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        value = {key: item for key, item in value.items() if key not in _NEUTRAL}
+    return value

@@ -1,0 +1,96 @@
+"""Stage download: the files of a dataset, from its generator or from a folder, and their list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from segpipe.stages import options
+from segpipe.stages.context import Context, start
+
+
+def download(
+    settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False
+) -> None:
+    """Get the dataset named in params.yaml into data/download."""
+    context = start("download", overrides=settings, dry_run=dry_run, as_json=as_json)
+    if dry_run:
+        context.log(f"would write {context.path('download')}")
+        return
+    with context.writing(context.path("download")):
+        result = run(context)
+    counts = ", ".join(f"{number} {split}" for split, number in result["images"].items())
+    context.finish(result, [f"{result['path']}: {counts} images"], "segpipe prepare")
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write the dataset's folder: its files and `samples.json`."""
+    from segpipe.core import files
+    from segpipe.data import catalog
+
+    settings, out = context.params.download, context.path("download")
+    card = catalog.card(settings.dataset)
+    with files.folder(out, {"config": context.digest("download")}) as folder:
+        if card.layout == "generated":
+            samples = _generate(card, folder, settings.limit, context.quiet)
+        else:
+            samples = _copy(card, folder, settings.source, settings.limit)
+        files.write_json(folder / "samples.json", [vars(sample) for sample in samples])
+    images = {split: sum(s.split == split for s in samples) for split in catalog.SPLITS}
+    return {"path": str(out), "images": images}
+
+
+def read_samples(folder: Path) -> list[Any]:
+    """The samples of a downloaded dataset."""
+    from segpipe.core.files import read_json
+    from segpipe.data.catalog import Sample
+
+    return [Sample(**{**row, "labels": tuple(row["labels"])}) for row in read_json(folder / "samples.json")]
+
+
+def _generate(card: Any, folder: Path, limit: int | None, quiet: bool) -> list[Any]:
+    """Render the scenes; the planted label errors go to truth.json, which no stage reads."""
+    from tqdm import tqdm
+
+    from segpipe.core import files
+    from segpipe.data import scenes
+    from segpipe.data.catalog import Sample
+    from segpipe.data.files import png_bytes
+
+    palette = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
+    samples, truth = [], {}
+    for split in scenes.SIZES:
+        total = scenes.SIZES[split] if limit is None else min(limit, scenes.SIZES[split])
+        for item in tqdm(scenes.generate(split, limit), split, total, unit="image", disable=quiet or None):
+            image = f"images/{item.id}.png"
+            files.write_bytes(folder / image, png_bytes(item.image))
+            labels = tuple(f"annotator_{k}/{item.id}.png" for k in range(1, 1 + len(item.annotators)))
+            for path, ids in zip(labels, item.annotators, strict=True):
+                files.write_bytes(folder / path, png_bytes(ids, palette))
+            samples.append(Sample(item.id, split, item.group, image, labels))
+            if item.planted:
+                truth[item.id] = item.planted
+    files.write_text(folder / "truth.json", json.dumps(truth, indent=1) + "\n")
+    return samples
+
+
+def _copy(card: Any, folder: Path, source: str | None, limit: int | None) -> list[Any]:
+    """Copy the files that the lists name; the source is never written."""
+    import shutil
+
+    from segpipe.core.errors import ConfigError, DataError
+    from segpipe.data import catalog
+
+    if source is None:
+        raise ConfigError(f"download.source is null, but dataset '{card.name}' needs a folder; {card.instructions}")
+    root = Path(source).expanduser()
+    samples = catalog.thin(catalog.samples_of_lists(card, root), limit)
+    for sample in samples:
+        for path in (sample.image, *sample.labels):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(root / path, folder / path)
+            except OSError as error:
+                raise DataError(f"{root / path} cannot be copied: {error.strerror}") from None
+    return samples

@@ -1,0 +1,43 @@
+"""What a training started by hand does beyond DVC's stage: make its inputs, draw a first picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpipe.stages import download, prepare, stats
+from segpipe.stages.context import Context
+
+
+def make_upstream(context: Context) -> None:
+    """Run what is missing or stale before training: download, prepare, stats."""
+    for name, module in (("download", download), ("prepare", prepare), ("stats", stats)):
+        path = context.path(name)
+        if not context.is_fresh(name, path):
+            context.log(f"making {path}")
+            with context.writing(path):
+                module.run(context)
+
+
+def overlay(context: Context, model: Any, settings: Any, arrays: dict[str, Any], index: dict[str, Any]) -> str:
+    """A picture of some val images: input, label, prediction; its path."""
+    import numpy as np
+    import torch
+
+    from segpipe.core.files import write_bytes
+    from segpipe.data.batches import to_input
+    from segpipe.data.files import png_bytes
+    from segpipe.reporting.pictures import strip
+    from segpipe.training.loop import upsample
+
+    model.cpu().eval()
+    rows = []
+    step = max(1, len(arrays["val_images"]) // 4)
+    for image, labels in list(zip(arrays["val_images"][::step], arrays["val_labels"][::step], strict=True))[:4]:
+        with torch.no_grad():
+            logits = model(to_input(image[None], settings.shift, settings.scale))
+        predicted = upsample(logits, labels.shape).argmax(1)[0].numpy().astype(np.uint8)
+        rows.append(strip(image, [labels, predicted], index["palette"]))
+    path = Path("runs/overlays") / f"{context.key}.png"
+    write_bytes(path, png_bytes(np.concatenate(rows)))
+    return str(path)

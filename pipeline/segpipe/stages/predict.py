@@ -1,0 +1,87 @@
+"""Stage predict: logits of val and test images at the network's stride, as float16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpipe.core.errors import ConfigError
+from segpipe.stages import options
+from segpipe.stages.context import Context, start
+
+SPLITS = ("val", "test")
+
+
+def predict(
+    run: options.Run = None,
+    loss: options.Loss = None,
+    seed: options.Seed = 0,
+    settings: options.Set = None,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Compute the logits of a trained run on val and test."""
+    if run is None and loss is None:
+        raise ConfigError("give --run NAME or --loss NAME: whose model shall predict?")
+    context = start(
+        "predict", run=run, loss=loss, seed=seed, overrides=settings, device=device, dry_run=dry_run, as_json=as_json
+    )
+    model, prepared, out = context.require("train"), context.require("prepare"), context.path("predict")
+    if dry_run:
+        context.log(f"would read {model} and {prepared} and write {out}")
+        return
+    with context.writing(out):
+        result = write(context)
+    selector = f"--loss '{loss}'" if loss else f"--run {run}"
+    overrides = "".join(f" --set '{item}'" for item in settings or ())
+    lines = [f"{out}: logits of {', '.join(f'{n} {split}' for split, n in result['images'].items())} images"]
+    context.finish(result, lines, f"segpipe evaluate {selector} --seed {seed}{overrides}")
+
+
+def write(context: Context) -> dict[str, Any]:
+    """Write `<split>.npy` of shape (N, C, h, w)."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from segpipe import models
+    from segpipe.core import files, seeding
+    from segpipe.data.batches import to_input
+    from segpipe.training import weights
+    from segpipe.training.device import choose
+
+    trained, prepared, out = context.path("train"), context.path("prepare"), context.path("predict")
+    config = files.read_json(trained / "config.json")
+    seeding.make_deterministic(context.params.threads)
+    device = torch.device(choose(context.device))
+    options_ = {key: value for key, value in config["model"].items() if key != "name"}
+    model = models.create(config["model"]["name"], len(config["classes"]), **options_)
+    model.load_state_dict(weights.load(trained / "model.pt"))
+    model.to(device, memory_format=torch.channels_last).eval()
+    size, number = context.params.predict.batch_size, {}
+    largest = float(np.finfo(np.float16).max)
+    with files.folder(out, {"config": context.digest("predict")}) as folder:
+        for split in SPLITS:
+            images = files.read_array(prepared / f"{split}_images.npy")
+            stored: Any = None
+            for first in tqdm(range(0, len(images), size), f"{context.key} {split}", unit="batch", disable=None):
+                batch = to_input(images[first : first + size], config["shift"], config["scale"]).to(device)
+                with torch.no_grad():
+                    logits = model(batch.contiguous(memory_format=torch.channels_last)).float()
+                if stored is None:
+                    shape = (len(images), *logits.shape[1:])
+                    stored = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float16, shape)
+                stored[first : first + len(logits)] = logits.clamp(-largest, largest).cpu().numpy()
+            stored.flush()
+            number[split] = len(images)
+    return {"path": str(out), "images": number}
+
+
+def read_probs(predicted: Path, split: str, rows: list[dict[str, Any]]) -> Any:
+    """An iterator of probabilities (C, H, W) at the original size, image by image."""
+    from segpipe.core.files import read_array
+    from segpipe.data.geometry import Geometry, restore
+
+    logits = read_array(predicted / f"{split}.npy")
+    return (restore(logits[i], Geometry(**row["geometry"])) for i, row in enumerate(rows))

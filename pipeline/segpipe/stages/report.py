@@ -1,0 +1,152 @@
+"""Stage report: the listed results as one HTML page and as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpipe.stages import options
+from segpipe.stages.context import Context, start
+
+
+def report(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
+    """Write results/report.html and results/tables from all results of params.yaml."""
+    context = start("report", overrides=settings, dry_run=dry_run, as_json=as_json)
+    if dry_run:
+        context.log(f"would write {context.path('report')}/report.html and {context.path('report')}/tables")
+        return
+    with context.writing(context.path("report") / "report"):
+        result = write(context)
+    context.finish(result, [result["summary"], f"report: {result['path']}"], f"open {result['path']} in a browser")
+
+
+def write(context: Context) -> dict[str, Any]:
+    """Read the results that params.yaml lists, nothing else that lies around; write page and tables."""
+    from segpipe.core import files
+    from segpipe.core.errors import ConfigError
+    from segpipe.reporting import page
+
+    entries = gather(context)
+    out, metric = context.path("report"), context.params.report.metric
+    if entries[0].metrics[0]["test"].get(metric) is None and metric not in entries[0].metrics[0]["test"]:
+        raise ConfigError(f"report.metric: '{metric}' is no score in {entries[0].folders[0] / 'metrics.json'}")
+    prepared = context.require("prepare")
+    index = files.read_json(prepared / "index.json")
+    html = page.build(
+        entries,
+        metric,
+        dataset=index["dataset"],
+        images={split: len(rows) for split, rows in index["splits"].items()},
+        classes=index["classes"],
+        palette=index["palette"],
+        figures=_figures(context, entries, metric, index["classes"]),
+        pictures=_pictures(entries, index, prepared),
+        crf_notes=_crf_notes(context),
+    )
+    for name, text in _tables(entries, metric, index["classes"]).items():
+        files.write_text(out / "tables" / name, text)
+    files.write_text(out / "report.html", html)
+    return {"path": str(out / "report.html"), "summary": page.summary(entries, metric)}
+
+
+def gather(context: Context) -> list[Any]:
+    """All entries of params.yaml, in its order: runs, runs with CRF, ensembles."""
+    from segpipe.reporting.results import entry
+
+    params = context.params
+    found = []
+    refined = params.crf_keys()
+    for kind, suffix in (("run", ""), ("crf", " + CRF")):
+        for run, section in params.runs.items():
+            keys = [f"{run}-{seed}" for seed in params.seeds]
+            if kind == "run" or keys[0] in refined:
+                folders = [context.member(key).require("evaluate", variant="crf" if kind == "crf" else "") for key in keys]
+                found.append(entry(run + suffix, kind, section.loss + suffix, folders))
+    for method in params.ensemble:
+        member = Context("evaluate", params, context.base, method=method)
+        found.append(entry(f"ensemble: {method}", "ensemble", method, [member.require("evaluate")]))
+    return found
+
+
+def _figures(context: Context, entries: list[Any], metric: str, classes: list[str]) -> list[tuple[str, str]]:
+    from segpipe.reporting import figures
+    from segpipe.reporting.results import COLUMNS, read_history
+
+    params = context.params
+    histories = {
+        run: [read_history(context.member(f"{run}-{seed}").require("train")) for seed in params.seeds]
+        for run in params.runs
+    }
+    bars = {e.name: _mean_over_seeds([m["test"]["per_class"]["iou_dataset"] for m in e.metrics]) for e in entries}
+    values = [e.values(metric) for e in entries]
+    title = COLUMNS.get(metric, metric)
+    return [
+        (f"{title} on test: a dot a seed, a bar at the mean.", figures.dots([e.name for e in entries], values, title)),
+        ("IoU of each class on test, pixels of all images pooled, mean over seeds.", figures.class_bars(classes, bars)),
+        ("Training: one line a seed. Losses have scales of their own.", figures.curves(histories)),
+    ]
+
+
+def _mean_over_seeds(rows: list[list[float | None]]) -> list[float | None]:
+    means: list[float | None] = []
+    for values in zip(*rows, strict=True):
+        defined = [value for value in values if value is not None]
+        means.append(sum(defined) / len(defined) if defined else None)
+    return means
+
+
+def _pictures(entries: list[Any], index: dict[str, Any], prepared: Path) -> list[tuple[str, list[tuple[str, bytes]]]]:
+    """Input, label and each entry's prediction (first seed) of the kept test images."""
+    from segpipe.core.files import read_array
+    from segpipe.data.files import png_bytes
+    from segpipe.reporting.pictures import colorize
+
+    images, labels = (read_array(prepared / f"test_{name}.npy") for name in ("images", "labels"))
+    found = []
+    for i, row in enumerate(index["splits"]["test"]):
+        predictions = [(e.name, e.folders[0] / "pictures" / f"{row['id']}.png") for e in entries]
+        if predictions[0][1].exists():
+            size = (slice(row["geometry"]["resized_height"]), slice(row["geometry"]["resized_width"]))
+            pair = [("image", png_bytes(images[i][size])), ("label", png_bytes(colorize(labels[i][size], index["palette"])))]
+            found.append((row["id"], pair + [(name, path.read_bytes()) for name, path in predictions]))
+    return found
+
+
+def _crf_notes(context: Context) -> list[str]:
+    """What the tuning chose for each refined run."""
+    from segpipe.core.files import read_json
+
+    notes = []
+    for key in context.params.crf_keys():
+        found = read_json(context.member(key).require("crf") / "crf.json")
+        chosen = ", ".join(f"{name} {value:g}" for name, value in (found["parameters"] or {}).items()) or "no CRF"
+        notes.append(
+            f"{key}: {found['metric']} of {found['tune_images']} val images {found['score_without']:.4f} -> "
+            f"{found['score']:.4f} with {chosen}"
+        )
+    return notes
+
+
+def _tables(entries: list[Any], metric: str, classes: list[str]) -> dict[str, str]:
+    """results/tables: the scores and the IoU of each class, as Markdown and CSV."""
+    from segpipe.reporting.results import COLUMNS, format_cell, ranked
+    from segpipe.reporting.tables import csv_text, markdown
+
+    order = ranked(entries, metric)
+    scores = markdown(
+        ["what", *COLUMNS.values()], [[e.name, *(format_cell(e, column) for column in COLUMNS)] for e in order]
+    )
+    by_seed = csv_text(
+        ["what", "kind", "loss", "folder", *COLUMNS],
+        [
+            [e.name, e.kind, e.loss, folder.as_posix(), *(m["test"].get(column) for column in COLUMNS)]
+            for e in order
+            for folder, m in zip(e.folders, e.metrics, strict=True)
+        ],
+    )
+    means = {e.name: _mean_over_seeds([m["test"]["per_class"]["iou_dataset"] for m in e.metrics]) for e in order}
+    of_class = markdown(
+        ["IoU^D", *classes], [[name, *("–" if v is None else f"{v:.3f}" for v in row)] for name, row in means.items()]
+    )
+    per_class = csv_text(["what", *classes], [[name, *row] for name, row in means.items()])
+    return {"scores.md": scores, "scores.csv": by_seed, "classes.md": of_class, "classes.csv": per_class}

@@ -1,0 +1,88 @@
+"""Stage stats: class frequencies of the original train masks, class weights, colour moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpipe.stages import options
+from segpipe.stages.context import Context, start
+from segpipe.stages.download import read_samples
+
+
+def stats(
+    settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False
+) -> None:
+    """Count pixels and images per class; derive class weights and normalisation."""
+    context = start("stats", overrides=settings, dry_run=dry_run, as_json=as_json)
+    source, prepared = context.require("download"), context.require("prepare")
+    if dry_run:
+        context.log(f"would read {source} and {prepared} and write {context.path('stats')}")
+        return
+    with context.writing(context.path("stats")):
+        result = run(context)
+    width = max(len(name) for name in result["classes"])
+    rows = zip(result["classes"], result["share"], result["images"], result["weights"]["median_frequency"], strict=True)
+    lines = [f"{'class':<{width}}  share    images  median-frequency weight"]
+    lines += [f"{name:<{width}}  {share:6.2%}  {images:6d}  {weight:.3f}" for name, share, images, weight in rows]
+    run_name = next(iter(context.params.runs))
+    context.finish(result, lines, f"segpipe train --run {run_name}")
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write data/stats.json."""
+    import numpy as np
+
+    from segpipe.core import files
+    from segpipe.data import catalog
+    from segpipe.data.frequencies import class_weights
+
+    source, prepared, out = context.path("download"), context.path("prepare"), context.path("stats")
+    index = files.read_json(prepared / "index.json")
+    card = catalog.card(index["dataset"])
+    samples = [sample for sample in read_samples(source) if sample.split == "train"]
+    table = np.stack(
+        [
+            np.bincount(catalog.read_labels(source, sample, card, index["labels"]).ravel(), minlength=256)
+            for sample in samples
+        ]
+    )  # (images, 256) pixels by label, void at 255
+    pixels, sizes = table[:, : card.num_classes], table.sum(1)
+    present = pixels > 0
+    total = int(sizes.sum())
+    with_class = [int(sizes[present[:, k]].sum()) for k in range(card.num_classes)]
+    counts = [int(n) for n in pixels.sum(0)]
+    mean, std = _moments(prepared, index["splits"]["train"])
+    result = {
+        "config": context.digest("stats"),
+        "classes": card.classes,
+        "pixels": counts,
+        "images": [int(n) for n in present.sum(0)],
+        "share": [n / total for n in counts],
+        "void_share": float(table[:, 255].sum() / total),
+        "train_images": len(samples),
+        "weights": class_weights(counts, with_class, total, effective_beta=context.params.stats.effective_beta),
+        "mean": mean,
+        "std": std,
+    }
+    files.write_json(out, result)
+    return result
+
+
+def _moments(prepared: Path, rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of R, G, B in [0, 1] over the prepared train images, without padding."""
+    import numpy as np
+
+    from segpipe.core.files import read_array
+
+    images = read_array(prepared / "train_images.npy")
+    total, squares, number = np.zeros(3), np.zeros(3), 0
+    for image, row in zip(images, rows, strict=True):
+        size = row["geometry"]
+        part = image[: size["resized_height"], : size["resized_width"]].reshape(-1, 3).astype(np.int64)
+        total += part.sum(0)
+        squares += (part * part).sum(0)
+        number += len(part)
+    mean = total / number
+    std = np.sqrt(np.maximum(squares / number - mean * mean, 0))
+    return [float(m / 255) for m in mean], [float(s / 255) for s in std]

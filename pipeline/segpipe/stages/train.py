@@ -1,0 +1,146 @@
+"""Stage train: one network under one loss and one seed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from segpipe.core.errors import ConfigError
+from segpipe.stages import options
+from segpipe.stages.context import HIDDEN, Context, inside_dvc, start
+
+
+def train(
+    run: options.Run = None,
+    loss: options.Loss = None,
+    seed: options.Seed = 0,
+    settings: options.Set = None,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a run of params.yaml, or any loss: segpipe train --loss focal."""
+    if run is None and loss is None:
+        raise ConfigError("give --run NAME (a run of params.yaml) or --loss NAME, for example --loss focal")
+    context = start(
+        "train", run=run, loss=loss, seed=seed, overrides=settings, device=device, dry_run=dry_run, as_json=as_json
+    )
+    out = context.path("train")
+    if dry_run:
+        missing = [stage for stage in ("download", "prepare", "stats") if not context.is_fresh(stage, context.path(stage))]
+        context.log(f"would {f'make {chr(44).join(missing)}, then ' if missing else ''}train and write {out}")
+        return
+    if inside_dvc():
+        context.require("prepare")
+        context.require("stats")
+    else:
+        _extras().make_upstream(context)
+    with context.writing(out):
+        result = fit(context)
+    lines = [f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"]
+    if result["overlay"]:
+        lines.append(f"overlay: {result['overlay']}")
+    selector = f"--loss '{loss}'" if loss else f"--run {run}"
+    overrides = "".join(f" --set '{item}'" for item in settings or ())
+    context.finish(result, lines, f"segpipe predict {selector} --seed {seed}{overrides}")
+
+
+def fit(context: Context) -> dict[str, Any]:
+    """Train and write the folder of the run."""
+    import shutil
+
+    import torch
+
+    from segpipe import losses, models
+    from segpipe.core import files, seeding
+    from segpipe.data.augment import Augmentation
+    from segpipe.data.batches import TrainSet, normalization
+    from segpipe.training import loop, weights
+    from segpipe.training.device import choose
+
+    params, out, prepared = context.params, context.path("train"), context.path("prepare")
+    index, stats = files.read_json(prepared / "index.json"), files.read_json(context.path("stats"))
+    model_section, section = params.model_of(context.run), params.train_of(context.run)
+    seeding.make_deterministic(params.threads)
+    device = choose(context.device)
+    classes: list[str] = index["classes"]
+    shift, scale = normalization(index["normalization"], stats["mean"], stats["std"])
+    loss = losses.with_class_weights(params.runs[context.run].loss, stats["weights"])
+    config = {
+        "loss": params.runs[context.run].loss,
+        "resolved_loss": loss,
+        "seed": context.seed,
+        "model": model_section.model_dump(),
+        "train": section.model_dump(exclude={"workers"}, mode="json"),
+        "classes": classes,
+        "shift": shift,
+        "scale": scale,
+    }
+    arrays = {
+        name: files.read_array(prepared / f"{name}.npy")
+        for name in ("train_images", "train_labels", "val_images", "val_labels")
+    }
+    seeding.seed_torch(context.seed, 0)
+    model = models.create(model_section.name, len(classes), **model_section.options)
+    augmentation = Augmentation(**section.augment.model_dump())
+    settings = loop.Settings(
+        **section.model_dump(exclude={"augment"}), seed=context.seed, shift=shift, scale=scale
+    )
+    ids = [row["id"] for row in index["splits"]["train"]]
+    checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
+    fitted = loop.fit(
+        model,
+        losses.create(loss),
+        TrainSet(arrays["train_images"], arrays["train_labels"], augmentation, context.seed),
+        (arrays["val_images"], arrays["val_labels"]),
+        settings,
+        num_classes=len(classes),
+        device=torch.device(device),
+        checkpoint=checkpoint,
+        name=context.key,
+        ids=ids,
+    )
+    with files.folder(out, {"config": context.digest("train")}) as folder:
+        weights.save(folder / "model.pt", fitted.state)
+        files.write_json(folder / "config.json", config)
+        files.write_text(folder / "history.csv", _table(fitted.history))
+        files.write_json(folder / "train_ids.json", {"sha256": files.digest_json(sorted(ids)), "ids": ids})
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    model.load_state_dict(fitted.state)
+    overlay = None if inside_dvc() else _extras().overlay(context, model, settings, arrays, index)
+    return {
+        "path": str(out),
+        "run": context.run,
+        "seed": context.seed,
+        "val_miou_dataset": fitted.best_score,
+        "best_epoch": fitted.best_epoch,
+        "epochs": section.epochs,
+        "overlay": overlay,
+    }
+
+
+def _extras() -> Any:
+    """What only a call by hand needs; imported by name so that DVC's code dependencies stay exact."""
+    return import_module("segpipe.stages.extras")
+
+
+def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
+    """Config, data and code: a checkpoint of anything else is not found, so never resumed."""
+    from segpipe.code import digest_of_stage
+    from segpipe.core import files
+
+    prepared = context.path("prepare")
+    data = {name: files.digest_file(prepared / f"{name}.npy") for name in ("train_images", "train_labels", "val_labels")}
+    return files.digest_json([config, data, digest_of_stage("train"), context.params.threads])[:32]
+
+
+def _table(history: list[dict[str, float]]) -> str:
+    """The history as CSV; numbers with all their digits."""
+    import csv
+    import io
+
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, history[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return stream.getvalue()

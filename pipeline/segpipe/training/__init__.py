@@ -1,0 +1,1 @@
+"""Training: schedules, checkpoints that survive anything, and the loop."""
