@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -16,7 +17,10 @@ from segpipe.commands import dag, doctor, init, losses, verify
 from segpipe.core.errors import SegpipeError
 from segpipe.stages import crf, download, ensemble, evaluate, predict, prepare, report, stats, train
 
-EPILOG = "Exit codes: 0 ok, 1 internal error, 2 usage or parameters, 3 data, 4 training went non-finite, 5 busy, 130 or 143 interrupted."
+EPILOG = (
+    "Exit codes: 0 ok, 1 internal error, 2 usage or parameters, 3 data, 4 training went non-finite, "
+    "5 busy, 130 or 143 interrupted."
+)
 
 
 class Grouped(TyperGroup):
@@ -44,13 +48,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_STAGES = (
+_STAGES: tuple[Callable[..., None], ...] = (
     download.download, prepare.prepare, stats.stats, train.train, predict.predict,
     crf.crf, ensemble.ensemble, evaluate.evaluate, report.report,
 )  # fmt: skip
 for _command in _STAGES:
     app.command(rich_help_panel="Stages, in the order of the pipeline")(_command)
-for _command in (init.init, dag.dag, verify.verify, doctor.doctor):
+_WORKSPACE: tuple[Callable[..., None], ...] = (init.init, dag.dag, verify.verify, doctor.doctor)
+for _command in _WORKSPACE:
     app.command(rich_help_panel="Workspace")(_command)
 app.add_typer(losses.app, name="losses", rich_help_panel="Library")
 
@@ -66,7 +71,9 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works after any command.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; works after any command.")
+    ] = False,
 ) -> None:
     del version, debug
 
@@ -98,7 +105,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     except PermissionError as error:
         return _explain(f"no permission for {error.filename}; change its owner or mode", 3, debug)
     except OSError as error:
-        return _explain(f"{error.filename or 'the system'}: {error.strerror or error}; free space or mend the path", 3, debug)
+        return _explain(
+            f"{error.filename or 'the system'}: {error.strerror or error}; free space or mend the path", 3, debug
+        )
     except KeyboardInterrupt:
         return _explain("interrupted; run the same command to go on", 130, False)
     except typer.Exit as error:
@@ -108,7 +117,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
             return _explain(f"{error.format_message()} See segpipe --help.", 2, debug)
-        return _explain(f"internal error: {type(error).__name__}: {error}; run again with --debug and report it", 1, debug)
+        return _explain(
+            f"internal error: {type(error).__name__}: {error}; run again with --debug and report it", 1, debug
+        )
 
 
 def _refuse_stale_dag(arguments: list[str]) -> None:
@@ -121,7 +132,9 @@ def _refuse_stale_dag(arguments: list[str]) -> None:
         from segpipe.core.errors import ConfigError
 
         if not generator.is_fresh(params.load()):
-            raise ConfigError("dvc.yaml does not fit params.yaml or the code; run `segpipe dag --write`, then dvc repro")
+            raise ConfigError(
+                "dvc.yaml does not fit params.yaml or the code; run `segpipe dag --write`, then dvc repro"
+            )
 
 
 def _explain(message: str, code: int, debug: bool) -> int:

@@ -5,6 +5,7 @@ Between the two marks the text is generated; what stands outside is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from segpipe.code import READS_CARD, ROOT, digest_of_stage, files_of_stage
@@ -18,6 +19,7 @@ FILE = Path("dvc.yaml")
 CODE = Path(".segpipe/code.json")  # hashes of the installed package, where its files are not in the workspace
 BEGIN = "# >>> written by `segpipe dag --write`; own stages go into a dvc.yaml of another folder"
 END = "# <<<"
+RESULTS = ("complete.json", "counts.csv", "calibration.csv", "metrics.json", "pictures")
 _KEY = "${item.run}-${item.seed}"
 _RUN = "--run ${item.run} --seed ${item.seed}"
 
@@ -50,77 +52,82 @@ def in_repository() -> bool:
 
 def _body(params: Params) -> str:
     runs, refined = list(params.runs), list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
-    methods, members = list(params.ensemble), params.keys()
+    methods, members = list(params.ensemble), params.all_keys()
     dataset, every = "data/download/${download.dataset}", "run: ${runs}\nseed: ${seeds}"
     source = [params.download.source] if params.download.source else []
+    predicted, refined_by, of_method = f"data/predict/{_KEY}", f"data/crf/{_KEY}", "data/ensemble/${item.method}"
+    data = [dataset, "data/prepare"]
     parts = [
         _stage("download", "download", "", source, outs=[dataset]),
         _stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
-        _stage("stats", "stats", "", [dataset, "data/prepare"], files=["data/stats.json"]),
-        _stage(
-            "train", "train", _RUN, ["data/prepare", "data/stats.json"], outs=[f"data/train/{_KEY}"], matrix=every
-        ),
-        _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[f"data/predict/{_KEY}"], matrix=every),
-        _stage("evaluate", "evaluate", _RUN, [dataset, "data/prepare", f"data/predict/{_KEY}"], results=f"results/runs/{_KEY}", matrix=every),
-    ]  # fmt: skip
+        _stage("stats", "stats", "", data, kept=["data/stats.json"]),
+        _stage("train", "train", _RUN, ["data/prepare", "data/stats.json"], outs=[f"data/train/{_KEY}"], matrix=every),
+        _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
+        _stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
+    ]
     if refined:
         some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
+        results = f"results/crf/{_KEY}"
         parts += [
-            _stage("crf", "crf", _RUN, [dataset, "data/prepare", f"data/predict/{_KEY}"], outs=[f"data/crf/{_KEY}"], matrix=some),
-            _stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [dataset, "data/prepare", f"data/crf/{_KEY}"], results=f"results/crf/{_KEY}", matrix=some),
-        ]  # fmt: skip
+            _stage("crf", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
+            _stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
+        ]
     if methods:
         used = sorted({key for method in methods for key in params.members_of(method)}, key=members.index)
-        each = f"method: [{', '.join(methods)}]"
-        of_method = "data/ensemble/${item.method}"
+        each, results = f"method: [{', '.join(methods)}]", "results/ensembles/${item.method}"
+        inputs = ["data/prepare", *(f"data/predict/{key}" for key in used)]
+        name = "--ensemble ${item.method}"
         parts += [
-            _stage("ensemble", "ensemble", "--method ${item.method}", ["data/prepare", *(f"data/predict/{key}" for key in used)], outs=[of_method], matrix=each),
-            _stage("evaluate_ensemble", "evaluate", "--ensemble ${item.method}", [dataset, "data/prepare", of_method], results="results/ensembles/${item.method}", matrix=each),
-        ]  # fmt: skip
+            _stage("ensemble", "ensemble", "--method ${item.method}", inputs, outs=[of_method], matrix=each),
+            _stage("evaluate_ensemble", "evaluate", name, [*data, of_method], results=results, matrix=each),
+        ]
     evaluated = [f"results/runs/{run}-{seed}" for run in runs for seed in params.seeds]
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [f"results/ensembles/{m}" for m in methods]
     inputs = ["data/prepare", *(f"data/train/{key}" for key in members), *(f"data/crf/{k}" for k in params.crf_keys())]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in ("complete.json", "metrics.json", "pictures")]
-    parts.append(_stage("report", "report", "", inputs, files=["results/report.html", "results/tables"]))
+    parts.append(_stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
     return "stages:\n" + "\n".join(parts)
 
 
 def _stage(
-    name: str, command: str, selectors: str, deps: list[str], *,
-    outs: list[str] | None = None, files: list[str] | None = None, results: str = "", matrix: str = "",
-) -> str:  # fmt: skip
-    """One stage as text. `files` and `results` live in git, so DVC does not cache them."""
-    lines = [f"{name}:"]
-    if matrix:
-        lines += ["  matrix:", *(f"    {line}" for line in matrix.splitlines())]
-    lines += [f"  cmd: segpipe {command} {selectors}".rstrip(), "  deps:"]
-    lines += [f"    - {path}" for path in deps]
+    name: str,
+    command: str,
+    selectors: str,
+    deps: list[str],
+    *,
+    outs: Sequence[str] = (),
+    kept: Sequence[str] = (),
+    results: str = "",
+    matrix: str = "",
+) -> str:
+    """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
     sections = [path.format(run="${item.run}", method="${item.method}") for path in SECTIONS[command]]
-    if in_repository():
-        lines += [f"    - pipeline/segpipe/{path.as_posix()}" for path in files_of_stage(command)]
-        if command in READS_CARD:
-            lines.append("    - pipeline/segpipe/data/cards/${download.dataset}.toml")
-    elif lines[-1] == "  deps:":
-        lines.pop()
-    lines += ["  params:", *(f"    - {section}" for section in sections)]
-    if not in_repository():
-        lines += [f"    - {CODE.as_posix()}:", f"        - {command}"]
-    if outs:
-        lines += ["  outs:", *(f"    - {path}" for path in outs)]
-    kept = list(files or [])
     if results:
-        kept += [f"{results}/{part}" for part in ("complete.json", "counts.csv", "calibration.csv", "metrics.json", "pictures")]
-    if kept:
-        lines += ["  outs:"]
-        for path in kept:
-            lines += [f"    - {path}:", "        cache: false"]
-    if results:
-        lines += ["  metrics:", f"    - {results}/headline.json:", "        cache: false"]
-    return "".join(f"  {line}\n" for line in lines)
+        kept = [f"{results}/{part}" for part in RESULTS]
+    blocks = {
+        "deps": [*deps, *(_code(command) if in_repository() else ())],
+        "params": sections if in_repository() else [*sections, f"{CODE.as_posix()}:\n          - {command}"],
+        "outs": [*outs, *(f"{path}:\n          cache: false" for path in kept)],
+        "metrics": [f"{results}/headline.json:\n          cache: false"] if results else [],
+    }
+    text = f"  {name}:\n"
+    if matrix:
+        text += "    matrix:\n" + "".join(f"      {line}\n" for line in matrix.splitlines())
+    text += f"    cmd: segpipe {command} {selectors}".rstrip() + "\n"
+    for heading, items in blocks.items():
+        if items:
+            text += f"    {heading}:\n" + "".join(f"      - {item}\n" for item in items)
+    return text
+
+
+def _code(command: str) -> list[str]:
+    """The files of the package that a stage depends on."""
+    found = [f"pipeline/segpipe/{path.as_posix()}" for path in files_of_stage(command)]
+    return found + (["pipeline/segpipe/data/cards/${download.dataset}.toml"] if command in READS_CARD else [])
 
 
 def _plots(params: Params) -> str:
     """What `dvc plots show` draws."""
     lines = ["plots:", "  - validation mIoU^D:", "      x: epoch", "      y:"]
-    lines += [f"        data/train/{key}/history.csv: val_miou_dataset" for key in params.keys()]
+    lines += [f"        data/train/{key}/history.csv: val_miou_dataset" for key in params.all_keys()]
     return "\n" + "\n".join(lines) + "\n"

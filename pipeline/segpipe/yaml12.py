@@ -35,9 +35,10 @@ _RESOLVERS = (
 class Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2; a key given twice is an error."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML declares it so
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """A mapping whose keys occur once."""
         seen: set[Any] = set()
         for key, _ in node.value:
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":

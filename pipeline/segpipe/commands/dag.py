@@ -10,7 +10,9 @@ from segpipe.core.errors import ConfigError
 
 
 def dag(
-    write: Annotated[bool, typer.Option("--write", help="Write dvc.yaml (and .segpipe/code.json outside a clone).")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write dvc.yaml (and .segpipe/code.json outside a clone).")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 2 when dvc.yaml is out of date.")] = False,
 ) -> None:
     """Write or check dvc.yaml, whose fan-in lists every run by name."""
@@ -29,12 +31,12 @@ def dag(
         if old != new or code_is_old:
             what = generator.FILE if old != new else generator.CODE
             raise ConfigError(f"{what} does not fit params.yaml and the installed segpipe; run `segpipe dag --write`")
-        print(f"{generator.FILE} is up to date: {len(params.keys())} trainings")
+        print(f"{generator.FILE} is up to date: {len(params.all_keys())} trainings")
     elif write:
         files.write_text(generator.FILE, new)
         if workspace:
             files.write_text(generator.CODE, generator.code_text())
-        print(f"wrote {generator.FILE}: {len(params.keys())} trainings")
+        print(f"wrote {generator.FILE}: {len(params.all_keys())} trainings")
         print("next: dvc repro")
     else:
         print(new, end="")

@@ -60,7 +60,11 @@ def _machine() -> Iterator[Finding]:
     yield "ok", "gpu", cuda
     yield "ok", "cores", f"{os.cpu_count()} ({torch.backends.cpu.get_cpu_capability()})"
     free = shutil.disk_usage(".").free / 2**30
-    yield ("ok" if free > 5 else "warning", "disk", f"{free:.0f} GiB free" + ("" if free > 5 else "; 5 GiB are advised"))
+    yield (
+        "ok" if free > 5 else "warning",
+        "disk",
+        f"{free:.0f} GiB free" + ("" if free > 5 else "; 5 GiB are advised"),
+    )
 
 
 def _workspace() -> Iterator[Finding]:
@@ -70,14 +74,22 @@ def _workspace() -> Iterator[Finding]:
     from segpipe.core.errors import SegpipeError
 
     if shutil.which("dvc") is None or shutil.which("segpipe") is None:
-        yield "warning", "path", "`dvc` or `segpipe` is not on PATH; activate the environment, or dvc repro cannot call it"
+        yield (
+            "warning",
+            "path",
+            "`dvc` or `segpipe` is not on PATH; activate the environment, or dvc repro cannot call it",
+        )
     if not params.FILE.exists():
         yield "warning", "workspace", "no params.yaml here; `segpipe init scenes` makes a workspace"
         return
     try:
         loaded = params.load()
         fresh = dag.is_fresh(loaded)
-        yield ("ok" if fresh else "warning", "workspace", "fits" if fresh else "dvc.yaml is old; run `segpipe dag --write`")
+        yield (
+            "ok" if fresh else "warning",
+            "workspace",
+            "fits" if fresh else "dvc.yaml is old; run `segpipe dag --write`",
+        )
         if loaded.threads > (os.cpu_count() or 1):
             yield "warning", "threads", f"params.yaml asks for {loaded.threads} threads, more than there are cores"
     except SegpipeError as error:

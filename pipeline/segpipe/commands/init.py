@@ -12,16 +12,21 @@ import typer
 from segpipe.core.errors import ConfigError, DataError, SegpipeError, suggestion
 
 IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
-DVC_IGNORED = "__pycache__/\n*.pyc\n*.egg-info/\n.ipynb_checkpoints/\n/.segpipe/checkpoints/\n/.segpipe/locks/\n/runs/\n"
+DVC_IGNORED = (
+    "__pycache__/\n*.pyc\n*.egg-info/\n.ipynb_checkpoints/\n/.segpipe/checkpoints/\n/.segpipe/locks/\n/runs/\n"
+)
 
 
 def init(
     dataset: Annotated[str, typer.Argument(help="A dataset, e.g. scenes or camvid.")],
     source: Annotated[Path | None, typer.Option(help="The folder that holds the dataset.", show_default=False)] = None,
-    into: Annotated[Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False),
     ] = None,
 ) -> None:
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""

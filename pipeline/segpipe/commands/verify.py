@@ -15,9 +15,12 @@ ENVIRONMENT = Path("results/environment.json")  # in git, but no output of DVC
 
 def verify(
     against: Annotated[
-        Path | None, typer.Option(help="A results folder to compare with; default: the one of git's HEAD.", show_default=False)
+        Path | None,
+        typer.Option(help="A results folder to compare with; default: the one of git's HEAD.", show_default=False),
     ] = None,
-    record: Annotated[bool, typer.Option("--record", help="Write down which machine made results/, to be committed with them.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write down which machine made results/, to be committed with them.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Compare results/ with the committed ones: bytes on the same kind of machine, a bound elsewhere."""
@@ -61,7 +64,11 @@ def _committed(scratch: Path) -> Path:
 
 
 def _print(found: dict[str, Any]) -> None:
-    kind = "the same kind of machine: bytes must agree" if found["same_machine"] else "another kind of machine: numbers must agree within a bound"
+    kind = (
+        "the same kind of machine: bytes must agree"
+        if found["same_machine"]
+        else "another kind of machine: numbers must agree within a bound"
+    )
     print(f"{found['files']} files, made on {kind}")
     for line in found["differences"]:
         print(f"  {line}")

@@ -1,10 +1,10 @@
 """What can go wrong, as a tree; every leaf knows its exit code.
 
-    SegpipeError            1   an error of segpipe itself
-    ├── ConfigError         2   a parameter, option or name is wrong
-    ├── DataError           3   an input file is missing, corrupt or does not fit
-    ├── TrainingError       4   training went non-finite
-    └── BusyError           5   another process writes the same output
+SegpipeError            1   an error of segpipe itself
+├── ConfigError         2   a parameter, option or name is wrong
+├── DataError           3   an input file is missing, corrupt or does not fit
+├── TrainingError       4   training went non-finite
+└── BusyError           5   another process writes the same output
 """
 
 from __future__ import annotations

@@ -158,9 +158,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
         held.acquire()
     except Timeout:
         pid = owner.read_text().strip() if owner.exists() else "unknown"
-        raise BusyError(
-            f"{what} is being written by process {pid}; wait for it or stop it, then run again"
-        ) from None
+        raise BusyError(f"{what} is being written by process {pid}; wait for it or stop it, then run again") from None
     try:
         owner.write_text(f"{os.getpid()}\n")
         yield

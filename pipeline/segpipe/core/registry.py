@@ -65,9 +65,7 @@ def check_options(kind: str, entry: Entry, options: dict[str, Any]) -> None:
     """Refuse an option that the entry does not have."""
     for option in options:
         if option not in entry.options:
-            raise ConfigError(
-                f"{kind} '{entry.name}' has no option '{option}'{suggestion(option, entry.options)}"
-            )
+            raise ConfigError(f"{kind} '{entry.name}' has no option '{option}'{suggestion(option, entry.options)}")
 
 
 def _entries_of(module: str, source: str) -> list[Entry]:

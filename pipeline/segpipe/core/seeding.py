@@ -45,5 +45,5 @@ def make_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
     # Same switch as use_deterministic_algorithms, which would import the compiler (2 s).
     torch.set_deterministic_debug_mode("warn")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

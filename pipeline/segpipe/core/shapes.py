@@ -88,9 +88,7 @@ def make_batch(
         ValueError: when a shape, type or label does not fit; found, wanted, next.
     """
     if not logits.is_floating_point() or logits.ndim not in (2, 4):
-        raise ValueError(
-            f"logits are {tuple(logits.shape)} {logits.dtype}, wanted floating (N, C, H, W) or (N, C)"
-        )
+        raise ValueError(f"logits are {tuple(logits.shape)} {logits.dtype}, wanted floating (N, C, H, W) or (N, C)")
     if logits.ndim == 2:
         logits = logits[:, :, None, None]
         target = target.reshape(*target.shape, 1, 1)
@@ -119,8 +117,7 @@ def _valid_of_keep(keep: Tensor | None, shape: tuple[int, int, int], device: tor
 def _soft(target: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
     if tuple(target.shape) != shape:
         raise ValueError(
-            f"a floating target is soft and must be {shape}, found {tuple(target.shape)}; "
-            "give class ids as integers"
+            f"a floating target is soft and must be {shape}, found {tuple(target.shape)}; give class ids as integers"
         )
     return target
 
@@ -132,9 +129,7 @@ def _hard(
     if target.dtype == torch.bool or target.is_complex():
         raise ValueError(f"target is {target.dtype}, wanted integer class ids or a floating soft target")
     if tuple(target.shape) != shape:
-        raise ValueError(
-            f"target is {tuple(target.shape)}, but these logits ask for {shape} class ids"
-        )
+        raise ValueError(f"target is {tuple(target.shape)}, but these logits ask for {shape} class ids")
     labels = target.reshape(shape[0], -1).to(torch.int64)
     if ignore_index is not None:
         valid = valid & (labels != ignore_index)

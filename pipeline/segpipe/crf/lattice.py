@@ -49,9 +49,7 @@ class Lattice:
         half = torch.tensor([0.5, 1.0, 0.5], device=values.device).expand(self.count, 3).contiguous()
         empty = torch.zeros(1, values.shape[1], device=values.device)  # what lies beside the lattice
         for index in self.neighbours:
-            lattice = functional.embedding_bag(
-                index, torch.cat([lattice, empty]), mode="sum", per_sample_weights=half
-            )
+            lattice = functional.embedding_bag(index, torch.cat([lattice, empty]), mode="sum", per_sample_weights=half)
         return self.scale * functional.embedding_bag(
             self.vertex_of, lattice, mode="sum", per_sample_weights=self.weights
         )

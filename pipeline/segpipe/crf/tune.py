@@ -64,6 +64,6 @@ def grid_size(grid: Mapping[str, Sequence[float]]) -> int:
     return sum(1 for _ in product(*(grid[name] for name in WIDTHS + WEIGHTS)))
 
 
-def _points(grid: Mapping[str, Sequence[float]], names: Sequence[str]) -> Iterator[dict[str, float]]:
+def _points(grid: Mapping[str, Sequence[float]], names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for values in product(*(grid[name] for name in names)):
         yield dict(zip(names, values, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ class Augmentation:
         gain, shift = random.uniform(-self.color, self.color, 2)
         tint = random.uniform(-self.color / 4, self.color / 4, 3)
         height, width = labels.shape
+        pixels: Any = image
+        ids: Any = labels
         if zoom != 1 or mirror < self.flip:
             matrix = np.array(
                 [[zoom, 0, (width - zoom * width) * offset_x], [0, zoom, (height - zoom * height) * offset_y]]
@@ -42,12 +45,12 @@ class Augmentation:
                 matrix[0] = -matrix[0]
                 matrix[0, 2] += width - 1
             size = (width, height)
-            image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            labels = cv2.warpAffine(
-                labels, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=VOID
+            pixels = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            ids = cv2.warpAffine(
+                ids, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=VOID
             )
         if self.color:
             levels = np.arange(256)[:, None] / 255
             table = (levels - 0.5) * (1 + gain) + 0.5 + shift + tint
-            image = cv2.LUT(image, np.round(np.clip(table, 0, 1) * 255).astype(np.uint8)[None])
-        return image, labels
+            pixels = cv2.LUT(pixels, np.round(np.clip(table, 0, 1) * 255).astype(np.uint8)[None])
+        return pixels, ids

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.data.files import read_ids
-from segpipe.data.scenes import majority
 
 SPLITS = ("train", "val", "test")
 VOID = 255
@@ -107,6 +106,13 @@ def read_labels(root: Path, sample: Sample, card: Card, choice: str) -> NDArray[
         raise ConfigError(f"prepare.labels: 'annotator {number}', but '{sample.id}' has {len(sample.labels)} masks")
     path = root / sample.labels[number - 1]
     return card.label_of(read_ids(path), path)
+
+
+def majority(annotators: tuple[NDArray[np.uint8], ...]) -> NDArray[np.uint8]:
+    """The label that most of three annotators give; void where all three differ."""
+    first, second, third = annotators
+    agreed = np.where((first == second) | (first == third), first, np.where(second == third, second, VOID))
+    return agreed.astype(np.uint8)
 
 
 def samples_of_lists(card: Card, source: Path) -> list[Sample]:

@@ -70,7 +70,7 @@ def _open(path: Path) -> Any:
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
 
 
-def png_bytes(array: NDArray[np.uint8], palette: list[tuple[int, int, int]] | None = None) -> bytes:
+def png_bytes(array: NDArray[np.uint8], palette: list[tuple[int, ...]] | None = None) -> bytes:
     """`array` ((H, W) ids or (H, W, 3) RGB) as PNG; a palette makes ids visible and keeps them."""
     image = Image.fromarray(array)
     if palette is not None:

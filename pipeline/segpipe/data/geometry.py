@@ -28,10 +28,8 @@ class Geometry:
     def fit(original: tuple[int, int], padded: tuple[int, int]) -> Geometry:
         """The largest size of this aspect inside `padded`, both (height, width)."""
         scale = min(padded[0] / original[0], padded[1] / original[1])
-        resized = [
-            min(limit, max(1, round(side * scale))) for side, limit in zip(original, padded, strict=True)
-        ]
-        return Geometry(*original, *resized, *padded)
+        height, width = (min(limit, max(1, round(side * scale))) for side, limit in zip(original, padded, strict=True))
+        return Geometry(*original, height, width, *padded)
 
     @property
     def padding_share(self) -> float:

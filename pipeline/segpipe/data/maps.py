@@ -42,5 +42,3 @@ class Maps(Sequence[NDArray[Any]]):
     def __getitem__(self, index: Any) -> Any:
         start, stop = self.offsets[index], self.offsets[index + 1]
         return np.asarray(self.flat[start:stop]).reshape(self.shapes[index])
-
-

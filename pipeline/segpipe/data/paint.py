@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segpipe.core.seeding import mix
 
 Ints = NDArray[np.int32]
+Edge = NDArray[Any]  # whole numbers of any width
 Mask = NDArray[np.bool_]
 Color = tuple[int, int, int]
 
@@ -53,7 +54,7 @@ def smooth_noise(height: int, width: int, cell: int, key: int) -> Ints:
     gy, fy, gx, fx = y // cell, (y % cell)[:, None], x // cell, (x % cell)[None]
     top = grid[gy][:, gx] * (cell - fx) + grid[gy][:, gx + 1] * fx
     bottom = grid[gy + 1][:, gx] * (cell - fx) + grid[gy + 1][:, gx + 1] * fx
-    return (top * (cell - fy) + bottom * fy) // (cell * cell)
+    return np.floor_divide(top * (cell - fy) + bottom * fy, cell * cell).astype(np.int32)
 
 
 @dataclass
@@ -92,11 +93,11 @@ class Canvas:
         distance = (yy - y) ** 2 + (xx - x) ** 2
         limit: Any = radius * radius
         if rough:
-            noise = smooth_noise(*yy.shape, max(2, radius // 3), key)
+            noise = smooth_noise(yy.shape[0], yy.shape[1], max(2, radius // 3), key)
             limit = limit * (100 - rough + 2 * rough * noise // 255) // 100
         self._fill(rows, columns, distance <= limit, **paint)
 
-    def wedge(self, top: int, bottom: int, left: Ints, right: Ints, **paint: Any) -> None:
+    def wedge(self, top: int, bottom: int, left: Edge, right: Edge, **paint: Any) -> None:
         """Rows top..bottom-1; row i spans columns left[i]..right[i]-1."""
         top, bottom = max(0, top), min(self.height, bottom)
         columns = np.arange(self.width)[None]
@@ -121,7 +122,7 @@ class Canvas:
             return
         shade: Any = np.array(color, np.int32)
         if texture:
-            shade = shade + ((hash_noise(*label.shape, key) * texture >> 8) - texture // 2)[..., None]
+            shade = shade + ((hash_noise(label.shape[0], label.shape[1], key) * texture >> 8) - texture // 2)[..., None]
         if inside is None:
             self.color[rows, columns] = shade
             label[:] = class_id

@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.seeding import mix
+from segpipe.data.annotators import annotate, plant
 from segpipe.data.paint import Canvas, Color, Draw, hash_noise, smooth_noise
 
 SKY, BUILDING, ROAD, SIDEWALK, VEGETATION, CAR, POLE, PERSON = range(8)
 VOID = 255
 SIZES = {"train": 160, "val": 60, "test": 80}
 FRAMES = 4  # pictures of one sequence
-PLANTED_PERCENT = 4
 _SEED = 20261120
-_SMALLEST_ERROR = 12  # pixels; smaller things carry no planted error
 
 Labels = NDArray[np.uint8]
 
@@ -56,7 +55,7 @@ def generate(split: str, number: int | None = None) -> Iterator[Annotated]:
     """The samples of a split, the first `number` of them (None: all)."""
     number = SIZES[split] if number is None else min(number, SIZES[split])
     scenes = [render(split, index) for index in range(number)]
-    planted = _plant(scenes) if split == "train" else {}
+    planted = plant(scenes) if split == "train" else {}
     for scene in scenes:
         yield Annotated(scene.id, scene.group, scene.image, annotate(scene.labels), planted.get(scene.id, []))
 
@@ -201,7 +200,9 @@ class _Street:
         lane = self.road_slope * draw.integer(20, 105) // 100 * (1 if draw.chance(50) else -1)
         x, base = self.vanish + depth * lane // 100, self.horizon + depth
         paint: dict[str, Any] = {"class_id": CAR, "instance": self.canvas.new_instance(CAR)}
-        body = draw.color(((170, 40, 40), (60, 70, 120), (110, 110, 116), (205, 205, 205), (50, 52, 50))[draw.integer(0, 4)], 25)
+        body = draw.color(
+            ((170, 40, 40), (60, 70, 120), (110, 110, 116), (205, 205, 205), (50, 52, 50))[draw.integer(0, 4)], 25
+        )
         rise = half * draw.integer(85, 110) // 100
         fill = self.canvas.rectangle
         wheel = max(1, half // 3)
@@ -218,7 +219,9 @@ class _Street:
         lamp = (190, 50, 45) if draw.chance(60) else (235, 230, 200)
         size = max(1, half // 4)
         for side in (-half, half - size):
-            fill(base - rise + size // 2, x + side, base - rise + size // 2 + size, x + side + size, color=lamp, **paint)
+            fill(
+                base - rise + size // 2, x + side, base - rise + size // 2 + size, x + side + size, color=lamp, **paint
+            )
 
     def pole(self, depth: int, draw: Draw) -> None:
         """A thin post at the kerb, sometimes with a sign or a lamp arm."""
@@ -248,7 +251,9 @@ class _Street:
         coat = draw.color(((150, 60, 60), (70, 90, 70), (60, 60, 110), (120, 110, 100))[draw.integer(0, 3)], 25)
         trousers = draw.color((58, 56, 64), 18)
         for leg in (-wide, 1):
-            self.canvas.rectangle(base - tall * 45 // 100, x + leg, base, x + leg + max(1, wide - 1), color=trousers, **paint)
+            self.canvas.rectangle(
+                base - tall * 45 // 100, x + leg, base, x + leg + max(1, wide - 1), color=trousers, **paint
+            )
         self.canvas.rectangle(base - tall * 82 // 100, x - wide, base - tall * 42 // 100, x + wide, color=coat, **paint)
         self.canvas.disc(base - tall * 90 // 100, x, max(1, tall // 11), color=(196, 154, 126), **paint)
 
@@ -288,73 +293,8 @@ def _photograph(canvas: Canvas, world: Draw, key: int) -> NDArray[np.uint8]:
         for axis in (0, 1):
             small = (np.roll(small, 1, axis) + 2 * small + np.roll(small, -1, axis)) >> 2
     grain = world.integer(8, 34)
-    noise = np.stack([hash_noise(height, width, key + c + 1) + hash_noise(height, width, key + c + 9) for c in range(3)], 2)
-    return np.clip(small + ((noise - 255) * grain >> 8), 0, 255).astype(np.uint8)
-
-
-def annotate(labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Three habits: the careful one draws what is there; the generous one draws small things one
-    pixel fatter; the hasty one draws in blocks of 3 x 3 and leaves busy blocks void.
-    """
-    generous = labels.copy()
-    for class_id in (CAR, POLE, PERSON):
-        mask = labels == class_id
-        padded = np.pad(mask, 1)
-        grown = np.zeros_like(mask)
-        for dy in range(3):
-            for dx in range(3):
-                grown |= padded[dy : dy + mask.shape[0], dx : dx + mask.shape[1]]
-        generous[grown & (labels != VOID)] = class_id
-    return labels, generous, _in_blocks(labels)
-
-
-def majority(annotators: tuple[Labels, ...]) -> Labels:
-    """The label that most of three annotators give; void where all three differ."""
-    first, second, third = annotators
-    agreed = np.where((first == second) | (first == third), first, np.where(second == third, second, VOID))
-    return agreed.astype(np.uint8)
-
-
-def _in_blocks(labels: Labels) -> Labels:
-    """Every block takes the label of its centre; blocks with three or more classes become void."""
-    height, width = labels.shape
-    padded = np.pad(labels, ((0, -height % 3), (0, -width % 3)), mode="edge")
-    blocks = padded.reshape(padded.shape[0] // 3, 3, padded.shape[1] // 3, 3).swapaxes(1, 2).reshape(-1, 9)
-    kinds = 1 + (np.diff(np.sort(blocks, 1), axis=1) != 0).sum(1)
-    chosen = np.where(kinds >= 3, VOID, blocks[:, 4])
-    tiled = chosen.reshape(padded.shape[0] // 3, padded.shape[1] // 3).repeat(3, 0).repeat(3, 1)
-    return tiled[:height, :width].astype(np.uint8)
-
-
-def _plant(scenes: list[Scene]) -> dict[str, list[dict[str, Any]]]:
-    """Change the class of 4 % of the things in place; the record of what was done, by image."""
-    things = []
-    for scene in scenes:
-        sizes = np.bincount(scene.instances.ravel(), minlength=len(scene.classes) + 1)
-        for number in range(1, len(scene.classes) + 1):
-            if sizes[number] >= _SMALLEST_ERROR:
-                things.append((mix(_SEED, 7, len(things)), scene, number))
-    chosen = sorted(things, key=lambda thing: thing[0])[: len(things) * PLANTED_PERCENT // 100]
-    record: dict[str, list[dict[str, Any]]] = {}
-    for key, scene, number in chosen:
-        where = scene.instances == number
-        true = scene.classes[number - 1]
-        rows, columns = np.nonzero(where)
-        box = [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1]
-        around = scene.labels[max(0, box[0] - 2) : box[2] + 2, max(0, box[1] - 2) : box[3] + 2]
-        beside = np.bincount(around[around < 8], minlength=8)
-        beside[true] = 0
-        missed = key % 2 == 0 and beside.any()
-        others = [c for c in range(8) if c != true]
-        planted = int(beside.argmax()) if missed else others[key // 2 % len(others)]
-        scene.labels[where] = planted
-        record.setdefault(scene.id, []).append(
-            {
-                "true": int(true),
-                "planted": planted,
-                "kind": "missed" if missed else "swapped",
-                "pixels": int(where.sum()),
-                "box": box,
-            }
-        )
-    return record
+    noise = np.stack(
+        [hash_noise(height, width, key + c + 1) + hash_noise(height, width, key + c + 9) for c in range(3)], 2
+    )
+    photo: NDArray[np.uint8] = np.clip(small + ((noise - 255) * grain >> 8), 0, 255).astype(np.uint8)
+    return photo

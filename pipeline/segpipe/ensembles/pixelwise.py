@@ -67,7 +67,9 @@ def plurality(
     return np.where(votes.sum(0) > 0, classes[winner], reject).astype(np.asarray(labels).dtype)
 
 
-def _votes(labels: Array, weights: Sequence[float] | None, reject: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _votes(
+    labels: Array, weights: Sequence[float] | None, reject: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(K, ..., H, W) share of each of the K classes that got a vote, ascending."""
     stacked = np.asarray(labels)
     share = _shares(len(stacked), weights)

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segpipe.core import registry
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import ConfigError, suggestion
 
 PACKAGE = "segpipe.losses"
-_TOKEN = re.compile(r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<word>\w+)|(?P<sign>[-+*()\[\]{},=:]))")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<word>\w+)|(?P<sign>[-+*()\[\]{},=:]))"
+)
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "inf": float("inf")}
 
 
@@ -76,11 +78,7 @@ def scheme_names(spec: str) -> list[str]:
     >>> scheme_names("ce(class_weights=median_frequency)")
     ['median_frequency']
     """
-    return [
-        term.options["class_weights"]
-        for term in parse(spec)
-        if isinstance(term.options.get("class_weights"), str)
-    ]
+    return [term.options["class_weights"] for term in parse(spec) if isinstance(term.options.get("class_weights"), str)]
 
 
 def with_class_weights(spec: str, schemes: Mapping[str, Sequence[float]]) -> str:
@@ -94,9 +92,7 @@ def with_class_weights(spec: str, schemes: Mapping[str, Sequence[float]]) -> str
         scheme = term.options.get("class_weights")
         if isinstance(scheme, str):
             if scheme not in schemes:
-                raise ConfigError(
-                    f"unknown class weights '{scheme}'{registry.suggestion(scheme, schemes)}"
-                )
+                raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, schemes)}")
             term = replace(term, options={**term.options, "class_weights": list(schemes[scheme])})
         terms.append(term)
     return " + ".join(map(str, terms))

@@ -42,9 +42,7 @@ class Criterion(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             batch = make_batch(logits, target, ignore_index=self.ignore_index, keep=keep)
             found = {}
-            for index, (key, term, function) in enumerate(
-                zip(self._keys, self.parts, self._functions, strict=True)
-            ):
+            for index, (key, term, function) in enumerate(zip(self._keys, self.parts, self._functions, strict=True)):
                 options = dict(term.options)
                 for option in options:
                     if hasattr(self, f"{option}_{index}"):
@@ -76,6 +74,5 @@ def _vector(name: str, option: str, value: Any) -> Tensor:
 def _unique(names: list[str]) -> list[str]:
     """Names with _2, _3 ... where one occurs again."""
     return [
-        name if names[:i].count(name) == 0 else f"{name}_{names[: i + 1].count(name)}"
-        for i, name in enumerate(names)
+        name if names[:i].count(name) == 0 else f"{name}_{names[: i + 1].count(name)}" for i, name in enumerate(names)
     ]

@@ -35,6 +35,8 @@ def ctl(x: Tensor, y: Tensor, *, alpha: float = 0.3, beta: float = 0.7) -> Tenso
     if bool((x < 0).any()) or bool((y < 0).any()):
         raise ValueError("x and y must not be negative; pass probabilities or counts")
     tp = torch.minimum(x, y).sum(dtype=torch.float64)
-    masses = Regions(*(part.reshape(1, 1) for part in (tp, x.sum(dtype=torch.float64) - tp, y.sum(dtype=torch.float64) - tp)))
+    masses = Regions(
+        *(part.reshape(1, 1) for part in (tp, x.sum(dtype=torch.float64) - tp, y.sum(dtype=torch.float64) - tp))
+    )
     loss = 1 - masses.tversky(alpha, beta)
     return loss.reshape(()).to(torch.float64 if x.dtype == torch.float64 else torch.float32)

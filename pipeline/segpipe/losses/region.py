@@ -18,7 +18,6 @@ from torch import Tensor
 from segpipe.core import regions
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.core.regions import Regions
 from segpipe.core.shapes import Batch
 
 AVERAGES = ("dataset", "image", "class", "all")
@@ -77,9 +76,7 @@ def ctl(
     exponent: float = 1.0, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + alpha fp + beta fn) with tp = sum min(x, y): right on soft labels."""
-    return _loss(
-        batch, alpha, beta, False, smooth, squared, log, classes, average, class_weights, exponent, threshold
-    )
+    return _loss(batch, alpha, beta, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
 
 
 def _loss(

@@ -1,7 +1,7 @@
 """Metrics: one table of integer counts per image and class, and every score as a function of it.
 
-    counts = metrics.count(labels, target, num_classes=8)
-    scores = metrics.summarize(counts)        # {"miou_dataset": ..., "miou_image": ..., ...}
+counts = metrics.count(labels, target, num_classes=8)
+scores = metrics.summarize(counts)        # {"miou_dataset": ..., "miou_image": ..., ...}
 """
 
 from segpipe.metrics.calibration import Bins, calibration

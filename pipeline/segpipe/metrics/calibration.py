@@ -47,7 +47,7 @@ class Bins:
         of_true = p[true, np.arange(len(true))]
         return Bins(
             pixels=np.bincount(index, minlength=bins)[None].astype(np.int64),
-            confidence=np.bincount(index, weights=confidence, minlength=bins)[None],
+            confidence=np.bincount(index, weights=confidence, minlength=bins)[None].astype(np.float64),
             correct=np.bincount(index[predicted == true], minlength=bins)[None].astype(np.int64),
             nll=np.array([-np.log(np.maximum(of_true, FLOOR)).sum()]),
             brier=np.array([(p * p).sum() - 2 * of_true.sum() + len(true)]),
@@ -76,9 +76,7 @@ class Bins:
         }
 
 
-def calibration(
-    probs: Any, target: Any, *, bins: int = 15, ignore_index: int | None = 255
-) -> dict[str, float | None]:
+def calibration(probs: Any, target: Any, *, bins: int = 15, ignore_index: int | None = 255) -> dict[str, float | None]:
     """Calibration scores of probs (N, C, H, W) against target (N, H, W), numpy or torch.
 
     Expected calibration error (Guo et al. 2017, arXiv:1706.04599) with equal-width bins, negative

@@ -25,7 +25,7 @@ class Counts:
     @property
     def num_classes(self) -> int:
         """C."""
-        return self.tp.shape[1]
+        return int(self.tp.shape[1])
 
     def __len__(self) -> int:
         return len(self.tp)
@@ -58,7 +58,8 @@ def count(
     predicted, true = _as_numpy(labels), _as_numpy(target)
     if predicted.shape != true.shape or true.ndim != 3:
         raise ValueError(
-            f"labels are {predicted.shape} and target is {true.shape}, wanted equal (N, H, W); add a first axis for one image"
+            f"labels are {predicted.shape} and target is {true.shape}, wanted equal (N, H, W); "
+            "add a first axis for one image"
         )
     rows = [_confusion(p, t, num_classes, ignore_index, reject) for p, t in zip(predicted, true, strict=True)]
     table = np.stack(rows) if rows else np.zeros((0, num_classes, num_classes + 1), np.int64)  # (N, true, predicted)

@@ -16,9 +16,11 @@ h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } td.best { font-weight: 700; }
-figure { margin: 1rem 0; } figure svg, figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
+figure { margin: 1rem 0; }
+figure svg, figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 figure img { image-rendering: pixelated; } figcaption, .small { font-size: .875rem; opacity: .8; }
-.legend span { display: inline-block; margin-right: 1rem; } .legend i { display: inline-block; width: .9em; height: .9em;
+.legend span { display: inline-block; margin-right: 1rem; }
+.legend i { display: inline-block; width: .9em; height: .9em;
 margin-right: .35em; border-radius: 2px; vertical-align: -1px; } code { background: var(--soft); padding: .1em .3em; }
 .pictures { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
 .pictures figure { margin: 0; } .pictures img { width: 100%; }
@@ -67,7 +69,8 @@ def build(
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>segpipe report: {escape(dataset)}</title><style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+        f"<title>segpipe report: {escape(dataset)}</title><style>{_STYLE}</style></head>\n"
+        f"<body>\n{body}\n</body></html>\n"
     )
 
 
@@ -83,7 +86,9 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
     if metric in LOWER_IS_BETTER:
         text = text.replace("Highest", "Lowest")
     if between is not None and within is not None:
-        text += f" The runs differ by {between:.4f} (standard deviation of their means), seeds of one run by {within:.4f}."
+        text += (
+            f" The runs differ by {between:.4f} (standard deviation of their means), seeds of one run by {within:.4f}."
+        )
         if between < 2 * within:
             text += " That is too close to tell the runs apart: train more seeds before choosing."
     elif within is None:

@@ -15,7 +15,8 @@ def colorize(labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[
     """(H, W) labels as (H, W, 3) RGB; void is black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = np.asarray(palette, np.uint8)
-    return table[labels]
+    colors: NDArray[np.uint8] = table[labels]
+    return colors
 
 
 def blend(image: NDArray[np.uint8], labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ COUNTS_HEADER = ("split", "variant", "image", "group", "class", "tp", "fp", "fn"
 BINS_HEADER = ("split", "variant", "image", "bin", "pixels", "confidence", "correct")
 
 
-def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]] = ()) -> str:
     """Rows as CSV with plain line ends; None is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -191,9 +191,7 @@ def start(
         raise ConfigError("--run and --loss exclude each other; give one")
     if loss is not None:
         run, invented = invent(loss), True
-        params = params.model_copy(
-            update={"runs": {**params.runs, run: parameters.Run(loss=loss)}}
-        )
+        params = params.model_copy(update={"runs": {**params.runs, run: parameters.Run(loss=loss)}})
     if run is not None and run not in params.runs:
         raise ConfigError(f"unknown run '{run}'{suggestion(run, params.runs)}")
     if method is not None and method not in params.ensemble:

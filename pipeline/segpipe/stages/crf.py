@@ -7,7 +7,7 @@ from typing import Any
 from segpipe.core.errors import ConfigError
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predict import SPLITS, read_probs
+from segpipe.stages.predictions import SPLITS, read_probs
 
 
 def crf(
@@ -89,7 +89,9 @@ def _tune(context: Context, index: dict[str, Any]) -> Any:
     number = min(settings.tune_images, len(rows))
     chosen = [i * len(rows) // number for i in range(number)]
     probs = [p for i, p in enumerate(read_probs(context.path("predict"), "val", rows)) if i in chosen]
-    samples = [catalog.Sample(r["id"], "val", r["group"], r["image"], tuple(r["labels"])) for r in (rows[i] for i in chosen)]
+    samples = [
+        catalog.Sample(r["id"], "val", r["group"], r["image"], tuple(r["labels"])) for r in (rows[i] for i in chosen)
+    ]
     images = [read_image(source / sample.image) for sample in samples]
     targets = [catalog.read_labels(source, sample, card, index["labels"]) for sample in samples]
 
@@ -105,7 +107,7 @@ def _tune(context: Context, index: dict[str, Any]) -> Any:
         return tune(images, probs, grid, score, iterations=settings.iterations, tick=bar.update)
 
 
-def _refined(context: Context, index: dict[str, Any], split: str, parameters: dict[str, float] | None) -> Any:
+def _refined(context: Context, index: dict[str, Any], split: str, parameters: dict[str, Any] | None) -> Any:
     """The refined probabilities image by image; as they are when no CRF won."""
     from tqdm import tqdm
 
@@ -120,5 +122,3 @@ def _refined(context: Context, index: dict[str, Any], split: str, parameters: di
         else:
             image = read_image(context.path("download") / row["image"])
             yield dense_crf(image, probs, iterations=context.params.crf.iterations, **parameters)
-
-

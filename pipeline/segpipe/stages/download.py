@@ -10,9 +10,7 @@ from segpipe.stages import options
 from segpipe.stages.context import Context, start
 
 
-def download(
-    settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False
-) -> None:
+def download(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
     """Get the dataset named in params.yaml into data/download."""
     context = start("download", overrides=settings, dry_run=dry_run, as_json=as_json)
     if dry_run:

@@ -8,7 +8,7 @@ import typer
 
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predict import SPLITS, read_probs
+from segpipe.stages.predictions import SPLITS, read_probs
 
 Method = Annotated[str, typer.Option(help="An ensemble of params.yaml.", show_default=False)]
 

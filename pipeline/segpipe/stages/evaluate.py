@@ -11,9 +11,11 @@ import typer
 from segpipe.core.errors import ConfigError
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predict import SPLITS, read_probs
+from segpipe.stages.predictions import SPLITS, read_probs
 
-EnsembleOption = Annotated[str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)]
+EnsembleOption = Annotated[
+    str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
+]
 CrfOption = Annotated[bool, typer.Option("--crf", help="Evaluate the run's predictions after the CRF.")]
 HEADLINE = ("acc", "miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
 
@@ -96,7 +98,7 @@ def _images(
 
     settings, root = context.params.evaluate, context.path("download")
     card = catalog.card(index["dataset"])
-    palette = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
+    palette: list[tuple[int, ...]] = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
     rows = index["splits"][split]
     kept = pictured(len(rows), settings.pictures) if split == "test" else []
     if (source / f"{split}.npy").exists():

@@ -7,12 +7,16 @@ import typer
 Run = Annotated[str | None, typer.Option(help="A run of params.yaml.", show_default=False)]
 Loss = Annotated[
     str | None,
-    typer.Option(help="A loss instead of a run, e.g. 'focal' or '0.25*ce + 0.75*jml'; writes to runs/adhoc.", show_default=False),
+    typer.Option(
+        help="A loss instead of a run, e.g. 'focal' or '0.25*ce + 0.75*jml'; writes to runs/adhoc.", show_default=False
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="The random seed.", min=0)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a parameter, e.g. train.epochs=3; repeatable.", show_default=False),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a parameter, e.g. train.epochs=3; repeatable.", show_default=False
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read and written, then stop.")]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from segpipe.core.errors import ConfigError
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
-
-SPLITS = ("val", "test")
+from segpipe.stages.predictions import SPLITS
 
 
 def predict(
@@ -58,7 +56,7 @@ def write(context: Context) -> dict[str, Any]:
     options_ = {key: value for key, value in config["model"].items() if key != "name"}
     model = models.create(config["model"]["name"], len(config["classes"]), **options_)
     model.load_state_dict(weights.load(trained / "model.pt"))
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     size, number = context.params.predict.batch_size, {}
     largest = float(np.finfo(np.float16).max)
     with files.folder(out, {"config": context.digest("predict")}) as folder:
@@ -76,12 +74,3 @@ def write(context: Context) -> dict[str, Any]:
             stored.flush()
             number[split] = len(images)
     return {"path": str(out), "images": number}
-
-
-def read_probs(predicted: Path, split: str, rows: list[dict[str, Any]]) -> Any:
-    """An iterator of probabilities (C, H, W) at the original size, image by image."""
-    from segpipe.core.files import read_array
-    from segpipe.data.geometry import Geometry, restore
-
-    logits = read_array(predicted / f"{split}.npy")
-    return (restore(logits[i], Geometry(**row["geometry"])) for i, row in enumerate(rows))

@@ -10,9 +10,7 @@ from segpipe.stages.context import Context, start
 from segpipe.stages.download import read_samples
 
 
-def prepare(
-    settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False
-) -> None:
+def prepare(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
     """Resize and pad images and labels into arrays; check every file on the way."""
     context = start("prepare", overrides=settings, dry_run=dry_run, as_json=as_json)
     source = context.require("download")
@@ -112,7 +110,9 @@ def _warnings(shares: list[float], limit: float, splits: dict[str, list[dict[str
     found = []
     mean = sum(shares) / len(shares)
     if mean > limit:
-        found.append(f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect")
+        found.append(
+            f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect"
+        )
     groups = {split: {row["group"] for row in rows} for split, rows in splits.items()}
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         shared = sorted(groups[first] & groups[second])

@@ -60,7 +60,9 @@ def gather(context: Context) -> list[Any]:
         for run, section in params.runs.items():
             keys = [f"{run}-{seed}" for seed in params.seeds]
             if kind == "run" or keys[0] in refined:
-                folders = [context.member(key).require("evaluate", variant="crf" if kind == "crf" else "") for key in keys]
+                folders = [
+                    context.member(key).require("evaluate", variant="crf" if kind == "crf" else "") for key in keys
+                ]
                 found.append(entry(run + suffix, kind, section.loss + suffix, folders))
     for method in params.ensemble:
         member = Context("evaluate", params, context.base, method=method)
@@ -107,7 +109,10 @@ def _pictures(entries: list[Any], index: dict[str, Any], prepared: Path) -> list
         predictions = [(e.name, e.folders[0] / "pictures" / f"{row['id']}.png") for e in entries]
         if predictions[0][1].exists():
             size = (slice(row["geometry"]["resized_height"]), slice(row["geometry"]["resized_width"]))
-            pair = [("image", png_bytes(images[i][size])), ("label", png_bytes(colorize(labels[i][size], index["palette"])))]
+            pair = [
+                ("image", png_bytes(images[i][size])),
+                ("label", png_bytes(colorize(labels[i][size], index["palette"]))),
+            ]
             found.append((row["id"], pair + [(name, path.read_bytes()) for name, path in predictions]))
     return found
 

@@ -10,9 +10,7 @@ from segpipe.stages.context import Context, start
 from segpipe.stages.download import read_samples
 
 
-def stats(
-    settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False
-) -> None:
+def stats(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
     """Count pixels and images per class; derive class weights and normalisation."""
     context = start("stats", overrides=settings, dry_run=dry_run, as_json=as_json)
     source, prepared = context.require("download"), context.require("prepare")

@@ -27,7 +27,9 @@ def train(
     )
     out = context.path("train")
     if dry_run:
-        missing = [stage for stage in ("download", "prepare", "stats") if not context.is_fresh(stage, context.path(stage))]
+        missing = [
+            stage for stage in ("download", "prepare", "stats") if not context.is_fresh(stage, context.path(stage))
+        ]
         context.log(f"would {f'make {chr(44).join(missing)}, then ' if missing else ''}train and write {out}")
         return
     if inside_dvc():
@@ -37,7 +39,9 @@ def train(
         _extras().make_upstream(context)
     with context.writing(out):
         result = fit(context)
-    lines = [f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"]
+    lines = [
+        f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"
+    ]
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     selector = f"--loss '{loss}'" if loss else f"--run {run}"
@@ -83,9 +87,7 @@ def fit(context: Context) -> dict[str, Any]:
     seeding.seed_torch(context.seed, 0)
     model = models.create(model_section.name, len(classes), **model_section.options)
     augmentation = Augmentation(**section.augment.model_dump())
-    settings = loop.Settings(
-        **section.model_dump(exclude={"augment"}), seed=context.seed, shift=shift, scale=scale
-    )
+    settings = loop.Settings(**section.model_dump(exclude={"augment"}), seed=context.seed, shift=shift, scale=scale)
     ids = [row["id"] for row in index["splits"]["train"]]
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
@@ -130,7 +132,9 @@ def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
     from segpipe.core import files
 
     prepared = context.path("prepare")
-    data = {name: files.digest_file(prepared / f"{name}.npy") for name in ("train_images", "train_labels", "val_labels")}
+    data = {
+        name: files.digest_file(prepared / f"{name}.npy") for name in ("train_images", "train_labels", "val_labels")
+    }
     return files.digest_json([config, data, digest_of_stage("train"), context.params.threads])[:32]
 
 

@@ -71,7 +71,7 @@ def fit(
     Raises:
         TrainingError: the loss is not finite; the message names epoch and images.
     """
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     criterion.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
@@ -189,10 +189,8 @@ class _Progress:
         self._score = f", val mIoU^D {row['val_miou_dataset']:.3f} (best {best:.3f})"
         if self.bar.disable:
             left = (time.monotonic() - self.start) / (epoch - self.done) * (self.epochs - epoch)
-            print(
-                f"{self.name}: epoch {epoch}/{self.epochs}, loss {row['train_loss']:.3f}{self._score}, {left:.0f} s left",
-                file=sys.stderr,
-            )
+            done = f"{self.name}: epoch {epoch}/{self.epochs}, loss {row['train_loss']:.3f}{self._score}"
+            print(f"{done}, {left:.0f} s left", file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()

@@ -31,7 +31,9 @@ def load(path: Path) -> Any:
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; train the run again") from None
     if digest(content) != wanted:
-        raise DataError(f"{path} does not match its sha256, so it is damaged; delete its folder and train the run again")
+        raise DataError(
+            f"{path} does not match its sha256, so it is damaged; delete its folder and train the run again"
+        )
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:

@@ -1,0 +1,79 @@
+"""Shared by all tests: the plain versions on the path, a command-line runner, tiny workspaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+for name in ("DVC_STAGE", "DVC_ROOT"):
+    os.environ.pop(name, None)
+
+
+def call(*command, cwd, check=True, env=None, timeout=600):
+    """Run a program; on failure show what it printed."""
+    result = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+    if check and result.returncode:
+        raise AssertionError(f"{command} gave {result.returncode}:\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def segpipe(*arguments, cwd, **options):
+    """Run the command line as a user does."""
+    return call(sys.executable, "-m", "segpipe", *arguments, cwd=cwd, **options)
+
+
+def make_workspace(folder, *arguments):
+    """`segpipe init scenes --profile tiny`."""
+    segpipe("init", "scenes", "--profile", "tiny", "--into", folder, *arguments, cwd=folder.parent)
+    return folder
+
+
+def tracked(folder):
+    """{path: bytes} of every tracked output: what DVC caches and what lies in results/."""
+    found = {}
+    for top in ("data", "results"):
+        for path in sorted((folder / top).rglob("*")):
+            if path.is_file() and path.name != "README.md":
+                found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A tiny workspace after `dvc repro`; read only, copy it to change it."""
+    folder = make_workspace(tmp_path_factory.mktemp("finished") / "w")
+    call("dvc", "repro", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(finished, tmp_path):
+    """A copy of the finished workspace, free to change."""
+    folder = tmp_path / "w"
+    shutil.copytree(finished, folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def real_data():
+    """The folder of real datasets, which CI provides."""
+    path = os.environ.get("SEGPIPE_TEST_DATA")
+    if not path:
+        pytest.skip("SEGPIPE_TEST_DATA is unset: set it to a folder with CamVid/ and CHASE_DB1/ to run this test")
+    return Path(path)

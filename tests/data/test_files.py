@@ -1,0 +1,115 @@
+"""Reading masks and images: ids survive every file type, corrupt files become one clear error."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.core.errors import DataError
+from segpipe.data import catalog
+from segpipe.data.files import png_bytes, read_ids, read_image
+
+IDS = np.array([[0, 1, 5], [15, 1, 255]], np.uint8)
+
+
+def test_palette_masks_keep_their_indices(tmp_path):
+    path = tmp_path / "mask.png"
+    path.write_bytes(png_bytes(IDS, [(k, 255 - k, k // 2) for k in range(256)]))
+    assert Image.open(path).mode == "P"
+    assert (read_ids(path) == IDS).all()
+
+
+def test_grey_one_bit_and_16_bit_masks_keep_their_values(tmp_path):
+    Image.fromarray(IDS).save(tmp_path / "grey.png")
+    Image.fromarray(IDS > 1).save(tmp_path / "bit.png")
+    deep = IDS.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert (read_ids(tmp_path / "grey.png") == IDS).all()
+    assert (read_ids(tmp_path / "bit.png") == (IDS > 1)).all()
+    assert (read_ids(tmp_path / "deep.png") == deep).all()
+
+
+def test_a_colour_mask_is_refused(tmp_path):
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "rgb.png")
+    with pytest.raises(DataError, match="colour image"):
+        read_ids(tmp_path / "rgb.png")
+
+
+def test_images_of_any_8_bit_mode_become_rgb(tmp_path):
+    for mode in ("L", "RGB", "RGBA", "P", "1", "LA"):
+        Image.new(mode, (4, 3)).save(tmp_path / "image.png")
+        assert read_image(tmp_path / "image.png").shape == (3, 4, 3)
+
+
+def picture(kind):
+    stream = io.BytesIO()
+    array = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(array).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage"])
+def test_a_damaged_image_is_one_error_with_its_path(tmp_path, kind, damage):
+    content = picture(kind)
+    path = tmp_path / "image"
+    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "garbage": b"not an image"}[damage])
+    with pytest.raises(DataError, match=str(path)):
+        read_image(path)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    with pytest.raises(DataError, match=r"20000 x 20000|400000000 pixels"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_missing_files_and_deep_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="missing"):
+        read_image(tmp_path / "none.png")
+    Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match="8 bits"):
+        read_image(tmp_path / "deep.png")
+
+
+def test_a_label_outside_the_classes_names_file_and_value():
+    card = catalog.card("camvid")
+    with pytest.raises(DataError, match=r"mask\.png holds label 12, wanted 0\.\.10 or void \[11\]"):
+        card.label_of(np.array([[0, 11, 12]]), "mask.png")
+    assert card.label_of(np.array([[0, 11, 10]]), "mask.png").tolist() == [[0, 255, 10]]
+
+
+def lists(folder, train, val="b.png b_m.png\n", test="c.png c_m.png\n"):
+    for name in ("a", "b", "c"):
+        Image.fromarray(IDS).save(folder / f"{name}.png")
+        Image.fromarray(IDS).save(folder / f"{name}_m.png")
+    for split, text in (("train", train), ("val", val), ("test", test)):
+        (folder / f"{split}.txt").write_text(text)
+    return folder
+
+
+def test_absolute_paths_of_another_machine_are_rerooted(tmp_path):
+    samples = catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, "/far/away/a.png /far/away/a_m.png\n"))
+    assert (samples[0].image, samples[0].labels, samples[0].split) == ("a.png", ("a_m.png",), "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ("a.png\n", "1 fields"),
+        ("gone.png a_m.png\n", "gone.png"),
+        ("../../etc/passwd a_m.png\n", "not below"),
+        ("b.png b_m.png\n", "listed twice"),
+    ],
+)
+def test_broken_lists_are_refused(tmp_path, train, words):
+    with pytest.raises(DataError, match=words):
+        catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, train))
+
+
+def test_folders_without_lists_or_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="is missing"):
+        catalog.samples_of_lists(catalog.card("camvid"), tmp_path)
+    with pytest.raises(DataError, match="lists no image"):
+        catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, "", "", ""))

@@ -1,0 +1,147 @@
+"""Resizing, padding, augmentation and frequencies."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segpipe.data.augment import Augmentation
+from segpipe.data.batches import EpochSampler, to_input
+from segpipe.data.frequencies import SCHEMES, class_weights
+from segpipe.data.geometry import Geometry, place_image, place_labels, restore
+
+side = st.integers(1, 90)
+
+
+@settings(max_examples=60, deadline=None)
+@given(side, side, st.integers(16, 64), st.integers(16, 64))
+def test_fitting_keeps_the_aspect_and_stays_inside(height, width, grid_height, grid_width):
+    g = Geometry.fit((height, width), (grid_height, grid_width))
+    assert 1 <= g.resized_height <= grid_height
+    assert 1 <= g.resized_width <= grid_width
+    assert g.resized_height == grid_height or g.resized_width == grid_width
+    scale = min(grid_height / height, grid_width / width)
+    assert abs(g.resized_height - height * scale) <= max(0.5, 1)
+    assert abs(g.resized_width - width * scale) <= max(0.5, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(side, side, st.integers(0, 1000))
+def test_placed_labels_hold_no_new_value_and_padding_is_void(height, width, seed):
+    labels = np.random.default_rng(seed).choice([0, 3, 7, 255], (height, width)).astype(np.uint8)
+    g = Geometry.fit((height, width), (32, 40))
+    placed = place_labels(labels, g)
+    inside = placed[: g.resized_height, : g.resized_width]
+    assert set(np.unique(inside)) <= set(np.unique(labels))
+    assert (placed.sum(dtype=int) - inside.sum(dtype=int)) == 255 * (placed.size - inside.size)
+
+
+def test_growing_and_restoring_returns_every_label():
+    labels = np.random.default_rng(0).integers(0, 4, (12, 17)).astype(np.uint8)
+    g = Geometry.fit(labels.shape, (48, 80))
+    placed = place_labels(labels, g)
+    scores = np.stack([(placed == k) * 9.0 for k in range(4)])
+    assert (restore(scores, g).argmax(0) == labels).mean() > 0.97
+
+
+def test_restored_probabilities_have_the_original_size_and_sum_to_one():
+    g = Geometry.fit((37, 61), (32, 40))
+    logits = np.random.default_rng(0).normal(size=(5, 8, 10)).astype(np.float16)
+    probs = restore(logits, g)
+    assert probs.shape == (5, 37, 61)
+    np.testing.assert_allclose(probs.sum(0), 1, atol=1e-5)
+
+
+def test_upsampling_agrees_with_torch():
+    g = Geometry.fit((32, 40), (32, 40))
+    logits = np.random.default_rng(0).normal(size=(3, 8, 10)).astype(np.float32)
+    grid = torch.nn.functional.interpolate(torch.from_numpy(logits)[None], (32, 40), mode="bilinear")[0]
+    np.testing.assert_allclose(restore(logits, g), grid.softmax(0).numpy(), atol=1e-4)
+
+
+def test_an_image_keeps_its_mean_when_it_shrinks():
+    image = np.random.default_rng(0).integers(0, 255, (64, 80, 3)).astype(np.uint8)
+    placed = place_image(image, Geometry.fit((64, 80), (16, 20)))
+    assert abs(placed.mean() - image.mean()) < 1
+
+
+def picture():
+    random = np.random.default_rng(0)
+    return random.integers(0, 255, (24, 30, 3)).astype(np.uint8), random.integers(0, 4, (24, 30)).astype(np.uint8)
+
+
+def test_augmentation_depends_on_its_key_alone():
+    change = Augmentation((0.5, 2.0), 0.5, 0.3)
+    image, labels = picture()
+    first = change(image, labels, (1, 2, 3))
+    change(image, labels, (9, 9, 9))
+    again = change(image, labels, (1, 2, 3))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, change(image, labels, (1, 2, 4)), strict=True))
+
+
+def test_augmented_labels_are_old_ones_or_void_and_inputs_stay():
+    image, labels = picture()
+    before = image.copy(), labels.copy()
+    for key in range(30):
+        _, changed = Augmentation((0.5, 2.0), 0.5, 0.3)(image, labels, (key,))
+        assert set(np.unique(changed)) <= {0, 1, 2, 3, 255}
+    assert (image == before[0]).all()
+    assert (labels == before[1]).all()
+
+
+def test_neutral_augmentation_changes_nothing_and_a_flip_is_a_mirror():
+    image, labels = picture()
+    same = Augmentation()(image, labels, (0,))
+    assert (same[0] == image).all()
+    mirrored = Augmentation(flip=1.0)(image, labels, (0,))
+    assert (mirrored[0] == image[:, ::-1]).all()
+    assert (mirrored[1] == labels[:, ::-1]).all()
+
+
+def test_image_and_labels_move_together():
+    labels = np.zeros((40, 40), np.uint8)
+    labels[10:30, 10:30] = 1
+    image = np.repeat(labels[..., None] * 200, 3, 2)
+    for key in range(20):
+        moved, ids = Augmentation((0.6, 1.8), 0.5)(image, labels, (key,))
+        agree = ((moved[..., 0] > 100) == (ids == 1))[ids != 255]
+        assert agree.mean() > 0.96
+
+
+def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own():
+    def order(epoch):
+        return [index for batch in EpochSampler(23, 4, 0, epoch) for _, index in batch]
+
+    assert sorted(order(0)) == list(range(23))
+    assert order(0) == order(0) != order(1)
+
+
+def test_input_is_normalised():
+    images = np.full((1, 2, 2, 3), 255, np.uint8)
+    assert to_input(images, [0.5, 0.5, 0.5], [0.25, 0.5, 1.0])[0, :, 0, 0].tolist() == [2, 1, 0.5]
+
+
+CAMVID = [10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967]
+CAMVID_IMAGES = [366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201]
+
+
+def test_median_frequency_weights_of_camvid_are_the_known_ones():
+    weights = class_weights(CAMVID, [n * 172_800 for n in CAMVID_IMAGES], 367 * 172_800)["median_frequency"]
+    golden = [0.2793, 0.2017, 4.7865, 0.1490, 1.0, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
+    assert weights == pytest.approx(golden, abs=5e-5)
+
+
+def test_weights_follow_their_definitions():
+    # 60 and 20 of 100 pixels, 20 void; class 2 is absent; class 1 lies in images of 50 pixels
+    weights = class_weights([60, 20, 0], [100, 50, 0], 100, effective_beta=0.9)
+    mean = (1 / 0.6 + 1 / 0.2) / 2
+    assert weights["inverse"] == pytest.approx([1 / 0.6 / mean, 1 / 0.2 / mean, 0])
+    assert weights["median_frequency"] == pytest.approx([0.5 / 0.6, 0.5 / 0.4, 0])
+    assert weights["enet"] == pytest.approx([1 / np.log(1.62), 1 / np.log(1.22), 0])
+    mean = (0.6**-0.5 + 0.2**-0.5) / 2
+    assert weights["square_root"] == pytest.approx([0.6**-0.5 / mean, 0.2**-0.5 / mean, 0])
+    terms = [0.1 / (1 - 0.9**60), 0.1 / (1 - 0.9**20)]
+    assert weights["effective_number"] == pytest.approx([2 * t / sum(terms) for t in terms] + [0])
+    assert set(weights) == set(SCHEMES)

@@ -1,0 +1,125 @@
+"""params.yaml: read as DVC reads it, and wrong in one line with the place."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from segpipe import params, yaml12
+from segpipe.commands.init import default_params
+from segpipe.core.errors import ConfigError
+
+from conftest import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text()
+
+CASES = """1e-4 1E5 on off yes no y n true True TRUE false null Null ~ 010 0o10 0x1F 0b11 08 1_000 12:30 .5 1. -.inf
+.nan +1 -0 .5e+3 1e+5 1.5e3 2020-01-01 0_ 1__0 _1 None nan inf 0o 0x 1e 1.2.3 - + . 1,5 5% 3px"""
+scalars = st.one_of(
+    st.sampled_from(CASES.split()),
+    st.from_regex(r"\A[-+]?[0-9_.]{1,6}([eE][-+]?[0-9]{1,2})?\Z"),
+    st.from_regex(r"\A[a-zA-Z0-9_.+-]{1,6}\Z"),
+)
+
+
+def read(reader, text):
+    try:
+        return repr(reader(text))
+    except Exception:
+        return "error"
+
+
+@settings(max_examples=400, deadline=None)
+@given(scalars)
+def test_both_readers_agree_on_every_scalar(scalar):
+    for text in (f"k: {scalar}\n", f"k: [{scalar}]\n", f"{{k: '{scalar}'}}\n"):
+        ours, theirs = read(yaml12.load, text), read(YAML(typ="safe").load, text)
+        assert ours == theirs or "error" in (ours, theirs), text
+
+
+def test_both_readers_agree_on_the_shipped_parameters():
+    assert yaml12.load(TEXT) == YAML(typ="safe").load(TEXT)
+
+
+def test_the_wheel_ships_the_same_parameters():
+    assert default_params() == TEXT
+
+
+def test_a_key_given_twice_is_refused():
+    with pytest.raises(ConfigError, match=r":\d+: not valid YAML: the key 'threads' occurs twice"):
+        params.parse("threads: 3\n" + TEXT)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epoch=3", ": train.epoch: unknown key; did you mean 'epochs'?"),
+        ("train.epochs=many", ": train.epochs: found 'many', wanted integer"),
+        ("train.lr=-1", "greater than 0"),
+        ("trian.lr=1", "no parameter 'trian'; did you mean 'train'?"),
+        ("train.lr", "wanted KEY=VALUE"),
+        ("threads.x=1", "holds a value, not a section"),
+        ("runs.focal.loss=focl", ": runs.focal.loss: unknown loss 'focl'; did you mean 'focal'?"),
+        ("runs.focal.loss=ce(class_weights=medain_frequency)", "did you mean 'median_frequency'"),
+        ("runs.focal.train.lrr=1", "runs.focal.train.lrr is no parameter; did you mean 'lr'?"),
+        ("runs.focal.train.lr=x", "runs.focal.train.lr: found 'x'"),
+        ("runs.focal.model.widht=4", "no option 'widht'; did you mean 'width'"),
+        ("runs.a-b.loss=ce", "must match"),
+        ("runs={}", "at least 1"),
+        ("model.name=unett", "did you mean 'unet'"),
+        ("seeds=[1, 1]", "repeat"),
+        ("crf.runs=[cee]", "matches no run"),
+        ("ensemble.average.members=[ce-9]", "matches no run"),
+        ("prepare.labels=annotator 0", "the form"),
+        ("train.augment.scale=[2, 1]", "wanted [smallest, largest]"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(override, words):
+    with pytest.raises(ConfigError) as error:
+        params.parse(TEXT, overrides=[override])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_name_the_line():
+    line = next(i for i, text in enumerate(TEXT.splitlines(), 1) if "epochs:" in text)
+    with pytest.raises(ConfigError, match=rf"params\.yaml:{line}: train\.epochs: found 'x'"):
+        params.parse(yaml12.edit(TEXT, {"train.epochs": "x"}))
+
+
+def test_broken_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="segpipe init"):
+        params.load()
+    for text, words in (("a: [", "not valid YAML"), ("- 1\n", "wanted sections"), ("train:\n  lr: 1\n", "missing")):
+        with pytest.raises(ConfigError, match=words):
+            params.parse(text)
+
+
+def test_an_empty_run_is_named_by_its_loss():
+    loaded = params.parse(TEXT, overrides=["runs={focal: , dice: {train: {lr: 1e-3}}}", "crf.runs=[]"])
+    assert loaded.runs["focal"].loss == "focal"
+    assert loaded.train_of("dice").lr == 0.001
+    assert loaded.train_of("focal") == loaded.train
+
+
+def test_parameters_that_cannot_change_a_result_do_not_change_its_name():
+    from segpipe.stages.context import Context
+
+    def name(*overrides):
+        loaded = params.parse(TEXT, overrides=overrides)
+        return Context("train", loaded, loaded, run="ce").digest("train")
+
+    assert name() == name("train.workers=3") == name("crf.iterations=9") == name("runs.focal.loss=dice")
+    assert (
+        len({name(), name("train.lr=0.1"), name("runs.ce.loss=dice"), name("prepare.width=64"), name("threads=1")}) == 5
+    )
+
+
+def test_edits_keep_comments_and_other_values():
+    text = yaml12.edit(TEXT, {"train.lr": 1e-5, "runs": {"a": {"loss": "ce"}}, "download.source": "/x y/ü"})
+    data = yaml12.load(text)
+    assert data["train"]["lr"] == 1e-5
+    assert data["runs"] == {"a": {"loss": "ce"}}
+    assert data["download"]["source"] == "/x y/ü"
+    assert text.count("#") >= TEXT.count("#") - 2
