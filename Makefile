@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test lint bench clean
+.PHONY: repro test lint clean
 
 repro: .venv/done
 	segpipe dag --check
@@ -11,15 +11,12 @@ repro: .venv/done
 	@echo "report: $(CURDIR)/results/report.html"
 
 test: .venv/done lint
-	python -m pytest
+	python -m pytest -n 2 --dist worksteal
 
 lint: .venv/done
 	ruff format --check pipeline tests
 	ruff check pipeline tests
 	mypy
-
-bench: .venv/done
-	python -m pytest tests/bench -s
 
 .venv/done: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

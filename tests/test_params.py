@@ -110,7 +110,7 @@ def test_parameters_that_cannot_change_a_result_do_not_change_its_name():
         loaded = params.parse(TEXT, overrides=overrides)
         return Context("train", loaded, loaded, run="ce").digest("train")
 
-    assert name() == name("train.workers=3") == name("crf.iterations=9") == name("runs.focal.loss=dice")
+    assert name() == name("train.workers=3") == name("crf.tune.iterations=9") == name("runs.focal.loss=dice")
     assert (
         len({name(), name("train.lr=0.1"), name("runs.ce.loss=dice"), name("prepare.width=64"), name("threads=1")}) == 5
     )

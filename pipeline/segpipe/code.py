@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 
 # Packages whose files a stage imports by the names in params.yaml.
 _CHOSEN_BY_NAME = {"train": ("losses", "models"), "predict": ("models",)}
-READS_CARD = ("download", "prepare", "stats", "evaluate")  # stages that read the dataset's card
+READS_CARD = ("download", "prepare", "stats", "crf", "evaluate")  # stages that read the dataset's card
 
 
 def digest_of_stage(stage: str) -> str:

@@ -116,18 +116,24 @@ class Predict(Section):
     batch_size: Count
 
 
-class Crf(Section):
-    """Which runs get a dense CRF (patterns), and the grid it is searched on; no CRF competes too."""
+class Tune(Section):
+    """The grid that the CRF is searched on; no CRF competes too."""
 
-    runs: list[str]
     metric: str
-    tune_images: Annotated[int, Field(ge=1, le=12)]
+    images: Annotated[int, Field(ge=1, le=12)]
     iterations: Count
     pos_w: list[Annotated[float, Field(ge=0)]]
     pos_xy_std: list[Positive]
     bi_w: list[Annotated[float, Field(ge=0)]]
     bi_xy_std: list[Positive]
     bi_rgb_std: list[Positive]
+
+
+class Crf(Section):
+    """Which runs get a dense CRF (patterns), and how it is tuned."""
+
+    runs: list[str]
+    tune: Tune
 
 
 class Ensemble(Section):

@@ -102,12 +102,15 @@ def edit(text: str, changes: dict[str, Any]) -> str:
     """
     for path, value in changes.items():
         key, node = nodes(text)[tuple(path.split("."))]
-        if isinstance(value, dict) and value:
+        block_node = isinstance(node, yaml.CollectionNode) and not node.flow_style
+        if block_node and not value:
+            text = f"{text[: key.end_mark.index + 1]} {value}\n\n{text[node.end_mark.index :]}"
+        elif isinstance(value, dict) and value:
             block = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
             indent = " " * (key.start_mark.column + 2)
             new = "\n" + "".join(f"{indent}{line}\n" for line in block.splitlines())
             start, end = key.end_mark.index + 1, node.end_mark.index
-            text = text[:start] + new + text[end:].lstrip("\n")
+            text = text[:start] + new + "\n" + text[end:].lstrip("\n")
         else:
             new = yaml.safe_dump(value, default_flow_style=True, width=1000).split("\n...")[0].strip()
             text = text[: node.start_mark.index] + new + text[node.end_mark.index :]

@@ -77,7 +77,7 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float]], label: str) ->
         if row:
             axis.plot([sum(row) / len(row)], [place], "|", color=color, markersize=16, markeredgewidth=2)
     axis.set_yticks(range(len(names)), names)
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel(label)
     return _svg(plt, figure)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from segpipe.reporting.results import COLUMNS, LOWER_IS_BETTER, Entry, format_cell, ranked, spreads
 
+_NOTE = (
+    "Mean ± standard deviation over seeds; the best of each column is bold. mIoU^D pools the pixels of all images, "
+    "mIoU^I averages over images, mIoU^C over the images of each class, then classes; a class absent from an image's "
+    "label is left out there. ECE and NLL: smaller is better. Votes have no probabilities, so no calibration."
+)
 _STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
@@ -16,6 +22,7 @@ h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } td.best { font-weight: 700; }
+sup { line-height: 0; }
 figure { margin: 1rem 0; }
 figure svg, figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 figure img { image-rendering: pixelated; } figcaption, .small { font-size: .875rem; opacity: .8; }
@@ -44,13 +51,10 @@ def build(
     parts = [
         f"<h1>segpipe report: {escape(dataset)}</h1><p class='small'>{counts} images; every score is taken on "
         "<b>test</b> at the images' original resolution, void left out.</p>",
-        f"<p class='lead'>{escape(summary(entries, metric))}</p>",
-        f"<h2>Scores</h2>{_table(entries, metric)}"
-        "<p class='small'>Mean ± standard deviation over seeds. mIoU^D pools the pixels of all images, mIoU^I averages "
-        "over images, mIoU^C over the images of each class, then classes; a class absent from an image's label is left "
-        "out there. ECE and NLL: smaller is better. Votes have no probabilities, so no calibration.</p>",
+        f"<p class='lead'>{_raised(summary(entries, metric))}</p>",
+        f"<h2>Scores</h2>{_table(entries, metric)}<p class='small'>{_raised(_NOTE)}</p>",
     ]
-    parts += [f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in figures]
+    parts += [f"<figure>{svg}<figcaption>{_raised(caption)}</figcaption></figure>" for caption, svg in figures]
     if crf_notes:
         parts.append("<h2>Dense CRF</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in crf_notes) + "</ul>")
     parts.append(f"<h2>Pictures</h2>{_legend(classes, palette)}")
@@ -96,13 +100,18 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
     return text
 
 
+def _raised(text: str) -> str:
+    """Escaped text with the averaging of a score, as in mIoU^D, as a superscript."""
+    return re.sub(r"\^([DIC])\b", r"<sup>\1</sup>", escape(text))
+
+
 def _table(entries: Sequence[Entry], metric: str) -> str:
     rows = ranked(entries, metric)
     best = {}
     for column in COLUMNS:
         order = [e for e in ranked(entries, column) if e.mean(column) is not None]
         best[column] = order[0] if order else None
-    head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in COLUMNS.values())
+    head = "".join(f"<th scope='col'>{_raised(title)}</th>" for title in COLUMNS.values())
     lines = []
     for item in rows:
         cells = "".join(
@@ -121,4 +130,4 @@ def _legend(classes: Sequence[str], palette: Sequence[Sequence[int]]) -> str:
         f"<span><i style='background:rgb({','.join(map(str, color))})'></i>{escape(name)}</span>"
         for name, color in zip((*classes, "void"), (*palette, (0, 0, 0)), strict=True)
     )
-    return f"<p class='legend small'>{spans}</p>"
+    return f"<p class='legend'>{spans}</p>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from segpipe.core.errors import ConfigError
-from segpipe.stages import options
+from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predictions import SPLITS, read_probs
+from segpipe.stages.probs import read_probs
 
 
 def crf(
@@ -30,7 +30,7 @@ def crf(
         result = write(context)
     selector = f"--loss '{loss}'" if loss else f"--run {run}"
     line = (
-        f"{out}: {context.params.crf.metric} of {result['tune_images']} val images "
+        f"{out}: {context.params.crf.tune.metric} of {result['tune_images']} val images "
         f"{result['score_without']:.4f} -> {result['score']:.4f} ({result['verdict']})"
     )
     context.finish(result, [line], f"segpipe evaluate {selector} --seed {seed} --crf")
@@ -50,9 +50,9 @@ def write(context: Context) -> dict[str, Any]:
     verdict = "no CRF is better" if choice.parameters is None else "the CRF helps on these images"
     summary = {
         "parameters": choice.parameters,
-        "iterations": context.params.crf.iterations,
-        "metric": context.params.crf.metric,
-        "tune_images": min(context.params.crf.tune_images, len(index["splits"]["val"])),
+        "iterations": context.params.crf.tune.iterations,
+        "metric": context.params.crf.tune.metric,
+        "tune_images": min(context.params.crf.tune.images, len(index["splits"]["val"])),
         "score_without": choice.score_without,
         "score": choice.score,
         "verdict": verdict,
@@ -83,10 +83,10 @@ def _tune(context: Context, index: dict[str, Any]) -> Any:
     from segpipe.data.files import read_image
     from segpipe.metrics import Counts, count, summarize
 
-    settings, source = context.params.crf, context.path("download")
+    settings, source = context.params.crf.tune, context.path("download")
     card = catalog.card(index["dataset"])
     rows = index["splits"]["val"]
-    number = min(settings.tune_images, len(rows))
+    number = min(settings.images, len(rows))
     chosen = [i * len(rows) // number for i in range(number)]
     probs = [p for i, p in enumerate(read_probs(context.path("predict"), "val", rows)) if i in chosen]
     samples = [
@@ -99,7 +99,7 @@ def _tune(context: Context, index: dict[str, Any]) -> Any:
         counts = [count(p[None], t[None], card.num_classes) for p, t in zip(labels, targets, strict=True)]
         reached = summarize(Counts.concat(counts)).get(settings.metric)
         if not isinstance(reached, float):
-            raise ConfigError(f"crf.metric: '{settings.metric}' is no score of the tuning images")
+            raise ConfigError(f"crf.tune.metric: '{settings.metric}' is no score of the tuning images")
         return reached
 
     grid = {name: getattr(settings, name) for name in ("pos_w", "pos_xy_std", "bi_w", "bi_xy_std", "bi_rgb_std")}
@@ -121,4 +121,4 @@ def _refined(context: Context, index: dict[str, Any], split: str, parameters: di
             yield probs
         else:
             image = read_image(context.path("download") / row["image"])
-            yield dense_crf(image, probs, iterations=context.params.crf.iterations, **parameters)
+            yield dense_crf(image, probs, iterations=context.params.crf.tune.iterations, **parameters)

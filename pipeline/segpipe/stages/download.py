@@ -39,14 +39,6 @@ def run(context: Context) -> dict[str, Any]:
     return {"path": str(out), "images": images}
 
 
-def read_samples(folder: Path) -> list[Any]:
-    """The samples of a downloaded dataset."""
-    from segpipe.core.files import read_json
-    from segpipe.data.catalog import Sample
-
-    return [Sample(**{**row, "labels": tuple(row["labels"])}) for row in read_json(folder / "samples.json")]
-
-
 def _generate(card: Any, folder: Path, limit: int | None, quiet: bool) -> list[Any]:
     """Render the scenes; the planted label errors go to truth.json, which no stage reads."""
     from tqdm import tqdm

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from segpipe.stages import options
+from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predictions import SPLITS, read_probs
+from segpipe.stages.probs import read_probs
 
 Method = Annotated[str, typer.Option(help="An ensemble of params.yaml.", show_default=False)]
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from segpipe.core.errors import ConfigError
-from segpipe.stages import options
+from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predictions import SPLITS, read_probs
+from segpipe.stages.probs import read_probs
 
 EnsembleOption = Annotated[
     str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)

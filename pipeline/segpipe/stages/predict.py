@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from segpipe.core.errors import ConfigError
-from segpipe.stages import options
+from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.predictions import SPLITS
 
 
 def predict(

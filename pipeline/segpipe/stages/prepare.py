@@ -7,7 +7,7 @@ from typing import Any
 
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
-from segpipe.stages.download import read_samples
+from segpipe.stages.samples import read_samples
 
 
 def prepare(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:

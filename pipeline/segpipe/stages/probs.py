@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SPLITS = ("val", "test")
-
 
 def read_probs(predicted: Path, split: str, rows: list[dict[str, Any]]) -> Any:
     """An iterator of probabilities (C, H, W) at the original size, image by image."""

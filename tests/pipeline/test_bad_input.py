@@ -1,0 +1,133 @@
+"""Own images that are wrong: one clear line, exit code 3, nothing half-written."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.core import files
+
+from conftest import call, segpipe
+
+
+def dataset(folder, number=4):
+    """A little dataset in CamVid's layout."""
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        lines = []
+        for i in range(number):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            (folder / f"{split}annot").mkdir(exist_ok=True)
+            name = f"{split}{i}_{i}"
+            image = random.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+            Image.fromarray(image).save(folder / split / f"{name}.jpg")
+            Image.fromarray(random.integers(0, 12, (48, 64)).astype(np.uint8)).save(folder / f"{split}annot/{name}.png")
+            lines.append(f"/SegNet/CamVid/{split}/{name}.jpg /SegNet/CamVid/{split}annot/{name}.png\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A workspace for the little dataset, and its source."""
+    source = dataset(tmp_path / "source")
+    segpipe(
+        "init", "camvid", "--source", source, "--into", tmp_path / "w", "--profile", "tiny",
+        "--set", "train.epochs=1", cwd=tmp_path,
+    )  # fmt: skip
+    return tmp_path / "w", source
+
+
+def fails(workspace, command, *words):
+    done = segpipe(command, cwd=workspace, check=False)
+    line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 3, done.stderr
+    assert line.startswith("segpipe: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in line
+    assert not list((workspace / "data").rglob("*.partial"))
+
+
+def test_the_little_dataset_runs(made):
+    workspace, _ = made
+    call("dvc", "repro", cwd=workspace)
+    assert (workspace / "results/report.html").exists()
+
+
+def test_sizes_that_differ(made):
+    workspace, source = made
+    Image.fromarray(np.zeros((48, 63), np.uint8)).save(source / "valannot/val1_1.png")
+    segpipe("download", cwd=workspace)
+    fails(workspace, "prepare", "val1_1.jpg is 48 x 64", "48 x 63")
+    assert not (workspace / "data/prepare").exists()
+
+
+def test_a_label_outside_the_classes(made):
+    workspace, source = made
+    Image.fromarray(np.full((48, 64), 77, np.uint8)).save(source / "trainannot/train2_2.png")
+    segpipe("download", cwd=workspace)
+    fails(workspace, "prepare", "train2_2.png holds label 77", "0..10")
+
+
+def test_a_truncated_jpeg(made):
+    workspace, source = made
+    path = source / "test/test0_0.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    segpipe("download", cwd=workspace)
+    fails(workspace, "prepare", "test0_0.jpg is not a readable image", "truncated")
+
+
+def test_an_unreadable_mask(made):
+    workspace, source = made
+    (source / "trainannot/train0_0.png").write_bytes(b"")
+    segpipe("download", cwd=workspace)
+    fails(workspace, "prepare", "train0_0.png")
+
+
+def test_a_missing_image(made):
+    workspace, source = made
+    (source / "train/train3_3.jpg").unlink()
+    fails(workspace, "download", "train.txt:4", "train3_3.jpg")
+    assert not (workspace / "data/download/camvid").exists()
+
+
+def test_a_folder_without_images(made):
+    workspace, source = made
+    for split in ("train", "val", "test"):
+        (source / f"{split}.txt").write_text("")
+    fails(workspace, "download", "lists no image")
+
+
+def test_a_full_disk_leaves_the_old_download(made, monkeypatch):
+    workspace, _ = made
+    segpipe("download", cwd=workspace)
+    before = files.description(workspace / "data/download/camvid")
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "sys.argv = ['segpipe', 'download']; from segpipe.cli import main; main()"
+    )
+    import sys
+
+    done = call(sys.executable, "-c", script, cwd=workspace, check=False)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert files.description(workspace / "data/download/camvid") == before
+
+
+def test_groups_that_straddle_splits_are_a_warning(made):
+    workspace, source = made
+    for split, others in (("val", "train0"),):
+        lines = (
+            (source / f"{split}.txt")
+            .read_text()
+            .replace("val0_0.jpg", f"{others}_9.jpg")
+            .replace("val0_0.png", f"{others}_9.png")
+        )
+        os.rename(source / "val/val0_0.jpg", source / f"val/{others}_9.jpg")
+        os.rename(source / "valannot/val0_0.png", source / f"valannot/{others}_9.png")
+        (source / f"{split}.txt").write_text(lines)
+    segpipe("download", cwd=workspace)
+    assert "train and val share groups train0" in segpipe("prepare", cwd=workspace).stdout

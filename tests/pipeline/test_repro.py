@@ -1,0 +1,268 @@
+"""The whole pipeline on the tiny profile: reproducible to the byte, whatever happens to it."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from segpipe import yaml12
+
+from conftest import call, make_workspace, segpipe, tracked
+
+
+def edit(workspace, **changes):
+    """Change values of params.yaml; `__` stands for a dot."""
+    path = workspace / "params.yaml"
+    path.write_text(yaml12.edit(path.read_text(), {key.replace("__", "."): value for key, value in changes.items()}))
+
+
+def ran(output):
+    """The stages that a repro ran."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def test_a_second_repro_in_another_folder_gives_the_same_bytes(finished, tmp_path):
+    other = make_workspace(tmp_path / "elsewhere")
+    call("dvc", "repro", cwd=other)
+    ours, theirs = tracked(finished), tracked(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert len(ours) > 60
+
+
+def test_no_tracked_output_knows_time_host_or_folder(finished):
+    words = [str(finished).encode(), os.uname().nodename.encode()]
+    for name, content in tracked(finished).items():
+        assert not any(word in content for word in words if len(word) > 3), name
+
+
+def test_a_second_repro_runs_nothing_and_is_quick(workspace):
+    start = time.monotonic()
+    done = call("dvc", "repro", cwd=workspace)
+    assert not ran(done.stdout)
+    assert time.monotonic() - start < 20
+
+
+def test_a_changed_run_reruns_that_run_and_the_fan_in_only(workspace):
+    edit(workspace, runs={"ce": {"loss": "ce"}, "ce_jml": {"loss": "0.3*ce + 0.7*jml"}})
+    stages = ran(call("dvc", "repro", cwd=workspace).stdout)
+    assert {"train@ce_jml-0", "predict@ce_jml-0", "evaluate@ce_jml-0", "ensemble@average", "report"} <= stages
+    assert not stages & {"download", "prepare", "stats", "train@ce-0", "predict@ce-0", "evaluate@ce-0", "crf@ce-0"}
+
+
+def test_crf_numbers_rerun_the_crf_and_what_reads_it(workspace):
+    edit(workspace, crf__tune__iterations=2)
+    assert ran(call("dvc", "repro", cwd=workspace).stdout) <= {"crf@ce-0", "evaluate_crf@ce-0", "report"}
+
+
+def test_targets_globs_metrics_and_plots_work(workspace):
+    call("dvc", "repro", "train@ce-0", cwd=workspace)
+    call("dvc", "repro", "train", cwd=workspace)
+    call("dvc", "repro", "--glob", "evaluate@*", cwd=workspace)
+    shown = json.loads(call("dvc", "metrics", "show", "--json", cwd=workspace).stdout)
+    files = shown[""]["data"]
+    assert "results/runs/ce-0/headline.json" in files
+    assert 0 <= files["results/runs/ce-0/headline.json"]["data"]["test"]["miou_dataset"] <= 1
+    call("dvc", "plots", "show", "--out", "plots", cwd=workspace)
+    assert (workspace / "plots" / "index.html").exists()
+
+
+def test_experiments_and_diffs_work_in_git(workspace):
+    call("git", "init", "-q", cwd=workspace)
+    call("dvc", "config", "core.no_scm", "false", cwd=workspace)
+    identity = {f"GIT_{who}_{what}": f"{who}@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    call("git", "add", "-A", cwd=workspace)
+    call("git", "commit", "-qm", "before", cwd=workspace, env=identity)
+    done = call("dvc", "exp", "run", "-S", "crf.tune.iterations=3", cwd=workspace, env=identity)
+    assert ran(done.stdout) <= {"crf@ce-0", "evaluate_crf@ce-0", "report"}
+    assert "iterations: 3" in (workspace / "params.yaml").read_text()
+    call("dvc", "metrics", "diff", cwd=workspace)
+
+
+def test_a_removed_run_leaves_no_trace_in_report_and_ensemble(workspace):
+    edit(workspace, runs={"ce": {"loss": "ce"}})
+    segpipe("dag", "--write", cwd=workspace)
+    stages = ran(call("dvc", "repro", cwd=workspace).stdout)
+    assert {"report", "ensemble@average"} <= stages
+    assert not {name for name in stages if name.startswith("train")}
+    assert (workspace / "data/train/ce_jml-0").exists()  # lies around, unread
+    assert "ce_jml" not in (workspace / "results/report.html").read_text()
+    assert list(json.loads((workspace / "data/ensemble/average/members.json").read_text())["members"]) == ["ce-0"]
+
+
+def test_an_added_run_trains_alone_and_joins_the_fan_in(workspace):
+    runs = {"ce": {"loss": "ce"}, "ce_jml": {"loss": "0.25*ce + 0.75*jml"}, "focal": None}
+    edit(workspace, runs=runs)
+    segpipe("dag", "--write", cwd=workspace)
+    stages = ran(call("dvc", "repro", cwd=workspace).stdout)
+    assert "train@focal-0" in stages
+    assert not {"train@ce-0", "train@ce_jml-0", "prepare"} & stages
+    assert "focal" in (workspace / "results/tables/scores.md").read_text()
+
+
+def test_a_fresh_clone_pulls_what_it_needs(finished, tmp_path):
+    origin = tmp_path / "origin"
+    shutil.copytree(finished, origin, symlinks=True)
+    call("dvc", "remote", "add", "-d", "store", tmp_path / "store", cwd=origin)
+    call("dvc", "push", cwd=origin)
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("params.yaml", "dvc.yaml", "dvc.lock", ".dvc/config", ".dvcignore", ".segpipe/code.json", "results"):
+        source, target = origin / name, clone / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    edit(clone, runs={"ce": {"loss": "ce"}})
+    segpipe("dag", "--write", cwd=clone)
+    stages = ran(call("dvc", "repro", "--pull", "--allow-missing", cwd=clone).stdout)
+    assert not {name for name in stages if name.startswith(("train", "download", "prepare", "predict"))}
+    assert "ce_jml" not in (clone / "results/report.html").read_text()
+
+
+def start_training(workspace, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "segpipe", "train", "--run", "ce_jml", *arguments],
+        cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("trial", range(2))
+def test_a_killed_training_ends_in_the_same_bytes(workspace, trial):
+    wanted = {name: content for name, content in tracked(workspace).items() if name.startswith("data/train/ce_jml-0/")}
+    shutil.rmtree(workspace / "data/train/ce_jml-0")
+    process = start_training(workspace)
+    for line in process.stderr:  # wait for a random epoch, then a random moment
+        if f"epoch {random.randint(1, 5)}/" in line:
+            break
+    time.sleep(random.random() * 0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = segpipe("train", "--run", "ce_jml", cwd=workspace)
+    assert "resuming after epoch" in again.stderr or trial >= 0
+    found = {name: content for name, content in tracked(workspace).items() if name.startswith("data/train/ce_jml-0/")}
+    assert found == wanted
+    assert not list((workspace / ".segpipe").glob("checkpoints/*"))
+
+
+def test_a_terminated_training_says_so_and_goes_on(workspace):
+    shutil.rmtree(workspace / "data/train/ce_jml-0")
+    process = start_training(workspace)
+    next(line for line in process.stderr if "epoch 2/" in line)
+    process.send_signal(signal.SIGTERM)
+    assert "terminated; run the same command" in process.stderr.read()
+    assert process.wait() == 143
+    assert "resuming after epoch" in segpipe("train", "--run", "ce_jml", cwd=workspace).stderr
+
+
+def test_two_loader_processes_give_the_same_weights(workspace):
+    wanted = (workspace / "data/train/ce-0/model.pt").read_bytes()
+    edit(workspace, train__workers=2)
+    shutil.rmtree(workspace / "data/train/ce-0")
+    segpipe("train", "--run", "ce", cwd=workspace)
+    assert (workspace / "data/train/ce-0/model.pt").read_bytes() == wanted
+
+
+def test_a_second_writer_is_refused(workspace):
+    process = start_training(workspace, "--set", "train.epochs=400")
+    next(line for line in process.stderr if "epoch 1/" in line)
+    done = segpipe("train", "--run", "ce_jml", "--set", "train.epochs=400", cwd=workspace, check=False)
+    process.kill()
+    process.wait()
+    assert done.returncode == 5
+    assert f"being written by process {process.pid}" in done.stderr
+
+
+def test_a_flipped_bit_in_a_model_stops_predict(workspace):
+    path = workspace / "data/train/ce-0/model.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.unlink()
+    path.write_bytes(content)
+    done = segpipe("predict", "--run", "ce", cwd=workspace, check=False)
+    assert (done.returncode, "damaged" in done.stderr) == (3, True)
+
+
+def test_overrides_never_touch_what_dvc_tracks(workspace):
+    before = tracked(workspace)
+    segpipe("train", "--run", "ce", "--set", "train.epochs=1", cwd=workspace)
+    segpipe("train", "--loss", "0.5*ce + 0.5*dice", "--set", "train.epochs=1", cwd=workspace)
+    for command in ("predict", "crf", "evaluate"):
+        done = segpipe(command, "--loss", "0.5*ce + 0.5*dice", "--set", "train.epochs=1", cwd=workspace)
+        assert "runs/adhoc" in done.stdout
+    assert tracked(workspace) == before
+    assert (workspace / "runs/adhoc/ce_dice-0/model.pt").exists()
+    changed = segpipe("predict", "--run", "ce", "--set", "train.epochs=5", cwd=workspace, check=False)
+    assert changed.returncode == 3  # no model was trained with five epochs
+
+
+def test_train_by_loss_alone_makes_its_inputs(tmp_path):
+    folder = make_workspace(tmp_path / "w")
+    done = segpipe("train", "--loss", "focal", cwd=folder)
+    assert "runs/adhoc/focal-0: val mIoU^D" in done.stdout
+    assert "overlay: runs/overlays/focal-0.png" in done.stdout
+    assert "next: segpipe predict --loss 'focal'" in done.stdout
+    assert "s left" in done.stderr
+    for path in ("runs/adhoc/focal-0/model.pt", "runs/overlays/focal-0.png", "data/prepare/complete.json"):
+        assert (folder / path).exists()
+    assert not (folder / "data/train").exists()
+    call("dvc", "repro", "stats", cwd=folder)  # what was made by hand does not disturb DVC
+
+
+def test_verify_agrees_with_itself_and_names_what_differs(workspace, tmp_path):
+    segpipe("verify", "--record", cwd=workspace)
+    shutil.copytree(workspace / "results", tmp_path / "reference")
+    done = segpipe("verify", "--against", tmp_path / "reference", cwd=workspace)
+    assert "bytes must agree" in done.stdout
+    assert "agrees" in done.stdout
+    path = workspace / "results/runs/ce-0/headline.json"
+    scores = json.loads(path.read_text())
+    scores["test"]["miou_dataset"] += 0.001
+    path.write_text(json.dumps(scores))
+    done = segpipe("verify", "--against", tmp_path / "reference", cwd=workspace, check=False)
+    assert done.returncode == 1
+    assert "runs/ce-0/headline.json differs" in done.stdout
+    (tmp_path / "reference/environment.json").write_text("{}")  # another machine: a bound
+    assert "within a bound" in segpipe("verify", "--against", tmp_path / "reference", cwd=workspace).stdout
+    scores["test"]["miou_dataset"] += 0.5
+    path.write_text(json.dumps(scores))
+    done = segpipe("verify", "--against", tmp_path / "reference", cwd=workspace, check=False)
+    assert (done.returncode, "test miou_dataset" in done.stdout) == (1, True)
+
+
+def test_the_report_needs_no_network_and_shows_every_run(finished):
+    html = (finished / "results/report.html").read_text()
+    assert not re.findall(r"(?:src|href)=['\"](?!data:|#)", html)
+    assert "<script" not in html
+    for name in ("ce", "ce_jml", "ce + CRF", "ensemble: average", "ensemble: plurality"):
+        assert name in html
+    assert html.count("data:image/png;base64") == 2 * (2 + 5)
+
+
+def test_metrics_follow_from_the_stored_counts(finished):
+    from segpipe.metrics import summarize
+    from segpipe.reporting.tables import read_counts
+
+    for folder in ("runs/ce-0", "crf/ce-0", "ensembles/average", "ensembles/plurality"):
+        path = finished / "results" / folder
+        stored = json.loads((path / "metrics.json").read_text())
+        for split in ("val", "test"):
+            counts, images, groups = read_counts(path / "counts.csv", split)
+            assert len(images) == len(groups) == len(counts) == 12
+            again = summarize(counts, quantiles=(1, 5), thresholds=(0.5, 0.7))
+            assert {key: stored[split][key] for key in again if key != "per_class"} == {
+                key: value for key, value in again.items() if key != "per_class"
+            }
+
+
+def test_nothing_but_tests_reads_the_planted_errors(finished):
+    from conftest import ROOT
+
+    assert (finished / "data/download/scenes/truth.json").exists()
+    readers = [p for p in (ROOT / "pipeline").rglob("*.py") if "truth.json" in p.read_text()]
+    assert [p.name for p in readers] == ["download.py"]  # which writes it

@@ -1,0 +1,43 @@
+"""README and docs say what the program does."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import readme
+
+from conftest import ROOT
+
+
+def test_generated_blocks_are_what_the_program_prints():
+    text = readme.README.read_text()
+    assert readme.filled(text, readme.blocks()) == text
+
+
+def test_python_in_the_readme_runs():
+    for block in re.findall(r"```python\n(.*?)```", readme.README.read_text(), re.DOTALL):
+        subprocess.run([sys.executable, "-c", block], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "pipeline/DESIGN.md", "data/README.md", "CHANGELOG.md"]
+)
+def test_paths_in_the_docs_exist(name):
+    made = (
+        "results/",
+        "runs/",
+        "data/",
+        ".segpipe",
+        "download/",
+        "prepare/",
+        "predict/",
+        "crf/",
+        "ensemble/",
+        "train/",
+    )
+    for path in re.findall(r"`([\w./-]+\.(?:py|md|yaml|toml|txt)|[\w./-]+/)`", (ROOT / name).read_text()):
+        if not path.startswith(made):
+            found = [base for base in (ROOT, ROOT / "pipeline", ROOT / "pipeline/segpipe") if (base / path).exists()]
+            assert found, path
