@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 CHANGES = (
-    "prepare.height=120", "prepare.width=160", "train.epochs=6", "seeds=[0]",
+    "prepare.height=120", "prepare.width=160", "train.epochs=5", "seeds=[0]",
     "runs={ce: {loss: ce}, ce_jml: {loss: 0.25*ce + 0.75*jml}}", "crf.runs=[]",
 )  # fmt: skip
 

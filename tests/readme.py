@@ -23,6 +23,8 @@ def blocks() -> dict[str, str]:
 def filled(text: str, contents: dict[str, str]) -> str:
     """`text` with the content of each mark replaced."""
     for name, content in contents.items():
+        if f"<!-- {name} -->" not in text or f"<!-- /{name} -->" not in text:
+            raise SystemExit(f"README.md has lost the marks of its block '{name}'")
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
     return text

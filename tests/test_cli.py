@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from segpipe import losses
+from segpipe import losses, yaml12
 
 from conftest import call, make_workspace, segpipe
 
@@ -55,6 +55,8 @@ def empty(tmp_path_factory):
         (["train", "--loss", "focl"], 2, "unknown loss 'focl'; did you mean 'focal'?"),
         (["train", "--run", "cee"], 2, "unknown run 'cee'; did you mean 'ce'?"),
         (["train"], 2, "give --run NAME"),
+        (["train", "--loss", "ce(class_weights=medain_frequency)"], 2, "did you mean 'median_frequency'"),
+        (["train", "--run", "ce", "--set", "threads=["], 2, "not valid YAML"),
         (["train", "--run", "ce", "--loss", "ce"], 2, "exclude each other"),
         (["train", "--run", "ce", "--seed", "-1"], 2, "--seed"),
         (["train", "--run", "ce", "--device", "tpu"], 2, "unknown device 'tpu'"),
@@ -66,6 +68,8 @@ def empty(tmp_path_factory):
         (["evaluate"], 2, "give one of"),
         (["evaluate", "--ensemble", "averag"], 2, "did you mean 'average'"),
         (["ensemble", "--method", "plurality"], 3, "is missing"),
+        (["evaluate", "--ensemble", "average"], 3, "run `segpipe ensemble --method average`"),
+        (["prepare", "--set", "download.limit=5"], 3, "run `segpipe download --set download.limit=5`"),
         (["report"], 3, "is missing"),
         (["verify"], 3, "run `dvc repro`"),
         (["init", "scene"], 2, "unknown dataset 'scene'; did you mean 'scenes'?"),
@@ -81,6 +85,29 @@ def test_a_mistake_is_one_line_with_the_right_code(empty, arguments, code, words
     last = done.stderr.strip().splitlines()[-1]
     assert (done.returncode, words in last) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["losses"]])
+def test_a_bare_command_prints_its_help(empty, arguments):
+    done = segpipe(*arguments, cwd=empty, check=False)
+    assert done.returncode == 2
+    assert "Usage: segpipe" in done.stdout
+    assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("report.metric", "miou_datset", "did you mean 'miou_dataset'"),
+        ("crf.tune.metric", "ece_dataset", "unknown metric"),
+        ("download.dataset", "scene", "did you mean 'scenes'"),
+    ],
+)
+def test_unknown_names_are_said_before_anything_runs(workspace, path, value, words):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(yaml12.edit(text, {path: value}))
+    done = segpipe("dag", "--check", cwd=workspace, check=False)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
 
 
 def test_debug_shows_the_traceback(empty):
@@ -99,6 +126,8 @@ def test_dry_run_writes_nothing(empty):
     before = sorted(empty.rglob("*"))
     done = segpipe("train", "--loss", "dice", "--dry-run", cwd=empty)
     assert "runs/adhoc/dice-0" in done.stdout
+    done = segpipe("train", "--loss", "dice", "--dry-run", "--json", cwd=empty)
+    assert json.loads(done.stdout)["writes"] == "runs/adhoc/dice-0"
     assert sorted(empty.rglob("*")) == before
 
 

@@ -85,6 +85,13 @@ def test_adding_a_run_is_noticed_until_the_dag_is_written(workspace):
     assert "results/runs/dice-0/metrics.json" in report
 
 
+def test_a_file_of_someone_else_is_not_overwritten(workspace):
+    (workspace / "dvc.yaml").write_text("stages:\n  mine:\n    cmd: echo\n")
+    done = segpipe("dag", "--write", cwd=workspace, check=False)
+    assert (done.returncode, "would be lost" in done.stderr) == (2, True)
+    assert "mine" in (workspace / "dvc.yaml").read_text()
+
+
 def test_text_outside_the_marks_is_kept(workspace):
     path = workspace / "dvc.yaml"
     path.write_text("# mine above\n" + path.read_text() + "# mine below\n")

@@ -98,8 +98,6 @@ def _run(arguments: list[str], debug: bool) -> int:
         return result if isinstance(result, int) else 0
     except SegpipeError as error:
         return _explain(str(error), error.exit_code, debug)
-    except ValueError as error:
-        return _explain(str(error), 2, debug)
     except BrokenPipeError:
         return 0
     except PermissionError as error:
@@ -115,6 +113,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     except typer.Abort:
         return _explain("interrupted", 130, False)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.ctx.get_help())  # type: ignore[attr-defined]
+            return 2
         if hasattr(error, "format_message"):  # a usage error of the command line itself
             return _explain(f"{error.format_message()} See segpipe --help.", 2, debug)
         return _explain(
@@ -131,7 +132,9 @@ def _refuse_stale_dag(arguments: list[str]) -> None:
         from segpipe import params
         from segpipe.core.errors import ConfigError
 
-        if not generator.is_fresh(params.load()):
+        loaded = params.load()
+        generator.check_names(loaded)
+        if not generator.is_fresh(loaded):
             raise ConfigError(
                 "dvc.yaml does not fit params.yaml or the code; run `segpipe dag --write`, then dvc repro"
             )

@@ -17,8 +17,11 @@ READS_CARD = ("download", "prepare", "stats", "crf", "evaluate")  # stages that 
 
 
 def digest_of_stage(stage: str) -> str:
-    """sha256 over the stage's own code."""
-    return digest_json({path.as_posix(): digest((ROOT / path).read_bytes()) for path in files_of_stage(stage)})
+    """sha256 over the stage's own code and the cards that it may read."""
+    paths = list(files_of_stage(stage))
+    if stage in READS_CARD:
+        paths += [card.relative_to(ROOT) for card in sorted((ROOT / "data/cards").glob("*.toml"))]
+    return digest_json({path.as_posix(): digest((ROOT / path).read_bytes()) for path in paths})
 
 
 @cache

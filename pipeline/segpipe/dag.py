@@ -5,11 +5,12 @@ Between the two marks the text is generated; what stands outside is kept.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from segpipe.code import READS_CARD, ROOT, digest_of_stage, files_of_stage
-from segpipe.core.errors import ConfigError
+from segpipe.code import READS_CARD, digest_of_stage, files_of_stage
+from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.files import json_text
 from segpipe.params import Params
 from segpipe.stages import NAMES
@@ -25,13 +26,36 @@ _RUN = "--run ${item.run} --seed ${item.seed}"
 
 
 def is_fresh(params: Params) -> bool:
-    """True when dvc.yaml holds exactly what `write` would put there."""
-    return FILE.is_file() and FILE.read_text(encoding="utf-8") == text(params, FILE.read_text(encoding="utf-8"))
+    """True when dvc.yaml, and code.json outside a clone, hold what `segpipe dag --write` would put there."""
+    old = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
+    known = in_repository() or (CODE.is_file() and CODE.read_text(encoding="utf-8") == code_text())
+    return known and bool(old) and old == text(params, old)
+
+
+def check_names(params: Params) -> None:
+    """ConfigError when a dataset or metric is unknown: said now, not after the last training.
+
+    Here and not in the schema, so that a stage depends on no code that it does not run.
+    """
+    from segpipe.data import catalog
+    from segpipe.metrics import names
+
+    catalog.card(params.download.dataset)
+    known = names(params.evaluate.quantiles, params.evaluate.thresholds)
+    counted = [name for name in known if not name.startswith(("ece", "nll", "brier"))]
+    for path, name, choice in (
+        ("report.metric", params.report.metric, known),
+        ("crf.tune.metric", params.crf.tune.metric, counted),
+    ):
+        if name not in choice:
+            raise ConfigError(f"{path}: unknown metric '{name}'{suggestion(name, choice)}")
 
 
 def text(params: Params, old: str = "") -> str:
     """The content of dvc.yaml; the parts of `old` outside the marks are kept."""
     before, after = "", ""
+    if old.strip() and BEGIN not in old:
+        raise ConfigError(f"{FILE} was not written by segpipe and would be lost; move it away")
     if BEGIN in old:
         before, rest = old.split(BEGIN, 1)
         if f"\n{END}\n" not in rest:
@@ -46,21 +70,21 @@ def code_text() -> str:
 
 
 def in_repository() -> bool:
-    """True when the package runs from this folder's own source."""
-    return Path("pipeline/segpipe").is_dir() and Path("pipeline/segpipe").samefile(ROOT)
+    """True in a clone of segpipe, whose source files DVC can watch."""
+    return Path("pipeline/segpipe/dag.py").is_file()
 
 
 def _body(params: Params) -> str:
     runs, refined = list(params.runs), list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
     methods, members = list(params.ensemble), params.all_keys()
     dataset, every = "data/download/${download.dataset}", "run: ${runs}\nseed: ${seeds}"
-    source = [params.download.source] if params.download.source else []
+    source = [_quoted(params.download.source)] if params.download.source else []
     predicted, refined_by, of_method = f"data/predict/{_KEY}", f"data/crf/{_KEY}", "data/ensemble/${item.method}"
     data = [dataset, "data/prepare"]
     parts = [
         _stage("download", "download", "", source, outs=[dataset]),
         _stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
-        _stage("stats", "stats", "", data, kept=["data/stats.json"]),
+        _stage("stats", "stats", "", data, outs=["data/stats.json"]),
         _stage("train", "train", _RUN, ["data/prepare", "data/stats.json"], outs=[f"data/train/{_KEY}"], matrix=every),
         _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
         _stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
@@ -118,6 +142,11 @@ def _stage(
         if items:
             text += f"    {heading}:\n" + "".join(f"      - {item}\n" for item in items)
     return text
+
+
+def _quoted(path: str) -> str:
+    """A folder of the user's as YAML and DVC's templating read it back."""
+    return json.dumps(str(Path(path).expanduser()), ensure_ascii=False).replace("${", "\\\\${")
 
 
 def _code(command: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ FILE = Path("params.yaml")
 __all__ = ["FILE", "Params", "Run", "config_digest", "load", "parse", "read_text"]
 
 
-def load(path: Path = FILE, overrides: Iterable[str] = ()) -> Params:
+def load(path: Path = FILE, overrides: Sequence[str] = ()) -> Params:
     """The parameters of a file, with `a.b=value` overrides.
 
     Raises:
@@ -41,7 +41,7 @@ def read_text(path: Path = FILE) -> str:
         raise ConfigError(f"{path} cannot be read: {error}") from None
 
 
-def parse(text: str, name: str = "params.yaml", overrides: Iterable[str] = ()) -> Params:
+def parse(text: str, name: str = "params.yaml", overrides: Sequence[str] = ()) -> Params:
     """The parameters in a text; `name` stands in error messages."""
     try:
         data = yaml12.load(text)
@@ -62,6 +62,9 @@ def parse(text: str, name: str = "params.yaml", overrides: Iterable[str] = ()) -
         explained = _explained(first)
         named = re.match(r"[\w.]+", explained)  # a check across sections names its path itself
         path = tuple(str(part) for part in first["loc"]) or tuple(named.group().split(".") if named else ())
+        guilty = [o for o in overrides if path and o.partition("=")[0].strip() == ".".join(path)]
+        if guilty:
+            raise ConfigError(f"--set {guilty[-1]}: {explained}") from None
         while path and path not in places:
             path = path[:-1]
         line = f":{places[path][0].start_mark.line + 1}" if path else ""
@@ -93,7 +96,10 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: '{'.'.join(parts[:-1])}' holds a value, not a section")
     if len(parts) == 1 and parts[0] not in node:
         raise ConfigError(f"--set {override}: no parameter '{path}'{suggestion(path, node)}")
-    node[parts[-1]] = yaml12.load(text)
+    try:
+        node[parts[-1]] = yaml12.load(text)
+    except (yaml.YAMLError, ValueError):
+        raise ConfigError(f"--set {override}: '{text}' is not valid YAML") from None
 
 
 def _explained(error: Any) -> str:

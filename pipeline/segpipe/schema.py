@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,10 @@ NAME = re.compile(r"^[a-z][a-z0-9_]*$")  # DVC matrix names: no dash, no at sign
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+_T = TypeVar("_T")
+_S = TypeVar("_S", bound="Section")
+Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -31,7 +35,7 @@ def _loss(spec: str) -> str:
 class Section(BaseModel):
     """A part of params.yaml: unknown keys are errors, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Download(Section):
@@ -61,7 +65,7 @@ class Stats(Section):
 class Model(Section):
     """The network and its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     name: str
 
     @model_validator(mode="after")
@@ -78,14 +82,14 @@ class Model(Section):
 class Augment(Section):
     """Random changes of training images; 1, 1 / 0 / 0 switch them off."""
 
-    scale: tuple[Positive, Positive]
+    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)]
     flip: Share
     color: Share
 
     @model_validator(mode="after")
     def _ordered(self) -> Augment:
         if self.scale[0] > self.scale[1]:
-            raise ConfigError(f"scale is {list(self.scale)}, wanted [smallest, largest]")
+            raise ConfigError(f"scale is {self.scale}, wanted [smallest, largest]")
         return self
 
 
@@ -122,11 +126,11 @@ class Tune(Section):
     metric: str
     images: Annotated[int, Field(ge=1, le=12)]
     iterations: Count
-    pos_w: list[Annotated[float, Field(ge=0)]]
-    pos_xy_std: list[Positive]
-    bi_w: list[Annotated[float, Field(ge=0)]]
-    bi_xy_std: list[Positive]
-    bi_rgb_std: list[Positive]
+    pos_w: Candidates[NotNegative]
+    pos_xy_std: Candidates[Positive]
+    bi_w: Candidates[NotNegative]
+    bi_xy_std: Candidates[Positive]
+    bi_rgb_std: Candidates[Positive]
 
 
 class Crf(Section):
@@ -149,7 +153,7 @@ class Evaluate(Section):
     bins: Annotated[int, Field(ge=2, le=1000)]
     quantiles: list[Annotated[float, Field(gt=0, le=100)]]
     thresholds: list[Share]
-    pictures: Whole
+    pictures: Count
 
 
 class Report(Section):
@@ -215,16 +219,11 @@ class Params(Section):
 
     def model_of(self, run: str) -> Model:
         """The network of a run: section `model` with the run's overrides."""
-        return Model(**_merged(self.model.model_dump(), self.runs[run].model, f"runs.{run}.model"))
+        return _overridden(self.model, self.runs[run].model, f"runs.{run}.model")
 
     def train_of(self, run: str) -> Train:
         """The optimisation of a run: section `train` with the run's overrides."""
-        try:
-            return Train(**_merged(self.train.model_dump(), self.runs[run].train, f"runs.{run}.train"))
-        except ValidationError as error:
-            first = error.errors()[0]
-            path = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"runs.{run}.train.{path}: {sentence(first, Train)}") from None
+        return _overridden(self.train, self.runs[run].train, f"runs.{run}.train")
 
     def all_keys(self) -> list[str]:
         """All `run-seed`, in the order of runs, then seeds."""
@@ -252,6 +251,16 @@ class Params(Section):
                     f"ensemble.{method}.members: '{pattern}' matches no run{suggestion(pattern, self.all_keys())}"
                 )
         return [key for key in self.all_keys() if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
+def _overridden(section: _S, changes: dict[str, Any], where: str) -> _S:
+    """A section with a run's changes; an error names the run's key."""
+    try:
+        return type(section)(**_merged(section.model_dump(), changes, where))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join([where, *map(str, first["loc"])])
+        raise ConfigError(f"{path}: {sentence(first, type(section))}") from None
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:

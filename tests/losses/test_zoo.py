@@ -25,7 +25,9 @@ VARIANTS = [
         "classes=all, smooth=1", "classes=[0, 3], average=class", "log=true", "squared=true",
         "class_weights=[1, 0.5, 2, 0.2, 1], average=image",
     )),
-    "jml(exponent=0.5)", "dml(exponent=2, average=class)", "tversky(alpha=0.9, beta=0.1)",
+    "jml(exponent=0.5)",
+    "0.333333333*ce + 0.6666666667*focal(gamma=1.23456789)",
+    "dml(exponent=2, average=class)", "tversky(alpha=0.9, beta=0.1)",
 ]  # fmt: skip
 C = 5
 

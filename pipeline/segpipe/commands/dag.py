@@ -21,6 +21,7 @@ def dag(
     from segpipe.core import files
 
     params = parameters.load()
+    generator.check_names(params)
     old = generator.FILE.read_text(encoding="utf-8") if generator.FILE.is_file() else ""
     new = generator.text(params, old)
     workspace = not generator.in_repository()

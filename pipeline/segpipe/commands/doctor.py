@@ -16,7 +16,7 @@ Finding = tuple[str, str, str]  # ok, warning or error; what; detail with the ne
 
 def doctor(as_json: options.Json = False) -> None:
     """Check Python, packages, threads, memory, disk and the workspace."""
-    found = [finding for check in _CHECKS for finding in check()]
+    found = [finding for check in _CHECKS for finding in _guarded(check)]
     if as_json:
         print(json.dumps([dict(zip(("state", "what", "detail"), f, strict=True)) for f in found]))
     else:
@@ -30,6 +30,14 @@ def doctor(as_json: options.Json = False) -> None:
         print("next: dvc repro" if Path("params.yaml").exists() else "next: segpipe init scenes")
 
 
+def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a check; what stops it is a finding too."""
+    try:
+        yield from check()
+    except Exception as error:
+        yield "error", check.__name__.strip("_"), f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def _python() -> Iterator[Finding]:
     version = sys.version.split()[0]
     fit = sys.version_info >= (3, 11)
@@ -37,7 +45,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name in ("torch", "cv2", "dvc", "numpy", "scipy", "sklearn", "matplotlib", "PIL"):
+    for name in ("torch", "cv2", "dvc", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "pydantic", "yaml", "tqdm"):
         try:
             module = importlib.import_module("segpipe.data.vision" if name == "cv2" else name)
         except Exception as error:
@@ -59,6 +67,13 @@ def _machine() -> Iterator[Finding]:
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, training runs on the CPU"
     yield "ok", "gpu", cuda
     yield "ok", "cores", f"{os.cpu_count()} ({torch.backends.cpu.get_cpu_capability()})"
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        yield (
+            "ok" if memory > 3 else "warning",
+            "memory",
+            f"{memory:.0f} GiB" + ("" if memory > 3 else "; 4 are advised"),
+        )
     free = shutil.disk_usage(".").free / 2**30
     yield (
         "ok" if free > 5 else "warning",

@@ -32,7 +32,6 @@ def init(
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
     from segpipe import params as parameters
     from segpipe import yaml12
-    from segpipe.core import files
     from segpipe.data import catalog
 
     card = catalog.card(dataset)
@@ -48,7 +47,10 @@ def init(
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example train.epochs=3")
-        changes[key] = yaml12.load(value)
+        try:
+            changes[key] = yaml12.load(value)
+        except Exception:
+            raise ConfigError(f"--set {item}: '{value}' is not valid YAML") from None
     try:
         text = yaml12.edit(default_params(), changes)
     except KeyError as error:
@@ -57,18 +59,33 @@ def init(
     folder = into or Path(dataset)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; choose another folder with --into")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / "params.yaml", text)
-        files.write_text(folder / ".gitignore", IGNORED)
-        files.write_text(folder / ".dvcignore", DVC_IGNORED)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror}") from None
-    _dvc(folder, "init", "--no-scm", "--quiet")
-    _dvc(folder, "config", "core.analytics", "false")
-    _write_dag(folder)
+    _make(folder, text)
     print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
     print(f"next: cd {folder} && dvc repro")
+
+
+def _make(folder: Path, params: str) -> None:
+    """The workspace, built aside and renamed, so that a failure leaves nothing."""
+    import shutil
+
+    from segpipe.core import files
+
+    partial = folder.parent / files.PARTIAL.format(folder.name)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, content in (("params.yaml", params), (".gitignore", IGNORED), (".dvcignore", DVC_IGNORED)):
+            files.write_text(partial / name, content)
+        _dvc(partial, "init", "--no-scm", "--quiet")
+        _dvc(partial, "config", "core.analytics", "false")
+        _write_dag(partial)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def default_params() -> str:

@@ -120,21 +120,26 @@ def folder(path: Path, description: dict[str, Any] | None = None) -> Iterator[Pa
                 with open(file, "rb") as stream:
                     os.fsync(stream.fileno())
         write_json(partial / MARKER, description or {})
-        if path.exists():
-            remove(path)
-        os.replace(partial, path)
+        _swap(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _sync_directory(path.parent)
 
 
-def remove(path: Path) -> None:
-    """Delete a folder so that it vanishes at once: first renamed, then emptied."""
-    doomed = path.parent / PARTIAL.format(path.name + ".old")
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(path, doomed)
-    shutil.rmtree(doomed)
+def _swap(new: Path, path: Path) -> None:
+    """Put a folder into the place of another by renames; when the second fails, the first is undone."""
+    old = path.parent / PARTIAL.format(path.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if old.exists():
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def description(path: Path) -> dict[str, Any] | None:
@@ -147,13 +152,17 @@ def description(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
-    """Keep other writers away while the block runs; BusyError names the process that has it."""
+def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Keep other writers away while the block runs.
+
+    Raises:
+        BusyError: another process has it (unless `wait`); the message names the process.
+    """
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
     owner = path.with_suffix(".pid")
-    held = FileLock(path, timeout=0)
+    held = FileLock(path, timeout=-1 if wait else 0)
     try:
         held.acquire()
     except Timeout:

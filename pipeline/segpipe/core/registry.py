@@ -62,10 +62,23 @@ def find(package: str, kind: str, name: str) -> Entry:
 
 
 def check_options(kind: str, entry: Entry, options: dict[str, Any]) -> None:
-    """Refuse an option that the entry does not have."""
-    for option in options:
+    """Refuse an option that the entry does not have, or whose type differs from its default's."""
+    for option, value in options.items():
         if option not in entry.options:
             raise ConfigError(f"{kind} '{entry.name}' has no option '{option}'{suggestion(option, entry.options)}")
+        default = entry.options[option]
+        wanted = next((name for kinds, name in _PLAIN if type(default) is kinds[0]), None)
+        allowed = next((kinds for kinds, name in _PLAIN if name == wanted), ())
+        if wanted is not None and type(value) not in allowed:
+            raise ConfigError(f"{kind} '{entry.name}': {option} is {value!r}, wanted {wanted}, for example {default}")
+
+
+# The types that a default of the first kind admits; other defaults (None, words) are checked where they are used.
+_PLAIN: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((bool,), "true or false"),
+    ((int,), "a whole number"),
+    ((float, int), "a number"),
+)
 
 
 def _entries_of(module: str, source: str) -> list[Entry]:

@@ -54,7 +54,10 @@ def dense_crf(
     Raises:
         ValueError: shapes, types or parameters do not fit.
     """
-    crf = DenseCRF(image, pos_xy_std=pos_xy_std, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std, engine=engine)
+    device = probs.device if isinstance(probs, Tensor) else "cpu"
+    crf = DenseCRF(
+        image, pos_xy_std=pos_xy_std, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std, engine=engine, device=device
+    )
     return crf.infer(
         probs,
         pos_w=pos_w,

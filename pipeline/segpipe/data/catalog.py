@@ -127,7 +127,11 @@ def samples_of_lists(card: Card, source: Path) -> list[Sample]:
         listing = source / f"{split}.txt"
         if not listing.is_file():
             raise DataError(f"{listing} is missing; {card.instructions}")
-        for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = listing.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise DataError(f"{listing} is not UTF-8 text; save it as UTF-8") from None
+        for number, line in enumerate(lines, 1):
             parts = line.split()
             if len(parts) not in (0, 2):
                 raise DataError(f"{listing}:{number} has {len(parts)} fields, wanted 'image mask'")

@@ -35,7 +35,7 @@ class Term:
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={_text(value)}" for key, value in self.options.items())
-        weight = "" if self.weight == 1 else f"{self.weight:g}*"
+        weight = "" if self.weight == 1 else f"{self.weight!r}*"
         return f"{weight}{self.name}" + (f"({options})" if options else "")
 
 

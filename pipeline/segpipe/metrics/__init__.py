@@ -6,6 +6,6 @@ scores = metrics.summarize(counts)        # {"miou_dataset": ..., "miou_image": 
 
 from segpipe.metrics.calibration import Bins, calibration
 from segpipe.metrics.counts import Counts, count
-from segpipe.metrics.scores import per_image_iou, summarize
+from segpipe.metrics.scores import names, per_image_iou, summarize
 
-__all__ = ["Bins", "Counts", "calibration", "count", "per_image_iou", "summarize"]
+__all__ = ["Bins", "Counts", "calibration", "count", "names", "per_image_iou", "summarize"]

@@ -63,6 +63,19 @@ def summarize(
     return {**found, "per_class": per_class}
 
 
+def names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7)) -> tuple[str, ...]:
+    """The keys of all scores that are one number, calibration included.
+
+    >>> "miou_dataset" in names() and "ece_image" in names()
+    True
+    """
+    nothing = np.zeros((0, 1), np.int64)
+    counts = Counts(nothing, nothing, nothing, nothing[:, 0], nothing[:, 0])
+    keys = summarize(counts, quantiles=quantiles, thresholds=thresholds)
+    calibrated = (f"{name}_{average}" for name in ("ece", "nll", "brier") for average in ("dataset", "image"))
+    return (*(key for key in keys if key != "per_class"), *calibrated)
+
+
 def per_image_iou(counts: Counts) -> Floats:
     """(N,) mean IoU of each image over the classes in its label; NaN for a fully void image."""
     active = counts.tp + counts.fn > 0

@@ -24,6 +24,10 @@ class UNet(nn.Module):
         super().__init__()
         if stem_stride not in (1, 2, 4):
             raise ConfigError(f"model 'unet': stem_stride must be 1, 2 or 4, found {stem_stride}")
+        if min(width, depth) < 1 or not 0 <= dropout < 1:
+            raise ConfigError(
+                f"model 'unet': wanted width and depth >= 1 and dropout in [0, 1), found {width}, {depth}, {dropout}"
+            )
         self.stride = stem_stride
         widths = [width * 2**level for level in range(depth)]
         steps = stem_stride.bit_length() - 1

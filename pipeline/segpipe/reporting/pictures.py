@@ -19,13 +19,6 @@ def colorize(labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[
     return colors
 
 
-def blend(image: NDArray[np.uint8], labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """The image tinted by its labels; void pixels stay as they are."""
-    colors = colorize(labels, palette).astype(np.float32)
-    mixed = image.astype(np.float32) * 0.45 + colors * 0.55
-    return np.where((labels == 255)[..., None], image, np.round(mixed).astype(np.uint8))
-
-
 def strip(
     image: NDArray[np.uint8], maps: Sequence[NDArray[Any]], palette: Sequence[Sequence[int]]
 ) -> NDArray[np.uint8]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ _DEPENDS: dict[str, tuple[str, ...]] = {
     "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
     "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
 }
-_NEUTRAL = ("workers",)  # parameters that cannot change a result
+_NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 
 
 @dataclass
@@ -66,8 +67,7 @@ class Context:
     device: str = "auto"
     dry_run: bool = False
     as_json: bool = False
-    quiet: bool = False
-    plan: list[str] = field(default_factory=list)
+    overrides: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -105,7 +105,7 @@ class Context:
             kind = variant or ("ensembles" if self.method else "runs")
             return (ADHOC if adhoc else Path("results")) / kind / (self.method or self.key)
         if stage == "report":
-            return Path("results")
+            return ADHOC / "report" if adhoc else Path("results")
         name = self.method or self.key
         if stage == "train" and adhoc:
             return ADHOC / name
@@ -114,19 +114,27 @@ class Context:
     def member(self, key: str) -> Context:
         """The context of another run and seed (`run-seed`) under the same parameters."""
         run, _, seed = key.rpartition("-")
-        return Context(self.stage, self.params, self.base, run=run, seed=int(seed))
+        return Context(self.stage, self.params, self.base, run=run, seed=int(seed), overrides=self.overrides)
 
     def require(self, stage: str, *, variant: str = "") -> Path:
         """The output of an earlier stage, complete and made with these parameters."""
         path = self.path(stage, variant=variant)
-        command = f"segpipe {stage}"
-        if stage in ("train", "predict", "crf", "evaluate"):
-            command += f" --loss '{self.params.runs[self.run].loss}'" if self.invented else f" --run {self.run}"
-            command += f" --seed {self.seed}"
         if not self.is_fresh(stage, path, variant):
             state = "was made with other parameters" if path.exists() and self._digest_at(path) else "is missing"
-            raise DataError(f"{path} {state}; run `{command}`")
+            raise DataError(f"{path} {state}; run `{self.command(stage, variant)}`")
         return path
+
+    def command(self, stage: str, variant: str = "") -> str:
+        """The command line of a stage with this call's selectors and overrides."""
+        words = ["segpipe", stage]
+        if self.method and stage in ("ensemble", "evaluate"):
+            words += ["--method" if stage == "ensemble" else "--ensemble", self.method]
+        elif self.run and stage in ("train", "predict", "crf", "evaluate"):
+            words += ["--loss", self.params.runs[self.run].loss] if self.invented else ["--run", self.run]
+            words += ["--seed", str(self.seed), *(["--crf"] if variant == "crf" else [])]
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join(words)
 
     def is_fresh(self, stage: str, path: Path, variant: str = "") -> bool:
         """True when the output is complete and its recorded parameters are these."""
@@ -140,21 +148,25 @@ class Context:
         return marker.get("config") if marker else None
 
     @contextmanager
-    def writing(self, path: Path) -> Iterator[None]:
+    def writing(self, path: Path, *, wait: bool = False) -> Iterator[None]:
         """Hold the lock of an output while it is written."""
         name = path.as_posix().replace("/", "__")
-        with files.lock(HIDDEN / "locks" / f"{name}.lock", str(path)):
+        with files.lock(HIDDEN / "locks" / f"{name}.lock", str(path), wait=wait):
             yield
 
     def log(self, message: str) -> None:
         """A line for people, on stderr when stdout carries JSON."""
-        if not self.quiet:
-            print(message, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+        print(message, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+
+    def announce(self, writes: Path, *reads: Path) -> None:
+        """What a dry run says."""
+        if self.as_json:
+            print(json.dumps({"reads": [str(path) for path in reads], "writes": str(writes)}))
+        else:
+            print(f"would read {', '.join(map(str, reads)) or 'nothing'} and write {writes}")
 
     def finish(self, result: dict[str, Any], lines: Sequence[str], following: str) -> None:
         """Print the result and the next command."""
-        if self.quiet:
-            return
         for line in lines:
             self.log(line)
         if not inside_dvc():
@@ -191,15 +203,26 @@ def start(
         raise ConfigError("--run and --loss exclude each other; give one")
     if loss is not None:
         run, invented = invent(loss), True
+        _check_schemes(loss)
         params = params.model_copy(update={"runs": {**params.runs, run: parameters.Run(loss=loss)}})
     if run is not None and run not in params.runs:
         raise ConfigError(f"unknown run '{run}'{suggestion(run, params.runs)}")
     if method is not None and method not in params.ensemble:
         raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
     context = Context(stage, params, base if not invented else _with_run(base, params, run), run=run or "", seed=seed)
-    context.method, context.invented = method or "", invented
+    context.method, context.invented, context.overrides = method or "", invented, tuple(overrides or ())
     context.device, context.dry_run, context.as_json = device, dry_run, as_json
     return context
+
+
+def _check_schemes(loss: str) -> None:
+    """Refuse a loss that names class weights which nobody computes."""
+    from segpipe import losses
+    from segpipe.data.frequencies import SCHEMES
+
+    for scheme in losses.scheme_names(loss):
+        if scheme not in SCHEMES:
+            raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, SCHEMES)}")
 
 
 def invent(loss: str) -> str:
@@ -226,6 +249,10 @@ def _lookup(params: Params, path: str) -> Any:
     value: Any = params.model_dump(mode="json")
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
+    return _without_neutral(value)
+
+
+def _without_neutral(value: Any) -> Any:
     if isinstance(value, dict):
-        value = {key: item for key, item in value.items() if key not in _NEUTRAL}
+        return {key: _without_neutral(item) for key, item in value.items() if key not in _NEUTRAL}
     return value

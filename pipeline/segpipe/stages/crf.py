@@ -7,7 +7,7 @@ from typing import Any
 from segpipe.core.errors import ConfigError
 from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.probs import read_probs
+from segpipe.stages.probs import read_probs, refuse_leak
 
 
 def crf(
@@ -24,16 +24,15 @@ def crf(
     context = start("crf", run=run, loss=loss, seed=seed, overrides=settings, dry_run=dry_run, as_json=as_json)
     source, out = context.require("predict"), context.path("crf")
     if dry_run:
-        context.log(f"would read {source} and write {out}")
+        context.announce(out, source)
         return
     with context.writing(out):
         result = write(context)
-    selector = f"--loss '{loss}'" if loss else f"--run {run}"
     line = (
         f"{out}: {context.params.crf.tune.metric} of {result['tune_images']} val images "
         f"{result['score_without']:.4f} -> {result['score']:.4f} ({result['verdict']})"
     )
-    context.finish(result, [line], f"segpipe evaluate {selector} --seed {seed} --crf")
+    context.finish(result, [line], context.command("evaluate", "crf"))
 
 
 def write(context: Context) -> dict[str, Any]:
@@ -88,6 +87,7 @@ def _tune(context: Context, index: dict[str, Any]) -> Any:
     rows = index["splits"]["val"]
     number = min(settings.images, len(rows))
     chosen = [i * len(rows) // number for i in range(number)]
+    refuse_leak(context.path("predict"), [rows[i]["id"] for i in chosen], "tune the CRF")
     probs = [p for i, p in enumerate(read_probs(context.path("predict"), "val", rows)) if i in chosen]
     samples = [
         catalog.Sample(r["id"], "val", r["group"], r["image"], tuple(r["labels"])) for r in (rows[i] for i in chosen)

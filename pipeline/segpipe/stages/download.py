@@ -14,12 +14,12 @@ def download(settings: options.Set = None, dry_run: options.DryRun = False, as_j
     """Get the dataset named in params.yaml into data/download."""
     context = start("download", overrides=settings, dry_run=dry_run, as_json=as_json)
     if dry_run:
-        context.log(f"would write {context.path('download')}")
+        context.announce(context.path("download"))
         return
     with context.writing(context.path("download")):
         result = run(context)
     counts = ", ".join(f"{number} {split}" for split, number in result["images"].items())
-    context.finish(result, [f"{result['path']}: {counts} images"], "segpipe prepare")
+    context.finish(result, [f"{result['path']}: {counts} images"], context.command("prepare"))
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def run(context: Context) -> dict[str, Any]:
     card = catalog.card(settings.dataset)
     with files.folder(out, {"config": context.digest("download")}) as folder:
         if card.layout == "generated":
-            samples = _generate(card, folder, settings.limit, context.quiet)
+            samples = _generate(card, folder, settings.limit)
         else:
             samples = _copy(card, folder, settings.source, settings.limit)
         files.write_json(folder / "samples.json", [vars(sample) for sample in samples])
@@ -39,7 +39,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"path": str(out), "images": images}
 
 
-def _generate(card: Any, folder: Path, limit: int | None, quiet: bool) -> list[Any]:
+def _generate(card: Any, folder: Path, limit: int | None) -> list[Any]:
     """Render the scenes; the planted label errors go to truth.json, which no stage reads."""
     from tqdm import tqdm
 
@@ -52,7 +52,7 @@ def _generate(card: Any, folder: Path, limit: int | None, quiet: bool) -> list[A
     samples, truth = [], {}
     for split in scenes.SIZES:
         total = scenes.SIZES[split] if limit is None else min(limit, scenes.SIZES[split])
-        for item in tqdm(scenes.generate(split, limit), split, total, unit="image", disable=quiet or None):
+        for item in tqdm(scenes.generate(split, limit), split, total, unit="image", disable=None):
             image = f"images/{item.id}.png"
             files.write_bytes(folder / image, png_bytes(item.image))
             labels = tuple(f"annotator_{k}/{item.id}.png" for k in range(1, 1 + len(item.annotators)))

@@ -25,12 +25,12 @@ def ensemble(
     for key in members:
         context.member(key).require("predict")
     if dry_run:
-        context.log(f"would combine {', '.join(members)} and write {out}")
+        context.announce(out, *(context.member(key).path("predict") for key in members))
         return
     with context.writing(out):
         result = write(context, members)
     lines = [f"{out}: {context.params.ensemble[method].method} of {len(members)} members"]
-    context.finish(result, lines, f"segpipe evaluate --ensemble {method}")
+    context.finish(result, lines, context.command("evaluate"))
 
 
 def write(context: Context, members: list[str]) -> dict[str, Any]:
@@ -60,10 +60,16 @@ def write(context: Context, members: list[str]) -> dict[str, Any]:
 
     with files.folder(out, {"config": context.digest("ensemble")}) as folder:
         for split in SPLITS:
+            labels: list[Any] = []
+
+            def kept(split: str = split, labels: list[Any] = labels) -> Any:
+                for combined_image in combined(split):
+                    labels.append(combined_image.argmax(0).astype(np.uint8))
+                    yield combined_image
+
             if kind == "average":
-                write_maps(folder / f"{split}_probs", combined(split), np.float16)
-            else:
-                write_maps(folder / f"{split}_labels", combined(split), np.uint8)
+                write_maps(folder / f"{split}_probs", kept(), np.float16)
+            write_maps(folder / f"{split}_labels", labels if kind == "average" else combined(split), np.uint8)
         hashes = {key: files.digest_file(source / "test.npy") for key, source in sources.items()}
         files.write_json(folder / "members.json", {"method": kind, "members": hashes})
     return {"path": str(out), "method": kind, "members": members}

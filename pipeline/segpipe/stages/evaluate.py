@@ -40,13 +40,13 @@ def evaluate(
     source = context.require({"ensembles": "ensemble", "crf": "crf", "runs": "predict"}[variant])
     out = context.path("evaluate", variant="" if variant != "crf" else "crf")
     if dry_run:
-        context.log(f"would read {source} and write {out}")
+        context.announce(out, source)
         return
     with context.writing(out):
         result = write(context, variant, source, out)
     test = result["test"]
     lines = [f"{out}: test " + ", ".join(f"{name} {_show(test[name])}" for name in HEADLINE if name in test)]
-    context.finish(result, lines, "segpipe report")
+    context.finish(result, lines, context.command("report"))
 
 
 def write(context: Context, variant: str, source: Path, out: Path) -> dict[str, Any]:
@@ -87,13 +87,11 @@ def _images(
     context: Context, index: dict[str, Any], split: str, source: Path, folder: Path
 ) -> Iterator[tuple[Any, Any]]:
     """Counts and calibration bins of each image, one at a time; pictures of some test images."""
-    import numpy as np
     from tqdm import tqdm
 
     from segpipe.core.files import write_bytes
     from segpipe.data import catalog
     from segpipe.data.files import png_bytes
-    from segpipe.data.maps import Maps
     from segpipe.metrics import Bins, count
 
     settings, root = context.params.evaluate, context.path("download")
@@ -101,22 +99,35 @@ def _images(
     palette: list[tuple[int, ...]] = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
     rows = index["splits"][split]
     kept = pictured(len(rows), settings.pictures) if split == "test" else []
-    if (source / f"{split}.npy").exists():
-        predictions = read_probs(source, split, rows)
-    else:
-        kind = "probs" if (source / f"{split}_probs.json").exists() else "labels"
-        predictions = iter(Maps(source / f"{split}_{kind}"))
+    pairs = _predictions(source, split, rows)
     title = f"{context.method or context.key} {split}"
     for i, row in enumerate(tqdm(rows, title, unit="image", disable=None)):
         sample = catalog.Sample(row["id"], split, row["group"], row["image"], tuple(row["labels"]))
         target = catalog.read_labels(root, sample, card, index["labels"])
-        prediction = next(predictions)
-        probs = prediction if prediction.ndim == 3 else None
-        labels = prediction if probs is None else probs.argmax(0).astype(np.uint8)
+        labels, probs = next(pairs)
         if i in kept:
             write_bytes(folder / "pictures" / f"{row['id']}.png", png_bytes(labels, palette))
         counts = count(labels[None], target[None], card.num_classes)
         yield counts, None if probs is None else Bins.of_image(probs, target, bins=settings.bins)
+
+
+def _predictions(source: Path, split: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    """(labels, probs or None) of each image: from logits, or from the stored maps.
+
+    Stored labels are taken as they are: argmax of float16 probabilities would break ties anew.
+    """
+    import numpy as np
+
+    from segpipe.data.maps import Maps
+
+    if (source / f"{split}.npy").exists():
+        for probs in read_probs(source, split, rows):
+            yield probs.argmax(0).astype(np.uint8), probs
+        return
+    stored = Maps(source / f"{split}_labels")
+    kept = Maps(source / f"{split}_probs") if (source / f"{split}_probs.json").exists() else [None] * len(rows)
+    for i in range(len(rows)):
+        yield stored[i], kept[i]
 
 
 def pictured(number: int, wanted: int) -> list[int]:

@@ -13,9 +13,9 @@ def make_upstream(context: Context) -> None:
     """Run what is missing or stale before training: download, prepare, stats."""
     for name, module in (("download", download), ("prepare", prepare), ("stats", stats)):
         path = context.path(name)
-        if not context.is_fresh(name, path):
-            context.log(f"making {path}")
-            with context.writing(path):
+        with context.writing(path, wait=True):  # another training may be making it right now
+            if not context.is_fresh(name, path):
+                context.log(f"making {path}")
                 module.run(context)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import ConfigError, TrainingError
 from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
 
@@ -26,14 +26,12 @@ def predict(
     )
     model, prepared, out = context.require("train"), context.require("prepare"), context.path("predict")
     if dry_run:
-        context.log(f"would read {model} and {prepared} and write {out}")
+        context.announce(out, model, prepared)
         return
     with context.writing(out):
         result = write(context)
-    selector = f"--loss '{loss}'" if loss else f"--run {run}"
-    overrides = "".join(f" --set '{item}'" for item in settings or ())
     lines = [f"{out}: logits of {', '.join(f'{n} {split}' for split, n in result['images'].items())} images"]
-    context.finish(result, lines, f"segpipe evaluate {selector} --seed {seed}{overrides}")
+    context.finish(result, lines, context.command("evaluate"))
 
 
 def write(context: Context) -> dict[str, Any]:
@@ -66,10 +64,15 @@ def write(context: Context) -> dict[str, Any]:
                 batch = to_input(images[first : first + size], config["shift"], config["scale"]).to(device)
                 with torch.no_grad():
                     logits = model(batch.contiguous(memory_format=torch.channels_last)).float()
+                if not bool(torch.isfinite(logits).all()):
+                    raise TrainingError(
+                        f"{trained} predicts values that are not finite; lower train.lr and train it again"
+                    )
                 if stored is None:
                     shape = (len(images), *logits.shape[1:])
                     stored = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float16, shape)
                 stored[first : first + len(logits)] = logits.clamp(-largest, largest).cpu().numpy()
             stored.flush()
             number[split] = len(images)
+        files.write_json(folder / "train_ids.json", files.read_json(trained / "train_ids.json"))
     return {"path": str(out), "images": number}

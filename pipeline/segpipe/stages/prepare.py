@@ -15,12 +15,12 @@ def prepare(settings: options.Set = None, dry_run: options.DryRun = False, as_js
     context = start("prepare", overrides=settings, dry_run=dry_run, as_json=as_json)
     source = context.require("download")
     if dry_run:
-        context.log(f"would read {source} and write {context.path('prepare')}")
+        context.announce(context.path("prepare"), source)
         return
     with context.writing(context.path("prepare")):
         result = run(context)
     lines = [f"{result['path']}: {result['images']} images of {result['size'][0]} x {result['size'][1]}"]
-    context.finish(result, lines + [f"warning: {w}" for w in result["warnings"]], "segpipe stats")
+    context.finish(result, lines + [f"warning: {w}" for w in result["warnings"]], context.command("stats"))
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _write_split(
     images = open_array(folder / f"{split}_images.npy", "w+", np.uint8, (len(samples), *grid, 3))
     labels = open_array(folder / f"{split}_labels.npy", "w+", np.uint8, (len(samples), *grid))
     rows = []
-    for position, sample in enumerate(tqdm(samples, split, unit="image", disable=context.quiet or None)):
+    for position, sample in enumerate(tqdm(samples, split, unit="image", disable=None)):
         image = read_image(source / sample.image)
         ids = catalog.read_labels(source, sample, card, settings.labels)
         if image.shape[:2] != ids.shape:

@@ -13,7 +13,7 @@ def report(settings: options.Set = None, dry_run: options.DryRun = False, as_jso
     """Write results/report.html and results/tables from all results of params.yaml."""
     context = start("report", overrides=settings, dry_run=dry_run, as_json=as_json)
     if dry_run:
-        context.log(f"would write {context.path('report')}/report.html and {context.path('report')}/tables")
+        context.announce(context.path("report"))
         return
     with context.writing(context.path("report") / "report"):
         result = write(context)
@@ -23,13 +23,10 @@ def report(settings: options.Set = None, dry_run: options.DryRun = False, as_jso
 def write(context: Context) -> dict[str, Any]:
     """Read the results that params.yaml lists, nothing else that lies around; write page and tables."""
     from segpipe.core import files
-    from segpipe.core.errors import ConfigError
     from segpipe.reporting import page
 
     entries = gather(context)
     out, metric = context.path("report"), context.params.report.metric
-    if entries[0].metrics[0]["test"].get(metric) is None and metric not in entries[0].metrics[0]["test"]:
-        raise ConfigError(f"report.metric: '{metric}' is no score in {entries[0].folders[0] / 'metrics.json'}")
     prepared = context.require("prepare")
     index = files.read_json(prepared / "index.json")
     html = page.build(
@@ -65,7 +62,7 @@ def gather(context: Context) -> list[Any]:
                 ]
                 found.append(entry(run + suffix, kind, section.loss + suffix, folders))
     for method in params.ensemble:
-        member = Context("evaluate", params, context.base, method=method)
+        member = Context("evaluate", params, context.base, method=method, overrides=context.overrides)
         found.append(entry(f"ensemble: {method}", "ensemble", method, [member.require("evaluate")]))
     return found
 

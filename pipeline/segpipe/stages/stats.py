@@ -15,7 +15,7 @@ def stats(settings: options.Set = None, dry_run: options.DryRun = False, as_json
     context = start("stats", overrides=settings, dry_run=dry_run, as_json=as_json)
     source, prepared = context.require("download"), context.require("prepare")
     if dry_run:
-        context.log(f"would read {source} and {prepared} and write {context.path('stats')}")
+        context.announce(context.path("stats"), source, prepared)
         return
     with context.writing(context.path("stats")):
         result = run(context)
@@ -23,8 +23,8 @@ def stats(settings: options.Set = None, dry_run: options.DryRun = False, as_json
     rows = zip(result["classes"], result["share"], result["images"], result["weights"]["median_frequency"], strict=True)
     lines = [f"{'class':<{width}}  share    images  median-frequency weight"]
     lines += [f"{name:<{width}}  {share:6.2%}  {images:6d}  {weight:.3f}" for name, share, images, weight in rows]
-    run_name = next(iter(context.params.runs))
-    context.finish(result, lines, f"segpipe train --run {run_name}")
+    context.run = next(iter(context.params.runs))
+    context.finish(result, lines, context.command("train"))
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -27,10 +27,7 @@ def train(
     )
     out = context.path("train")
     if dry_run:
-        missing = [
-            stage for stage in ("download", "prepare", "stats") if not context.is_fresh(stage, context.path(stage))
-        ]
-        context.log(f"would {f'make {chr(44).join(missing)}, then ' if missing else ''}train and write {out}")
+        context.announce(out, *(context.path(stage) for stage in ("prepare", "stats")))
         return
     if inside_dvc():
         context.require("prepare")
@@ -44,9 +41,7 @@ def train(
     ]
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
-    selector = f"--loss '{loss}'" if loss else f"--run {run}"
-    overrides = "".join(f" --set '{item}'" for item in settings or ())
-    context.finish(result, lines, f"segpipe predict {selector} --seed {seed}{overrides}")
+    context.finish(result, lines, context.command("predict"))
 
 
 def fit(context: Context) -> dict[str, Any]:
@@ -127,7 +122,7 @@ def _extras() -> Any:
 
 
 def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
-    """Config, data and code: a checkpoint of anything else is not found, so never resumed."""
+    """Output, config, data and code: a checkpoint of anything else is not found, so never resumed."""
     from segpipe.code import digest_of_stage
     from segpipe.core import files
 
@@ -135,7 +130,9 @@ def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
     data = {
         name: files.digest_file(prepared / f"{name}.npy") for name in ("train_images", "train_labels", "val_labels")
     }
-    return files.digest_json([config, data, digest_of_stage("train"), context.params.threads])[:32]
+    return files.digest_json(
+        [context.path("train").as_posix(), config, data, digest_of_stage("train"), context.params.threads]
+    )[:32]
 
 
 def _table(history: list[dict[str, float]]) -> str:

@@ -6,12 +6,15 @@ from segpipe.core.errors import ConfigError
 
 
 def choose(name: str) -> str:
-    """`auto` is the first of cuda, mps, cpu that is there; ConfigError when a named one is not."""
+    """`auto` is cuda where there is one, else cpu; ConfigError when a named device is not there.
+
+    `mps` must be asked for: class sums run in float64, which it lacks, so only pixel losses train on it.
+    """
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+        return "cuda" if available["cuda"] else "cpu"
     kind, _, number = name.partition(":")
     if kind not in available or (number and not number.isdigit()):
         raise ConfigError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:N, mps")

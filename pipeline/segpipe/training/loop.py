@@ -81,6 +81,7 @@ def fit(
     progress = _Progress(name, settings.epochs, state["epoch"], -(-len(train_set) // settings.batch_size))
     for epoch in range(state["epoch"], settings.epochs):
         row = _train_epoch(model, criterion, optimizer, scaler, train_set, settings, epoch, device, progress, ids)
+        _require_finite(model, epoch)
         scores = summarize(validate(model, *val, settings, num_classes=num_classes, device=device))
         score = scores["miou_dataset"] or 0.0
         state["history"].append({**row, "val_miou_dataset": score, "val_acc": scores["acc"] or 0.0})
@@ -144,6 +145,15 @@ def _train_epoch(
         total, seen = total + value * len(chosen), seen + len(chosen)
         progress.step(value)
     return {"epoch": epoch + 1, "lr": lr, "train_loss": total / max(seen, 1)}
+
+
+def _require_finite(model: nn.Module, epoch: int) -> None:
+    """A step may spoil weights after a loss that was still finite; such an epoch is never kept."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"{name} is no longer finite after epoch {epoch + 1}; lower train.lr, the last good checkpoint is kept"
+            )
 
 
 @torch.no_grad()
