@@ -12,7 +12,7 @@ README = ROOT / "README.md"
 
 
 def blocks() -> dict[str, str]:
-    """What the program prints, by the name of its block; `train` is filled by hand of a real run."""
+    """What the program prints, by the name of its block."""
     return {
         "scores": (ROOT / "results/tables/scores.md").read_text().strip(),
         "dag": _output("dvc", "dag", "--md", "--collapse-foreach-matrix"),
