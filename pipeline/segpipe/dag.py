@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from segpipe.code import READS_CARD, digest_of_stage, files_of_stage
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.files import json_text
+from segpipe.data.catalog import LOCAL
 from segpipe.params import Params
 from segpipe.stages import NAMES
 from segpipe.stages.context import SECTIONS
@@ -81,20 +83,21 @@ def _body(params: Params) -> str:
     source = [_quoted(params.download.source)] if params.download.source else []
     predicted, refined_by, of_method = f"data/predict/{_KEY}", f"data/crf/{_KEY}", "data/ensemble/${item.method}"
     data = [dataset, "data/prepare"]
+    stage = partial(_stage, dataset=params.download.dataset)
     parts = [
-        _stage("download", "download", "", source, outs=[dataset]),
-        _stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
-        _stage("stats", "stats", "", data, outs=["data/stats.json"]),
-        _stage("train", "train", _RUN, ["data/prepare", "data/stats.json"], outs=[f"data/train/{_KEY}"], matrix=every),
-        _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
-        _stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
+        stage("download", "download", "", source, outs=[dataset]),
+        stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
+        stage("stats", "stats", "", data, outs=["data/stats.json"]),
+        stage("train", "train", _RUN, ["data/prepare", "data/stats.json"], outs=[f"data/train/{_KEY}"], matrix=every),
+        stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
+        stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
     ]
     if refined:
         some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
         results = f"results/crf/{_KEY}"
         parts += [
-            _stage("crf", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
-            _stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
+            stage("crf", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
+            stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
         ]
     if methods:
         used = sorted({key for method in methods for key in params.members_of(method)}, key=members.index)
@@ -102,14 +105,14 @@ def _body(params: Params) -> str:
         inputs = ["data/prepare", *(f"data/predict/{key}" for key in used)]
         name = "--ensemble ${item.method}"
         parts += [
-            _stage("ensemble", "ensemble", "--method ${item.method}", inputs, outs=[of_method], matrix=each),
-            _stage("evaluate_ensemble", "evaluate", name, [*data, of_method], results=results, matrix=each),
+            stage("ensemble", "ensemble", "--method ${item.method}", inputs, outs=[of_method], matrix=each),
+            stage("evaluate_ensemble", "evaluate", name, [*data, of_method], results=results, matrix=each),
         ]
     evaluated = [f"results/runs/{run}-{seed}" for run in runs for seed in params.seeds]
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [f"results/ensembles/{m}" for m in methods]
     inputs = ["data/prepare", *(f"data/train/{key}" for key in members), *(f"data/crf/{k}" for k in params.crf_keys())]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in ("complete.json", "metrics.json", "pictures")]
-    parts.append(_stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
+    parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
     return "stages:\n" + "\n".join(parts)
 
 
@@ -123,13 +126,14 @@ def _stage(
     kept: Sequence[str] = (),
     results: str = "",
     matrix: str = "",
+    dataset: str = "",
 ) -> str:
     """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
     sections = [path.format(run="${item.run}", method="${item.method}") for path in SECTIONS[command]]
     if results:
         kept = [f"{results}/{part}" for part in RESULTS]
     blocks = {
-        "deps": [*deps, *(_code(command) if in_repository() else ())],
+        "deps": [*deps, *(_code(command) if in_repository() else _local_card(command, dataset))],
         "params": sections if in_repository() else [*sections, f"{CODE.as_posix()}:\n          - {command}"],
         "outs": [*outs, *(f"{path}:\n          cache: false" for path in kept)],
         "metrics": [f"{results}/headline.json:\n          cache: false"] if results else [],
@@ -142,6 +146,12 @@ def _stage(
         if items:
             text += f"    {heading}:\n" + "".join(f"      - {item}\n" for item in items)
     return text
+
+
+def _local_card(command: str, dataset: str) -> list[str]:
+    """The workspace's own card, where the dataset has one."""
+    path = LOCAL / f"{dataset}.toml"
+    return [path.as_posix()] if command in READS_CARD and path.is_file() else []
 
 
 def _quoted(path: str) -> str:

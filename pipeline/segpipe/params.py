@@ -13,11 +13,11 @@ from pydantic import BaseModel, ValidationError
 from segpipe import yaml12
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.files import digest_json
-from segpipe.schema import Params, Run, sentence
+from segpipe.schema import NAME, Params, Run, sentence
 
 FILE = Path("params.yaml")
 
-__all__ = ["FILE", "Params", "Run", "config_digest", "load", "parse", "read_text"]
+__all__ = ["FILE", "NAME", "Params", "Run", "config_digest", "load", "parse", "read_text"]
 
 
 def load(path: Path = FILE, overrides: Sequence[str] = ()) -> Params:

@@ -56,6 +56,45 @@ def test_the_little_dataset_runs(made):
     assert (workspace / "results/report.html").exists()
 
 
+CARD = """title = "Mine"
+licence = "mine"
+source = "my camera"
+layout = "lists"
+void = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+classes = ["ground", "thing"]
+palette = [[0, 0, 0], [255, 0, 0]]
+"""
+
+
+def test_own_data_needs_one_card_and_no_clone(tmp_path):
+    source, card = dataset(tmp_path / "source"), tmp_path / "mine.toml"
+    card.write_text(CARD)
+    segpipe("init", card, "--source", source, "--profile", "tiny", cwd=tmp_path)
+    workspace = tmp_path / "mine"
+    call("dvc", "repro", "stats", cwd=workspace)
+    assert files.read_json(workspace / "data/stats.json")["classes"] == ["ground", "thing"]
+    (workspace / "cards/mine.toml").write_text(CARD.replace('"thing"', '"object"'))
+    assert "Running stage 'stats'" in call("dvc", "repro", "stats", cwd=workspace).stdout
+    assert files.read_json(workspace / "data/stats.json")["classes"] == ["ground", "object"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("licence", "license", "unknown key 'license'; did you mean 'licence'?"),
+        ('source = "my camera"\n', "", "missing source"),
+        (", [255, 0, 0]", "", "2 classes and 1 colours"),
+        ('"lists"', '"list"', "did you mean 'lists'"),
+        ("title", "= title", "not valid TOML"),
+    ],
+)
+def test_a_wrong_card_is_one_line(tmp_path, old, new, words):
+    card = tmp_path / "mine.toml"
+    card.write_text(CARD.replace(old, new))
+    done = segpipe("init", card, "--source", tmp_path, cwd=tmp_path, check=False)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
 def test_sizes_that_differ(made):
     workspace, source = made
     Image.fromarray(np.zeros((48, 63), np.uint8)).save(source / "valannot/val1_1.png")

@@ -18,7 +18,7 @@ DVC_IGNORED = (
 
 
 def init(
-    dataset: Annotated[str, typer.Argument(help="A dataset, e.g. scenes or camvid.")],
+    dataset: Annotated[str, typer.Argument(help="A dataset, e.g. scenes or camvid, or the .toml card of your own.")],
     source: Annotated[Path | None, typer.Option(help="The folder that holds the dataset.", show_default=False)] = None,
     into: Annotated[
         Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)
@@ -34,7 +34,11 @@ def init(
     from segpipe import yaml12
     from segpipe.data import catalog
 
-    card = catalog.card(dataset)
+    own = Path(dataset) if dataset.endswith(".toml") else None
+    card = catalog.read_card(own) if own else catalog.card(dataset)
+    dataset = card.name
+    if not parameters.NAME.match(dataset):
+        raise ConfigError(f"{own}: the name of a card must match [a-z][a-z0-9_]*, found '{dataset}'")
     changes: dict[str, Any] = {"download.dataset": dataset, **card.params}
     if source is not None:
         changes["download.source"] = str(source.expanduser().resolve())
@@ -59,12 +63,12 @@ def init(
     folder = into or Path(dataset)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; choose another folder with --into")
-    _make(folder, text)
+    _make(folder, text, own)
     print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
     print(f"next: cd {folder} && dvc repro")
 
 
-def _make(folder: Path, params: str) -> None:
+def _make(folder: Path, params: str, card: Path | None) -> None:
     """The workspace, built aside and renamed, so that a failure leaves nothing."""
     import shutil
 
@@ -76,6 +80,8 @@ def _make(folder: Path, params: str) -> None:
         partial.mkdir(parents=True)
         for name, content in (("params.yaml", params), (".gitignore", IGNORED), (".dvcignore", DVC_IGNORED)):
             files.write_text(partial / name, content)
+        if card is not None:
+            files.write_text(partial / "cards" / card.name, card.read_text(encoding="utf-8"))
         _dvc(partial, "init", "--no-scm", "--quiet")
         _dvc(partial, "config", "core.analytics", "false")
         _write_dag(partial)

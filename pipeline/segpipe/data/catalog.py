@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.data.files import read_ids
 
 SPLITS = ("train", "val", "test")
+LAYOUTS = ("generated", "lists")
 VOID = 255
 
 
@@ -71,15 +72,46 @@ class Sample:
     labels: tuple[str, ...]
 
 
-@cache
+LOCAL = Path("cards")  # of a workspace: cards of its own, which win over the packaged ones
+
+
 def cards() -> dict[str, Card]:
-    """All cards by name."""
-    found = {}
-    for file in sorted(resources.files("segpipe.data.cards").iterdir(), key=lambda f: f.name):
-        if file.name.endswith(".toml"):
-            name = file.name[: -len(".toml")]
-            found[name] = Card(name=name, **tomllib.loads(file.read_text(encoding="utf-8")))
-    return found
+    """All cards by name: the packaged ones and those in `cards/` of the workspace."""
+    return _cards(Path.cwd())
+
+
+@cache
+def _cards(workspace: Path) -> dict[str, Card]:
+    packaged = (file for file in resources.files("segpipe.data.cards").iterdir() if file.name.endswith(".toml"))
+    found = [read_card(file) for file in (*packaged, *(workspace / LOCAL).glob("*.toml"))]
+    return {card.name: card for card in sorted(found, key=lambda card: card.name)}
+
+
+def read_card(file: Any) -> Card:
+    """The card in a .toml file, named as the file; ConfigError says what is wrong with it."""
+    name = file.name.removesuffix(".toml")
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        card = Card(name=name, **values)
+    except FileNotFoundError:
+        raise ConfigError(f"{file} is missing; give the path of a dataset card") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    except TypeError:
+        known = [f.name for f in fields(Card) if f.name != "name"]
+        wanted = [f.name for f in fields(Card) if f.default is MISSING and f.default_factory is MISSING]
+        unknown = [key for key in values if key not in known]
+        if unknown:
+            raise ConfigError(f"{file}: unknown key '{unknown[0]}'{suggestion(unknown[0], known)}") from None
+        missing = [key for key in wanted if key not in values and key != "name"]
+        raise ConfigError(f"{file}: missing {', '.join(missing)}") from None
+    if len(card.classes) != len(card.palette) or not 1 <= len(card.classes) <= 255:
+        raise ConfigError(
+            f"{file}: {len(card.classes)} classes and {len(card.palette)} colours, wanted one each, 1..255"
+        )
+    if card.layout not in LAYOUTS:
+        raise ConfigError(f"{file}: unknown layout '{card.layout}'{suggestion(card.layout, LAYOUTS)}")
+    return card
 
 
 def card(name: str) -> Card:

@@ -9,6 +9,8 @@ from segpipe.core.errors import ConfigError
 from segpipe.stages import options
 from segpipe.stages.context import HIDDEN, Context, inside_dvc, start
 
+ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
+
 
 def train(
     run: options.Run = None,
@@ -53,67 +55,82 @@ def fit(context: Context) -> dict[str, Any]:
     from segpipe import losses, models
     from segpipe.core import files, seeding
     from segpipe.data.augment import Augmentation
-    from segpipe.data.batches import TrainSet, normalization
-    from segpipe.training import loop, weights
+    from segpipe.data.batches import TrainSet
+    from segpipe.training import loop
     from segpipe.training.device import choose
 
-    params, out, prepared = context.params, context.path("train"), context.path("prepare")
-    index, stats = files.read_json(prepared / "index.json"), files.read_json(context.path("stats"))
+    params, prepared = context.params, context.path("prepare")
+    index = files.read_json(prepared / "index.json")
+    config = _config(context, index)
     model_section, section = params.model_of(context.run), params.train_of(context.run)
+    device = torch.device(choose(context.device))
     seeding.make_deterministic(params.threads)
-    device = choose(context.device)
-    classes: list[str] = index["classes"]
-    shift, scale = normalization(index["normalization"], stats["mean"], stats["std"])
-    loss = losses.with_class_weights(params.runs[context.run].loss, stats["weights"])
-    config = {
-        "loss": params.runs[context.run].loss,
-        "resolved_loss": loss,
-        "seed": context.seed,
-        "model": model_section.model_dump(),
-        "train": section.model_dump(exclude={"workers"}, mode="json"),
-        "classes": classes,
-        "shift": shift,
-        "scale": scale,
-    }
-    arrays = {
-        name: files.read_array(prepared / f"{name}.npy")
-        for name in ("train_images", "train_labels", "val_images", "val_labels")
-    }
     seeding.seed_torch(context.seed, 0)
-    model = models.create(model_section.name, len(classes), **model_section.options)
+    model = models.create(model_section.name, len(config["classes"]), **model_section.options)
+    arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
     augmentation = Augmentation(**section.augment.model_dump())
-    settings = loop.Settings(**section.model_dump(exclude={"augment"}), seed=context.seed, shift=shift, scale=scale)
+    settings = loop.Settings(
+        **section.model_dump(exclude={"augment"}), seed=context.seed, shift=config["shift"], scale=config["scale"]
+    )
     ids = [row["id"] for row in index["splits"]["train"]]
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
-        losses.create(loss),
+        losses.create(config["resolved_loss"]),
         TrainSet(arrays["train_images"], arrays["train_labels"], augmentation, context.seed),
         (arrays["val_images"], arrays["val_labels"]),
         settings,
-        num_classes=len(classes),
-        device=torch.device(device),
+        num_classes=len(config["classes"]),
+        device=device,
         checkpoint=checkpoint,
         name=context.key,
         ids=ids,
     )
-    with files.folder(out, {"config": context.digest("train")}) as folder:
-        weights.save(folder / "model.pt", fitted.state)
-        files.write_json(folder / "config.json", config)
-        files.write_text(folder / "history.csv", _table(fitted.history))
-        files.write_json(folder / "train_ids.json", {"sha256": files.digest_json(sorted(ids)), "ids": ids})
+    _write(context, fitted, config, ids)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
     model.load_state_dict(fitted.state)
-    overlay = None if inside_dvc() else _extras().overlay(context, model, settings, arrays, index)
     return {
-        "path": str(out),
+        "path": str(context.path("train")),
         "run": context.run,
         "seed": context.seed,
         "val_miou_dataset": fitted.best_score,
         "best_epoch": fitted.best_epoch,
         "epochs": section.epochs,
-        "overlay": overlay,
+        "overlay": None if inside_dvc() else _extras().overlay(context, model, settings, arrays, index),
     }
+
+
+def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
+    """All that predict needs to know, and all that a reader wants to: the resolved configuration."""
+    from segpipe import losses
+    from segpipe.core import files
+    from segpipe.data.batches import normalization
+
+    params, stats = context.params, files.read_json(context.path("stats"))
+    loss = params.runs[context.run].loss
+    shift, scale = normalization(index["normalization"], stats["mean"], stats["std"])
+    return {
+        "loss": loss,
+        "resolved_loss": losses.with_class_weights(loss, stats["weights"]),
+        "seed": context.seed,
+        "model": params.model_of(context.run).model_dump(),
+        "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),
+        "classes": index["classes"],
+        "shift": shift,
+        "scale": scale,
+    }
+
+
+def _write(context: Context, fitted: Any, config: dict[str, Any], ids: list[str]) -> None:
+    """The folder of the run."""
+    from segpipe.core import files
+    from segpipe.training import weights
+
+    with files.folder(context.path("train"), {"config": context.digest("train")}) as folder:
+        weights.save(folder / "model.pt", fitted.state)
+        files.write_json(folder / "config.json", config)
+        files.write_text(folder / "history.csv", _table(fitted.history))
+        files.write_json(folder / "train_ids.json", {"sha256": files.digest_json(sorted(ids)), "ids": ids})
 
 
 def _extras() -> Any:
@@ -127,9 +144,7 @@ def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
     from segpipe.core import files
 
     prepared = context.path("prepare")
-    data = {
-        name: files.digest_file(prepared / f"{name}.npy") for name in ("train_images", "train_labels", "val_labels")
-    }
+    data = {name: files.digest_file(prepared / f"{name}.npy") for name in ARRAYS}
     return files.digest_json(
         [context.path("train").as_posix(), config, data, digest_of_stage("train"), context.params.threads]
     )[:32]

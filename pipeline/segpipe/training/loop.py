@@ -163,8 +163,9 @@ def validate(
     """Counts on prepared images (their padding is void), batch by batch."""
     model.eval()
     parts = []
-    for start in range(0, len(images), settings.batch_size):
-        rows = slice(start, start + settings.batch_size)
+    size = 4 * settings.batch_size  # no gradients are kept, so more fit
+    for start in range(0, len(images), size):
+        rows = slice(start, start + size)
         batch = to_input(images[rows], settings.shift, settings.scale).to(device, memory_format=torch.channels_last)
         predicted = upsample(model(batch).float(), labels.shape[-2:]).argmax(1)
         parts.append(count(predicted, np.asarray(labels[rows]), num_classes))
