@@ -38,6 +38,7 @@ def test_paths_in_the_docs_exist(name):
         "train/",
     )
     for path in re.findall(r"`([\w./-]+\.(?:py|md|yaml|toml|txt)|[\w./-]+/)`", (ROOT / name).read_text()):
-        if not path.startswith(made):
+        yours = path in ("train.txt", "val.txt", "test.txt", "mydata.toml", "context.py")
+        if not path.startswith(made) and not yours:
             found = [base for base in (ROOT, ROOT / "pipeline", ROOT / "pipeline/segpipe") if (base / path).exists()]
             assert found, path

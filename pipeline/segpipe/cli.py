@@ -95,6 +95,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     try:
         _refuse_stale_dag(arguments)
         result: Any = app(arguments, prog_name="segpipe", standalone_mode=False)
+        if result == 130:  # Typer has turned Ctrl-C into this
+            return _explain("interrupted; run the same command to go on", 130, False)
         return result if isinstance(result, int) else 0
     except SegpipeError as error:
         return _explain(str(error), error.exit_code, debug)
