@@ -4,10 +4,13 @@ all region losses and all overlap metrics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from segpipe.core.shapes import Batch
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,9 @@ class Regions:
     fp: Tensor
     fn: Tensor
 
-    def pool_images(self) -> Regions:
-        """(1, C): all images as one."""
-        return Regions(*(part.sum(0, keepdim=True) for part in (self.tp, self.fp, self.fn)))
+    def pool_images(self, total: Callable[[Tensor], Tensor] = lambda value: value) -> Regions:
+        """(1, C): all images as one; `total` adds over processes."""
+        return Regions(*total(torch.stack([self.tp, self.fp, self.fn]).sum(1, keepdim=True)))
 
     def pool_classes(self, columns: Tensor) -> Regions:
         """(N, 1): the chosen classes (a 0/1 mask of shape (C,)) as one."""
@@ -37,31 +40,29 @@ class Regions:
         return torch.where(empty, torch.ones_like(numerator), numerator / denominator.masked_fill(empty, 1))
 
 
-def of_hard(probs: Tensor, labels: Tensor, valid: Tensor, *, squared: bool = False) -> Regions:
-    """Regions of probabilities (N, C, P) against labels (N, P), without a one-hot.
-
-    For hard labels the inner product and the minimum agree: tp_c sums p_c over pixels of class c.
-    """
-    n, c, _ = probs.shape
-    weight = valid.to(probs.dtype)
-    of_label = probs.gather(1, labels.unsqueeze(1)).squeeze(1) * weight
-    zeros = torch.zeros(n, c, dtype=torch.float64, device=probs.device)
-    tp = zeros.scatter_add(1, labels, of_label.double())
-    label_mass = zeros.scatter_add(1, labels, weight.double())
-    mass = torch.einsum("ncp,np->nc", probs * probs if squared else probs, weight).double()
-    return Regions(tp, mass - tp, label_mass - tp)
-
-
-def of_soft(probs: Tensor, soft: Tensor, valid: Tensor, *, product: bool, squared: bool = False) -> Regions:
-    """Regions of probabilities against a soft target, both (N, C, P).
+def of_batch(batch: Batch, *, product: bool, squared: bool = False) -> Regions:
+    """Regions of the softmax of a batch against its target.
 
     product=False takes tp = sum min(x, y), the exact form of (|x| + |y| - |x - y|) / 2 for
-    non-negative x, y, without its cancellation; product=True takes tp = sum x y. squared (with
-    the product) measures masses by sum x^2 instead of sum x.
+    non-negative x, y, without its cancellation; product=True takes tp = sum x y. For hard labels
+    the two agree: tp_c sums p_c over the pixels of class c. squared (with the product) measures
+    masses by sum x^2 instead of sum x.
     """
-    weight = valid.unsqueeze(1).to(probs.dtype)
-    x, y = probs * weight, soft * weight
+    if batch.labels is None:
+        return _of_soft(batch, product=product or squared, squared=squared)
+    of_label = batch.log_prob_of_label.exp().masked_fill(~batch.valid, 0)
+    tp = torch.zeros_like(batch.label_mass).scatter_add(1, batch.labels, of_label.double())
+    if squared:
+        mass = batch.probs.square().masked_fill(~batch.valid.unsqueeze(1), 0).sum(2, dtype=torch.float64)
+    else:
+        mass = batch.mass
+    return Regions(tp, mass - tp, batch.label_mass - tp)
+
+
+def _of_soft(batch: Batch, *, product: bool, squared: bool) -> Regions:
+    assert batch.soft is not None
+    x, y = batch.probs.masked_fill(~batch.valid.unsqueeze(1), 0), batch.soft
     tp = (x * y if product else torch.minimum(x, y)).sum(2, dtype=torch.float64)
-    mass = (x * x if squared else x).sum(2, dtype=torch.float64)
-    label_mass = (y * y if squared else y).sum(2, dtype=torch.float64)
+    mass = (x.square() if squared else x).sum(2, dtype=torch.float64)
+    label_mass = y.square().sum(2, dtype=torch.float64) if squared else batch.label_mass
     return Regions(tp, mass - tp, label_mass - tp)

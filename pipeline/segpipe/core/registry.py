@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, resources
-from typing import Any
+from typing import Any, TypeVar
 
 from segpipe.core.errors import ConfigError, suggestion
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Entry:
         return function
 
 
-def register(name: str, *, source: str, **attributes: Any) -> Callable[[Any], Any]:
+def register(name: str, *, source: str, **attributes: Any) -> Callable[[_T], _T]:
     """Mark a function or class as an entry; read from the source by `entries`, inert at run time."""
     del name, source, attributes
 
-    def keep(function: Any) -> Any:
+    def keep(function: _T) -> _T:
         return function
 
     return keep

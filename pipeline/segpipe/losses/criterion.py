@@ -40,7 +40,7 @@ class Criterion(nn.Module):
     def terms(self, logits: Tensor, target: Tensor, keep: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted terms by name; they sum to the loss."""
         with torch.autocast(logits.device.type, enabled=False):
-            batch = make_batch(logits, target, ignore_index=self.ignore_index, keep=keep)
+            batch = make_batch(logits, target, ignore_index=self.ignore_index, keep=keep, training=self.training)
             found = {}
             for index, (key, term, function) in enumerate(zip(self._keys, self.parts, self._functions, strict=True)):
                 options = dict(term.options)

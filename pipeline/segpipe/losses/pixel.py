@@ -1,4 +1,4 @@
-"""Pixel losses: a loss map (N, P), then a pooling of its valid pixels to one number."""
+"""Softmax losses: a loss map (N, P), then the mean of its valid pixels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 from segpipe.core.shapes import Batch
+from segpipe.core.softmax import at_least_float32
+from segpipe.losses.options import in_range, one_of, per_class
 
 
-@register("ce", source="class weights and label smoothing as in Szegedy et al. 2016, arXiv:1512.00567")
+@register("ce", source="label smoothing: Szegedy et al. 2016, arXiv:1512.00567, sec. 7")
 def cross_entropy(
     batch: Batch,
     *,
@@ -28,40 +29,64 @@ def cross_entropy(
     With class weights w the sum of w_y l is divided by `weighting`: "weights" the sum of w_y (as
     torch), "valid" the number of valid pixels, "classes" the number of classes. `prior` (class
     frequencies) adds log prior to the logits (Menon et al. 2021, arXiv:2007.07314, eq. 10).
+    Soft targets: -sum_c y_c log p_c. Use it first, and as a term of every compound; its mean over
+    pixels neglects small classes.
     """
-    _one_of("ce", "weighting", weighting, ("weights", "valid", "classes"))
-    _one_of("ce", "reduction", reduction, ("mean", "sum"))
-    if not 0 <= label_smoothing < 1:
-        raise ConfigError(f"loss 'ce': label_smoothing must be in [0, 1), found {label_smoothing}")
-    c = batch.num_classes
+    one_of("ce", "weighting", weighting, ("weights", "valid", "classes"))
+    one_of("ce", "reduction", reduction, ("mean", "sum"))
+    in_range("ce", "label_smoothing", label_smoothing, 0, 1)
     if prior is not None:
-        adjustment = _per_class("ce", "prior", prior, batch).clamp(min=1e-12).log()
-        batch = replace(batch, logits=batch.logits + adjustment[:, None])
-    weights = None if class_weights is None else _per_class("ce", "class_weights", class_weights, batch)
-    loss_map = weighted_nll(batch, weights)
+        adjustment = per_class("ce", "prior", prior, batch).clamp(min=1e-12).log()
+        batch = replace(batch, raw=at_least_float32(batch.raw) + adjustment[:, None])
+    weights = None if class_weights is None else per_class("ce", "class_weights", class_weights, batch)
+    loss_map = nll(batch, weights)
     if label_smoothing:
-        uniform = -(batch.log_probs.mean(1) if weights is None else (batch.log_probs * weights[:, None]).mean(1))
+        if weights is not None:
+            uniform = -(batch.log_probs * weights[:, None]).mean(1)
+        else:
+            sums = batch.log_probs.sum(1) if batch.labels is None else batch.sum_log_probs
+            uniform = -sums / batch.num_classes
         loss_map = (1 - label_smoothing) * loss_map + label_smoothing * uniform
     total = batch.sum_over_valid(loss_map)
     if reduction == "sum":
         return total
     if weighting == "classes":
-        return total / c
+        return total / batch.num_classes
     if weighting == "valid" or weights is None:
         return total / batch.num_valid.clamp(min=1)
     weight_sum = batch.sum_over_valid(label_weight(batch, weights))
     return total / torch.where(weight_sum > 0, weight_sum, torch.ones_like(weight_sum))
 
 
+@register("kl", source="Hinton et al. 2015, arXiv:1503.02531, sec. 2 and 2.1")
+def kl(batch: Batch, *, temperature: float = 1.0) -> Tensor:
+    """KL divergence of the softmax from a soft target: cross entropy minus the target's entropy.
+
+    It has the gradient of `ce` and is 0 exactly at p = y. With a temperature T the logits are
+    divided by T and the value multiplied by T^2, so that gradients keep their size; the target is
+    then the teacher's softmax at that temperature. Use it to distil, or to read how far p is from
+    a soft label.
+    """
+    in_range("kl", "temperature", temperature, 1e-6)
+    if temperature != 1:
+        batch = replace(batch, raw=at_least_float32(batch.raw) / temperature)
+    loss_map = nll(batch, None)
+    if batch.soft is not None:
+        loss_map = loss_map + torch.xlogy(batch.soft, batch.soft).sum(1)
+    return temperature**2 * batch.mean_over_valid(loss_map)
+
+
 @register("focal", source="Lin et al. 2017, arXiv:1708.02002, eq. 4-5, with the softmax probability")
 def focal(batch: Batch, *, gamma: float = 2.0, alpha: Any = None) -> Tensor:
     """Cross entropy with easy pixels damped by (1 - p)^gamma; gamma = 0 is `ce(weighting="valid")`.
 
-    alpha: one weight a class, or None. Soft targets weigh the terms of all classes.
+    alpha: one weight a class, or None. Soft targets weigh the terms of all classes. With
+    q = 1 - p the gradient by the logits is w (p - onehot), w = q^gamma - gamma p q^(gamma - 1) log p:
+    from d(-q^gamma log p)/dp = -q^gamma / p + gamma q^(gamma - 1) log p and dp/dz = p (onehot - p).
+    Use it when most pixels are easy; its probabilities are under-confident.
     """
-    if gamma < 0:
-        raise ConfigError(f"loss 'focal': gamma must be >= 0, found {gamma}")
-    weights = None if alpha is None else _per_class("focal", "alpha", alpha, batch)
+    in_range("focal", "gamma", gamma, 0)
+    weights = None if alpha is None else per_class("focal", "alpha", alpha, batch)
     if batch.labels is not None:
         log_p = batch.log_prob_of_label
         loss_map = -_one_minus(log_p).pow(gamma) * log_p
@@ -74,11 +99,11 @@ def focal(batch: Batch, *, gamma: float = 2.0, alpha: Any = None) -> Tensor:
     return batch.mean_over_valid(loss_map)
 
 
-def weighted_nll(batch: Batch, weights: Tensor | None) -> Tensor:
-    """(N, P) -w_y log p_y; for soft targets -sum_c w_c y_c log p_c."""
+def nll(batch: Batch, weights: Tensor | None) -> Tensor:
+    """(N, P) -w_y log p_y, 0 under void; for soft targets -sum_c w_c y_c log p_c."""
     if batch.labels is not None:
-        nll = -batch.log_prob_of_label
-        return nll if weights is None else nll * weights[batch.labels]
+        loss_map = -batch.log_prob_of_label
+        return loss_map if weights is None else loss_map * weights[batch.labels]
     assert batch.soft is not None
     terms = -_times_where_positive(batch.soft, batch.log_probs)
     return (terms if weights is None else terms * weights[:, None]).sum(1)
@@ -100,19 +125,3 @@ def _one_minus(log_p: Tensor) -> Tensor:
 def _times_where_positive(soft: Tensor, log_probs: Tensor) -> Tensor:
     """y log p with 0 log 0 = 0, also where a logit is -inf."""
     return soft * log_probs.masked_fill(soft == 0, 0)
-
-
-def _per_class(name: str, option: str, values: Any, batch: Batch) -> Tensor:
-    """One number a class on the batch's device; the length is checked."""
-    vector = torch.as_tensor(values, dtype=batch.logits.dtype, device=batch.logits.device)
-    if vector.shape != (batch.num_classes,):
-        raise ConfigError(
-            f"loss '{name}': {option} has shape {tuple(vector.shape)}, wanted one number for each of "
-            f"{batch.num_classes} classes"
-        )
-    return vector
-
-
-def _one_of(name: str, option: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"loss '{name}': {option} must be one of {', '.join(allowed)}, found {value!r}")

@@ -19,6 +19,7 @@ from segpipe.core import regions
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 from segpipe.core.shapes import Batch
+from segpipe.losses.options import chosen_classes, per_class
 
 AVERAGES = ("dataset", "image", "class", "all")
 
@@ -79,6 +80,48 @@ def ctl(
     return _loss(batch, alpha, beta, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
 
 
+@register("focal_tversky", source="Abraham and Khan 2018, arXiv:1810.07842, eq. 4 (exponent is their 1 / gamma)")
+def focal_tversky(
+    batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, exponent: float = 0.75, smooth: float = 0.001,
+    classes: Any = "present", average: Any = "dataset", class_weights: Any = None, threshold: float = 0.01,
+) -> Tensor:  # fmt: skip
+    """(1 - T)^exponent with the Tversky index T, per class before the mean.
+
+    Use it when small classes are missed (beta > alpha) and easy ones should weigh less
+    (exponent > 1) or hard ones more (exponent < 1). The slope at a perfect class is defined as 0.
+    """
+    return _loss(batch, alpha, beta, True, smooth, False, False, classes, average, class_weights, exponent, threshold)
+
+
+@register("generalized_dice", source="Sudre et al. 2017, arXiv:1707.03237, sec. 2")
+def generalized_dice(batch: Batch, *, smooth: float = 0.001, average: Any = "dataset") -> Tensor:
+    """Dice loss of all classes together, each with weight 1 / (its label pixels)^2.
+
+    average: "dataset" weighs and pools over the batch, "image" over each image. A class without
+    labels takes the largest weight of the others. Weights are scaled to sum w_c n_c = n, so that
+    `smooth` counts pixels. Use it for few classes of very unequal size; with many absent classes
+    their false positives dominate.
+    """
+    named = _named_averages("generalized_dice", average, ("dataset", "image"))
+    masses = regions.of_batch(batch, product=True)
+    total: Tensor = torch.zeros((), dtype=torch.float64, device=batch.raw.device)
+    for name, weight in named.items():
+        scored = masses.pool_images(batch.total) if name == "dataset" else masses
+        pixels = (scored.tp + scored.fn).detach()
+        seen = pixels > 0
+        weights = torch.where(seen, pixels.clamp(min=torch.finfo(torch.float64).tiny).pow(-2), 0)
+        weights = torch.where(seen, weights, weights.amax(1, keepdim=True))
+        weights = weights * pixels.sum(1, keepdim=True) / (weights * pixels).sum(1, keepdim=True).clamp(min=1e-300)
+        together = regions.Regions(*((part * weights).sum(1) for part in (scored.tp, scored.fp, scored.fn)))
+        losses = 1 - together.tversky(0.5, 0.5, smooth)
+        images = seen.any(1)
+        if name == "dataset":
+            total = total + weight * torch.where(images, losses, 0).sum()
+        else:
+            total = total + weight * batch.mean_over_images(losses, images)
+    return total
+
+
 def _loss(
     batch: Batch, alpha: float, beta: float, product: bool, smooth: float, squared: bool, log: bool,
     classes: Any, average: Any, class_weights: Any, exponent: float, threshold: float,
@@ -86,42 +129,40 @@ def _loss(
     """The common path: masses, then the named averages of the per-class losses."""
     if min(alpha, beta, smooth) < 0 or exponent <= 0:
         raise ConfigError("region losses need alpha, beta, smooth >= 0 and exponent > 0")
-    if batch.labels is not None:
-        masses = regions.of_hard(batch.probs, batch.labels, batch.valid, squared=squared)
-        present = (masses.tp + masses.fn).detach() > 0
-    else:
-        assert batch.soft is not None
-        masses = regions.of_soft(batch.probs, batch.soft, batch.valid, product=product or squared, squared=squared)
-        present = batch.soft.amax(2) > threshold  # void rows are zero
-    chosen, present = _choose(classes, present, batch)
-    total = torch.zeros((), dtype=torch.float64, device=batch.logits.device)
-    for name, weight in _named_averages(average).items():
-        active = present
-        scored = masses
-        if name == "all":
-            # Class-agnostic: every chosen class's mass in one index.
-            used = present.any(0, keepdim=True) if classes == "present" else chosen[None]
-            scored = masses.pool_images().pool_classes(used[0].to(torch.float64))
-            active = used.any(1, keepdim=True) & batch.valid.any()
-        elif name == "dataset":
-            scored, active = masses.pool_images(), present.any(0, keepdim=True)
+    masses = regions.of_batch(batch, product=product, squared=squared)
+    present = batch.label_mass > 0 if batch.soft is None else batch.soft.amax(2) > threshold  # void is 0
+    chosen = chosen_classes(classes, batch)
+    active = (present if classes == "present" else chosen) & batch.valid.any(1, keepdim=True)
+    total: Tensor = torch.zeros((), dtype=torch.float64, device=batch.raw.device)
+    for name, weight in _named_averages("region", average, AVERAGES).items():
+        if name in ("dataset", "all"):
+            anywhere = batch.largest(active.any(0, keepdim=True).double()) > 0
+            scored = masses.pool_images(batch.total)
+            if name == "all":  # class-agnostic: the masses of all active classes in one index
+                scored, anywhere = scored.pool_classes(anywhere[0].double()), anywhere.any(1, keepdim=True)
+        else:
+            scored, anywhere = masses, active
         losses = 1 - scored.tversky(alpha, beta, smooth)
         if log:
             losses = -torch.log1p(-losses.clamp(max=1 - 1e-7))
         losses = _power(losses, exponent)
         if class_weights is not None and name != "all":
-            losses = losses * _weights(class_weights, batch)
-        total = total + weight * _average(losses, active, "class" if name == "class" else "image")
+            losses = losses * per_class("region", "class_weights", class_weights, batch)
+        total = total + weight * _mean(batch, name, losses, anywhere)
     return total
 
 
-def _average(losses: Tensor, active: Tensor, order: str) -> Tensor:
-    """Mean over active entries of (N, C): inside each image first, or inside each class first."""
-    if order == "class":
-        losses, active = losses.T, active.T
-    count = active.sum(1)
-    inner = torch.where(active, losses, 0).sum(1) / count.clamp(min=1)
-    return torch.where(count > 0, inner, 0).sum() / (count > 0).sum().clamp(min=1)
+def _mean(batch: Batch, name: str, losses: Tensor, active: Tensor) -> Tensor:
+    """Mean over the active entries of (N, C): in each image first, or in each class first."""
+    losses = torch.where(active, losses, 0)
+    if name == "class":
+        sums, counts = batch.total(torch.stack([losses.sum(0), active.sum(0).double()]))
+        seen = counts > 0
+        of_class: Tensor = torch.where(seen, sums / counts.clamp(min=1), 0)
+        return of_class.sum() / seen.sum().clamp(min=1)
+    counts = active.sum(1)
+    means = losses.sum(1) / counts.clamp(min=1)
+    return batch.mean_over_images(means, counts > 0) if name == "image" else means.sum()
 
 
 def _power(losses: Tensor, exponent: float) -> Tensor:
@@ -132,34 +173,11 @@ def _power(losses: Tensor, exponent: float) -> Tensor:
     return torch.where(positive, losses.where(positive, torch.ones_like(losses)).pow(exponent), 0)
 
 
-def _choose(classes: Any, present: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The (C,) mask of eligible classes and the (N, C) mask of active ones."""
-    chosen = torch.ones(batch.num_classes, dtype=torch.bool, device=present.device)
-    seen = batch.valid.any(1, keepdim=True)  # a fully void image is no image
-    if classes == "present":
-        return chosen, present & seen
-    if classes != "all":
-        listed = list(classes) if isinstance(classes, list | tuple) else None
-        if listed is None or not all(isinstance(k, int) and 0 <= k < batch.num_classes for k in listed):
-            raise ConfigError(
-                f"classes must be 'present', 'all' or a list of 0..{batch.num_classes - 1}, found {classes!r}"
-            )
-        chosen = torch.zeros_like(chosen).index_fill(0, torch.tensor(listed, device=chosen.device), True)
-    return chosen, chosen & seen
-
-
-def _named_averages(average: Any) -> Mapping[str, float]:
+def _named_averages(loss: str, average: Any, allowed: tuple[str, ...]) -> Mapping[str, float]:
     """{name: weight}; a single name has weight 1."""
     named = {average: 1.0} if isinstance(average, str) else average
-    if not isinstance(named, Mapping) or not named or not set(named) <= set(AVERAGES):
-        raise ConfigError(f"average must be one of {', '.join(AVERAGES)} or {{name: weight}}, found {average!r}")
-    return named
-
-
-def _weights(class_weights: Any, batch: Batch) -> Tensor:
-    vector = torch.as_tensor(class_weights, dtype=torch.float64, device=batch.logits.device)
-    if vector.shape != (batch.num_classes,):
+    if not isinstance(named, Mapping) or not named or not set(named) <= set(allowed):
         raise ConfigError(
-            f"class_weights has shape {tuple(vector.shape)}, wanted one number for each of {batch.num_classes} classes"
+            f"{loss} loss: average must be one of {', '.join(allowed)} or {{name: weight}}, found {average!r}"
         )
-    return vector
+    return named
