@@ -401,6 +401,6 @@ def lovasz_hinge(logits, target, classes="present", per_image=True):
     if logits.shape[1] == 2:
         sign = {True: 1, False: -1}
         return _lovasz(
-            logits, target, classes, per_image, lambda s, k, flag: max(0, 1 - (s[1] - s[0]) * sign[flag]), only=1
+            logits, target, classes, per_image, lambda s, _, flag: max(0, 1 - (s[1] - s[0]) * sign[flag]), only=1
         )
     return _lovasz(logits, target, classes, per_image, lambda s, k, flag: max(0, 1 - s[k] * (1 if flag else -1)))

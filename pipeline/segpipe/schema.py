@@ -110,6 +110,7 @@ class Run(Section):
     """One training configuration; `model` and `train` override the sections of that name."""
 
     loss: Annotated[str, AfterValidator(_loss)]
+    uncertainty: bool = False  # learn the weights of the loss's terms
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
 

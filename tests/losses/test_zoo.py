@@ -20,7 +20,8 @@ REGION = ("dice", "jaccard", "tversky", "jml", "dml", "ctl")
 W = "class_weights=[1, 0.5, 2, 0.2, 1]"
 VARIANTS = [
     *NAMES,
-    f"ce(label_smoothing=0.1, {W})", "ce(label_smoothing=0.1)", f"ce({W}, weighting=valid)", f"ce({W}, weighting=classes)",
+    f"ce(label_smoothing=0.1, {W})", "ce(label_smoothing=0.1)",
+    f"ce({W}, weighting=valid)", f"ce({W}, weighting=classes)",
     "ce(reduction=sum, prior=[0.5, 0.2, 0.1, 0.1, 0.1])",
     "kl(temperature=2)",
     "focal(gamma=0.5, alpha=[1, 2, 3, 4, 5])", "binary_focal(gamma=0.5, alpha=0.25)", "one_vs_rest_focal(gamma=0)",

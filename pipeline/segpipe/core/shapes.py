@@ -5,8 +5,9 @@ Shapes: N images, C classes, P = H * W pixels of one image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,21 @@ from segpipe.core import distributed
 from segpipe.core.softmax import at_least_float32, label_statistics
 
 IGNORE_INDEX = 255
+_T = TypeVar("_T")
+
+
+class once(Generic[_T]):
+    """A property computed at its first use; functools.cached_property takes a lock, which torch.compile refuses."""
+
+    def __init__(self, compute: Callable[[Any], _T]) -> None:
+        self.compute, self.place = compute, f"once_{compute.__name__}"
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> _T:
+        if not hasattr(instance, self.place):
+            setattr(instance, self.place, self.compute(instance))
+        value: _T = getattr(instance, self.place)
+        return value
 
 
 @dataclass
@@ -50,25 +66,28 @@ class Batch:
         """What the loss is computed in: float64 for float64 logits, else float32."""
         return torch.float64 if self.raw.dtype == torch.float64 else torch.float32
 
-    @cached_property
+    @once
     def logits(self) -> Tensor:
         """(N, C, P), 0 under void, at least float32."""
+        require_numbers(self.raw.detach().sum(1, dtype=torch.float32), self.valid)
         return at_least_float32(self.raw).masked_fill(~self.valid.unsqueeze(1), 0)
 
-    @cached_property
+    @once
     def log_probs(self) -> Tensor:
         """(N, C, P) log softmax."""
         return functional.log_softmax(self.logits, 1)
 
-    @cached_property
+    @once
     def probs(self) -> Tensor:
         """(N, C, P) softmax."""
         return self.log_probs.exp()
 
-    @cached_property
+    @once
     def _statistics(self) -> tuple[Tensor, Tensor, Tensor]:
         assert self.labels is not None
-        return label_statistics(self.raw, self.labels, self.valid)
+        found = label_statistics(self.raw, self.labels, self.valid)
+        require_numbers(found[1].detach(), self.valid)
+        return found
 
     @property
     def log_prob_of_label(self) -> Tensor:
@@ -77,20 +96,20 @@ class Batch:
 
     @property
     def sum_log_probs(self) -> Tensor:
-        """(N, P) sum over classes of log p, 0 under void; needs hard labels."""
-        return self._statistics[1]
+        """(N, P) sum over classes of log p, undefined under void; needs hard labels."""
+        return self.raw.sum(1, dtype=self.dtype) - self.num_classes * self._statistics[1]
 
     @property
     def mass(self) -> Tensor:
         """(N, C) float64 sum of p over valid pixels; needs hard labels."""
         return self._statistics[2]
 
-    @cached_property
+    @once
     def num_valid(self) -> Tensor:
         """Number of valid pixels over all processes, a scalar of the loss's type."""
         return self.total(self.valid.sum().to(self.dtype))
 
-    @cached_property
+    @once
     def label_mass(self) -> Tensor:
         """(N, C) float64 sum of the target over valid pixels."""
         if self.labels is None:
@@ -171,7 +190,6 @@ def make_batch(
     if c == 1:
         raw = torch.cat([torch.zeros_like(raw), raw], 1)
         soft = None if soft is None else torch.cat([(1 - soft).masked_fill(~valid.unsqueeze(1), 0), soft], 1)
-    _require_numbers(raw, valid)
     return Batch(raw, labels, soft, valid, (h, w), training, shared=training, binary=c == 1)
 
 
@@ -223,13 +241,12 @@ def _hard(
     return labels, valid
 
 
-def _require_numbers(raw: Tensor, valid: Tensor) -> None:
-    """Refuse nan logits on valid pixels; on a GPU they reach the value instead, without a wait."""
-    if _asynchronous(raw) or bool(raw.detach().sum(dtype=torch.float32).isfinite()):
-        return
-    wrong = (raw.detach().isnan().any(1) & valid).sum()
-    if bool(wrong):
-        raise ValueError(f"the logits hold nan on {int(wrong)} valid pixels; look at the network or lower its step")
+def require_numbers(of_pixel: Tensor, valid: Tensor) -> None:
+    """Refuse nan in what was computed of each pixel's logits; on a GPU it reaches the value, without a wait."""
+    if not _asynchronous(of_pixel):
+        wrong = of_pixel.isnan().logical_and_(valid).sum()
+        if bool(wrong):
+            raise ValueError(f"the logits hold nan on {int(wrong)} valid pixels; look at the network or lower its step")
 
 
 def _asynchronous(tensor: Tensor) -> bool:

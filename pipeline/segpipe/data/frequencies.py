@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-SCHEMES = ("inverse", "median_frequency", "enet", "effective_number", "square_root")
+SCHEMES = ("inverse", "median_frequency", "enet", "effective_number", "square_root", "frequencies")
 
 
 def class_weights(
@@ -29,7 +29,8 @@ def class_weights(
 
     `median_frequency` (Eigen and Fergus 2015, arXiv:1411.4734) and `enet` (Paszke et al. 2016,
     arXiv:1606.02147, 1 / ln(1.02 + p)) keep their papers' scale; the others, defined up to a
-    factor, have mean 1 over the classes that occur.
+    factor, have mean 1 over the classes that occur. `frequencies` are no weights but what a loss
+    takes as `prior`.
     """
     n = np.asarray(pixels, np.float64)
     present = n > 0
@@ -44,6 +45,7 @@ def class_weights(
             "enet": 1 / np.log(1.02 + share),
             "effective_number": _mean_one(effective, present),
             "square_root": _mean_one(1 / np.sqrt(share), present),
+            "frequencies": share,
         }
     return {name: [float(w) for w in np.where(present, values, 0.0)] for name, values in weights.items()}
 

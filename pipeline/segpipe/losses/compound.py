@@ -72,13 +72,23 @@ def check(spec: str) -> str:
     return spec
 
 
-def scheme_names(spec: str) -> list[str]:
-    """The class-weight schemes that a loss names, in the order of its terms.
+PER_CLASS = ("class_weights", "alpha", "prior")  # options that hold one number a class, or the name of such
 
-    >>> scheme_names("ce(class_weights=median_frequency)")
+
+def _named(term: Term) -> dict[str, str]:
+    """The per-class options of a term that are given by name; a word of the loss's own is none."""
+    own = registry.find(PACKAGE, "loss", term.name).options
+    given = {option: term.options.get(option) for option in PER_CLASS}
+    return {option: value for option, value in given.items() if isinstance(value, str) and value != own[option]}
+
+
+def scheme_names(spec: str) -> list[str]:
+    """The schemes of class weights or frequencies that a loss names, in the order of its terms.
+
+    >>> scheme_names("ce(class_weights=median_frequency) + prob_match(prior=batch)")
     ['median_frequency']
     """
-    return [term.options["class_weights"] for term in parse(spec) if isinstance(term.options.get("class_weights"), str)]
+    return [name for term in parse(spec) for name in _named(term).values()]
 
 
 def with_class_weights(spec: str, schemes: Mapping[str, Sequence[float]]) -> str:
@@ -89,11 +99,10 @@ def with_class_weights(spec: str, schemes: Mapping[str, Sequence[float]]) -> str
     """
     terms = []
     for term in parse(spec):
-        scheme = term.options.get("class_weights")
-        if isinstance(scheme, str):
+        for option, scheme in _named(term).items():
             if scheme not in schemes:
                 raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, schemes)}")
-            term = replace(term, options={**term.options, "class_weights": list(schemes[scheme])})
+            term = replace(term, options={**term.options, option: list(schemes[scheme])})
         terms.append(term)
     return " + ".join(map(str, terms))
 

@@ -12,20 +12,27 @@ from torch import Tensor, nn
 from segpipe.core import registry
 from segpipe.core.errors import ConfigError
 from segpipe.core.shapes import IGNORE_INDEX, make_batch
-from segpipe.losses.compound import PACKAGE, Term
-
-_VECTORS = ("class_weights", "alpha", "prior")  # options that hold one number a class
+from segpipe.losses.compound import PACKAGE, PER_CLASS, Term
 
 
 class Criterion(nn.Module):
     """`criterion(logits, target, keep=None)` -> scalar; `criterion.terms(...)` -> dict of its terms.
 
     Picklable; per-class numbers are buffers and follow `.to(device)`. Everything is computed in
-    float32 (float64 stays float64), also under autocast and for half-precision logits.
+    float32 (float64 stays float64), also under autocast and for half-precision logits. Under
+    torch.distributed the value is that of all processes together, so each must call it each step;
+    after `.eval()` it is the local one.
+
+    uncertainty: the terms' weights are learned: exp(-s_k) w_k l_k + s_k / 2 with one log variance
+    s_k a term (Kendall et al. 2018, arXiv:1705.07115, eq. 7-10). Give `criterion.parameters()` to
+    the optimiser, without weight decay.
     """
 
-    def __init__(self, terms: Sequence[Term], *, ignore_index: int | None = IGNORE_INDEX) -> None:
+    def __init__(
+        self, terms: Sequence[Term], *, ignore_index: int | None = IGNORE_INDEX, uncertainty: bool = False
+    ) -> None:
         super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(len(terms))) if uncertainty else None
         self.ignore_index = ignore_index
         self.parts = tuple(terms)
         self._functions = [registry.find(PACKAGE, "loss", term.name).load() for term in self.parts]
@@ -34,7 +41,8 @@ class Criterion(nn.Module):
             if not math.isfinite(term.weight) or term.weight < 0:
                 raise ConfigError(f"loss '{term}': the weight must be finite and not negative")
             for option, value in term.options.items():
-                if option in _VECTORS and value is not None and not isinstance(value, int | float):
+                word = isinstance(value, str) and value == registry.find(PACKAGE, "loss", term.name).options[option]
+                if option in PER_CLASS and not isinstance(value, int | float | None) and not word:
                     self.register_buffer(f"{option}_{index}", _vector(term.name, option, value), persistent=False)
 
     def terms(self, logits: Tensor, target: Tensor, keep: Tensor | None = None) -> dict[str, Tensor]:
@@ -46,8 +54,12 @@ class Criterion(nn.Module):
                 options = dict(term.options)
                 for option in options:
                     if hasattr(self, f"{option}_{index}"):
-                        options[option] = getattr(self, f"{option}_{index}").to(batch.logits.dtype)
-                found[key] = (term.weight * function(batch, **options)).to(batch.logits.dtype)
+                        options[option] = getattr(self, f"{option}_{index}").to(batch.dtype)
+                value = term.weight * function(batch, **options)
+                if self.log_variances is not None:
+                    s = self.log_variances[index].to(value.dtype)
+                    value = torch.exp(-s) * value + s / 2 * (batch.num_valid > 0)
+                found[key] = value.to(batch.dtype)
             return found
 
     def forward(self, logits: Tensor, target: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -56,7 +68,8 @@ class Criterion(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as the compound syntax writes them."""
-        return f"{' + '.join(map(str, self.parts))}, ignore_index={self.ignore_index}"
+        learned = ", uncertainty=True" if self.log_variances is not None else ""
+        return f"{' + '.join(map(str, self.parts))}, ignore_index={self.ignore_index}{learned}"
 
 
 def _vector(name: str, option: str, value: Any) -> Tensor:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch
+from segpipe.core.shapes import Batch, require_numbers
+from segpipe.core.softmax import at_least_float32, blocks
 from segpipe.losses.options import chosen_classes
 from segpipe.losses.sigmoid import foreground
 
@@ -39,6 +40,12 @@ def lovasz(batch: Batch, *, classes: Any = "present", per_image: bool = False) -
     """
     labels = batch.require_hard("lovasz")
     chosen = chosen_classes(classes, batch)
+    if batch.raw.device.type == "cpu" and not torch.compiler.is_compiling():
+        require_numbers(batch.raw.detach().sum(1, dtype=torch.float32), batch.valid)
+        values: Tensor = _LovaszSoftmax.apply(  # type: ignore[no-untyped-call]
+            batch.raw, labels, batch.valid, chosen, classes == "present", per_image
+        )
+        return batch.mean_over_images(values, batch.valid.any(1)) if per_image else values.sum()
 
     def of(image: slice) -> Tensor:
         return _mean_over_classes(
@@ -102,12 +109,12 @@ def _mean_over_classes(
     """
     total = torch.zeros((), dtype=values.dtype, device=values.device)
     number = torch.zeros((), dtype=values.dtype, device=values.device)
-    for k in range(values.shape[1]):
+    for k, of_class in enumerate(values.unbind(1)):
         positive = (labels == k) & valid
         active = chosen[k] & (positive.any() if present else valid.any())
         if values.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(active):
             continue  # on a GPU all classes are computed, without a wait
-        error = errors(values[:, k], positive).masked_fill(~valid, 0)
+        error = errors(of_class, positive).masked_fill(~valid, 0)
         weights = lovasz_weights(error.detach().flatten(), positive.flatten(), valid.flatten()).view_as(error)
         total = total + torch.where(active, (weights * error).sum(), 0)
         number = number + active
@@ -115,56 +122,120 @@ def _mean_over_classes(
 
 
 def lovasz_weights(errors: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
-    """(P,) the weight of each error: the gradient of the extension; 0 at void and at error 0.
+    """(P,) the weight of each error: the gradient of the extension; 0 at void.
 
     Equal errors are ranked positives first, then by place.
     """
     if errors.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _weights_of_overlap(errors, positive, valid)
+        index = (positive & valid).nonzero().squeeze(1)
+        return _weights_of_overlap(errors, index, errors.masked_fill(positive | ~valid, -1))
     keys = torch.where(valid, errors, -1)
     order = torch.where(positive, 0, 1).argsort(stable=True)
     order = order[keys[order].argsort(descending=True, stable=True)]
     return torch.zeros_like(errors).scatter(0, order, _by_rank(positive[order], positive.sum(), errors.dtype)) * valid
 
 
-def _weights_of_overlap(errors: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
-    """The same with a sort of the overlap alone."""
+def _weights_of_overlap(errors: Tensor, inside: Tensor, others: Tensor) -> Tensor:
+    """The same with a sort of the overlap alone.
+
+    inside: indices of the positives; others (P,): the errors of valid negatives, -1 elsewhere.
+    """
     found = torch.zeros_like(errors)
-    inside, outside = errors[positive], errors[valid & ~positive]
     if len(inside) == 0:  # G = 0: the first negative costs 1, all others 0
-        if len(outside):
-            found.view(-1)[torch.where(valid, errors, -1).argmax()] = 1
+        if float(others.max()) >= 0:
+            found[others.argmax()] = 1
         return found
-    low = inside.min()
-    high = outside.max() if len(outside) else low - 1
-    found[positive & (errors >= high)] = 1 / len(inside)
-    above = len(inside) - int((inside < high).sum())
-    index = (valid & torch.where(positive, errors < high, errors > low)).nonzero().squeeze(1)
-    order = index[_descending(errors[index], positive[index])]
-    found[order] = _by_rank(positive[order], torch.tensor(len(inside)), errors.dtype, above)
+    of_inside = errors[inside]
+    low, high = of_inside.min(), others.max()
+    certain = of_inside >= high
+    found[inside[certain]] = 1 / len(inside)
+    below = inside[~certain]
+    outside = (others > low).nonzero().squeeze(1)
+    index = torch.cat([below, outside])
+    order = _descending(errors[index])
+    weights = _by_rank(order < len(below), torch.tensor(len(inside)), errors.dtype, len(inside) - len(below))
+    found[index[order]] = weights
     return found
 
 
-def _descending(errors: Tensor, positive: Tensor) -> Tensor:
-    """Indices by falling error, positives first among equals, then by place."""
+def _descending(errors: Tensor) -> Tensor:
+    """Order by falling error; equal ones by place, so that the positives, which stand first, come first."""
     if errors.dtype != torch.float32:
-        first = (~positive).to(torch.uint8).argsort(stable=True)
-        return first[errors[first].argsort(descending=True, stable=True)]
+        return errors.argsort(descending=True, stable=True)
     # One sort of whole numbers, in numpy, which uses vector instructions: the inverted bits of a
-    # float >= 0 fall as it grows (31 bits), then the kind (1 bit), then the place (32 bits).
-    bits = np.uint64(0x7FFFFFFF) - errors.abs().numpy().view(np.uint32).astype(np.uint64)
-    keys = (bits << np.uint64(33)) | ((~positive).numpy().astype(np.uint64) << np.uint64(32))
-    keys |= np.arange(len(keys), dtype=np.uint64)
-    keys.sort()
-    return torch.from_numpy((keys & np.uint64(0xFFFFFFFF)).astype(np.int64))
+    # float >= 0 fall as it grows; the place is below them.
+    keys = errors.abs().numpy().view(np.uint32) ^ np.uint32(0x7FFFFFFF)
+    packed = keys.astype(np.uint64) << np.uint64(32)
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    return torch.from_numpy((packed & np.uint64(0xFFFFFFFF)).view(np.int64))
 
 
 def _by_rank(positive: Tensor, number: Tensor, dtype: torch.dtype, above: int = 0) -> Tensor:
     """Weights of sorted errors, after `above` positives that came before; the closed form of this module's head."""
-    positives = positive.long().cumsum(0)
-    negatives = torch.arange(1, len(positive) + 1, device=positive.device) - positives
-    left = (number - above - positives).to(torch.float64)
-    union = (number + negatives).to(torch.float64)
+    positives = positive.cumsum(0, dtype=torch.int32)
+    negatives = torch.arange(1, len(positive) + 1, device=positive.device, dtype=torch.int32) - positives
+    left = (number - above - positives).to(dtype)
+    union = (number + negatives).to(dtype)
     weights = torch.where(positive, 1 / union.clamp(min=1), left / (union * (union - 1)).clamp(min=1))
     first = (number == 0) & (negatives == 1)  # G = 0: J jumps from 0 to 1 at the first negative
-    return torch.where(first, 1.0, weights).to(dtype)
+    return torch.where(first, 1.0, weights)
+
+
+class _LovaszSoftmax(torch.autograd.Function):
+    """The loss of each group of pixels (the batch, or each image), on a CPU.
+
+    As the loss is linear in the probabilities where the order does not change, its derivative by
+    them is a tensor of signed weights, which takes the place of the probabilities class by class.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, raw: Tensor, labels: Tensor, valid: Tensor, chosen: Tensor, present: bool, per_image: bool
+    ) -> Tensor:
+        """(1,) or (N,) losses."""
+        clean = at_least_float32(raw).masked_fill(~valid.unsqueeze(1), 0)
+        signed = clean.softmax(1)
+        del clean
+        groups = [slice(i, i + 1) for i in range(len(raw))] if per_image else [slice(None)]
+        values = torch.zeros(len(groups), dtype=signed.dtype)
+        void = ~valid
+        for place, group in enumerate(groups):
+            values[place] = _sign(signed[group], labels[group], void[group], chosen, present)
+        ctx.save_for_backward(raw, valid, signed)
+        ctx.groups = groups
+        return values
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """dL/dz = p (w - sum_k p_k w_k), block by block."""
+        raw, valid, signed = ctx.saved_tensors
+        found = torch.empty_like(raw)
+        scale = grad if len(ctx.groups) > 1 else grad.expand(len(raw))
+        for image, part in blocks(raw):
+            clean = raw[image, :, part].to(signed.dtype).masked_fill(~valid[image, part], 0)
+            probs = clean.softmax(0)
+            weights = signed[image, :, part] * scale[image]
+            found[image, :, part] = probs * (weights - (probs * weights).sum(0))
+        return found, None, None, None, None, None
+
+
+def _sign(probs: Tensor, labels: Tensor, void: Tensor, chosen: Tensor, present: bool) -> Tensor:
+    """The loss of (n, C, P) probabilities, which become the derivative by them."""
+    total, active = torch.zeros((), dtype=probs.dtype), 0
+    for k in range(probs.shape[1]):
+        inside = ((labels == k) & ~void).flatten().nonzero().squeeze(1)
+        if not bool(chosen[k]) or void.all() or (present and len(inside) == 0):
+            probs[:, k] = 0
+            continue
+        errors = probs[:, k].flatten()
+        others = errors.masked_fill(void.flatten(), -1)
+        others[inside] = -1
+        errors[inside] = 1 - errors[inside]
+        weights = _weights_of_overlap(errors, inside, others)
+        total, active = total + torch.dot(weights, errors), active + 1
+        weights[inside] *= -1
+        probs[:, k] = weights.view_as(labels)
+    probs /= max(active, 1)
+    return total / max(active, 1)

@@ -105,17 +105,18 @@ def lmp_weights(
     top = largest(losses.amax(1, keepdim=True))
     s = (losses / top.clamp(min=torch.finfo(losses.dtype).tiny)).pow(q)
     few = total((s > 0).sum(1, keepdim=True).double()) <= wanted
-    a, count = total(s.sum(1, keepdim=True, dtype=torch.float64)) / wanted, torch.full_like(n, -1)
+    a = (total(s.sum(1, keepdim=True, dtype=torch.float64)) / wanted).to(s.dtype)
+    count = torch.full_like(n, -1)
     for _ in range(100 if losses.device.type == "cpu" and not torch.compiler.is_compiling() else 24):
         above = s > a
-        below = total(s.masked_fill(above, 0).sum(1, keepdim=True, dtype=torch.float64))
         found = total(above.sum(1, keepdim=True).double())
-        a = torch.where(few | (found >= wanted), a, below / (wanted - found).clamp(min=1e-300))
+        below = total(s.minimum(a).sum(1, keepdim=True, dtype=torch.float64)) - found * a
+        a = torch.where(few | (found >= wanted), a, (below / (wanted - found).clamp(min=1e-300)).to(s.dtype))
         if losses.device.type == "cpu" and not torch.compiler.is_compiling() and bool((few | (found == count)).all()):
             break
         count = found
     tau = n.clamp(min=1).pow(1 / p - 1) * wanted.pow(-1 / p)
-    share = (s / a.clamp(min=torch.finfo(losses.dtype).tiny).to(s.dtype)).clamp(max=1).pow(1 / p)
+    share = (s / a.clamp(min=torch.finfo(s.dtype).tiny)).clamp(max=1).pow(1 / p)
     return torch.where(few, (s > 0).to(s.dtype), share) * tau.to(s.dtype)
 
 

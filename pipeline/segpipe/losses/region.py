@@ -154,14 +154,15 @@ def _loss(
 
 def _mean(batch: Batch, name: str, losses: Tensor, active: Tensor) -> Tensor:
     """Mean over the active entries of (N, C): in each image first, or in each class first."""
-    losses = torch.where(active, losses, 0)
+    losses = losses.masked_fill(~active, 0)
     if name == "class":
         sums, counts = batch.total(torch.stack([losses.sum(0), active.sum(0).double()]))
         seen = counts > 0
-        of_class: Tensor = torch.where(seen, sums / counts.clamp(min=1), 0)
-        return of_class.sum() / seen.sum().clamp(min=1)
+        of_class: Tensor = (sums / counts.clamp(min=1)).masked_fill(~seen, 0).sum()
+        value: Tensor = of_class / seen.sum().clamp(min=1)
+        return value
     counts = active.sum(1)
-    means = losses.sum(1) / counts.clamp(min=1)
+    means: Tensor = losses.sum(1) / counts.clamp(min=1)
     return batch.mean_over_images(means, counts > 0) if name == "image" else means.sum()
 
 

@@ -76,7 +76,7 @@ def fit(context: Context) -> dict[str, Any]:
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
-        losses.create(config["resolved_loss"]),
+        losses.create(config["resolved_loss"], uncertainty=config["uncertainty"]),
         TrainSet(arrays["train_images"], arrays["train_labels"], augmentation, context.seed),
         (arrays["val_images"], arrays["val_labels"]),
         settings,
@@ -112,6 +112,7 @@ def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
     return {
         "loss": loss,
         "resolved_loss": losses.with_class_weights(loss, stats["weights"]),
+        "uncertainty": params.runs[context.run].uncertainty,
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
         "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),

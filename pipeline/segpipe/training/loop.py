@@ -73,11 +73,14 @@ def fit(
     """
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     criterion.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    learned = list(criterion.parameters())  # weights of a compound's terms; decay would pull them to 1
+    groups += [{"params": learned, "weight_decay": 0.0}] if learned else []
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
     state: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "best_score": -1.0, "best": {}, "history": []}
     if checkpoint.exists():
-        state = _resume(checkpoint, model, optimizer, scaler, device) or state
+        state = _resume(checkpoint, model, criterion, optimizer, scaler, device) or state
     progress = _Progress(name, settings.epochs, state["epoch"], -(-len(train_set) // settings.batch_size))
     for epoch in range(state["epoch"], settings.epochs):
         row = _train_epoch(model, criterion, optimizer, scaler, train_set, settings, epoch, device, progress, ids)
@@ -90,15 +93,16 @@ def fit(
             state |= {"best_epoch": epoch + 1, "best_score": score, "best": best}
         state["epoch"] = epoch + 1
         progress.epoch(state["history"][-1], state["best_score"])
-        parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-        weights.save(checkpoint, {**state, **parts})
+        modules: dict[str, Any] = {"model": model, "criterion": criterion, "optimizer": optimizer, "scaler": scaler}
+        weights.save(checkpoint, {**state, **{name: part.state_dict() for name, part in modules.items()}})
     progress.close()
     return Fitted(state["best"], state["best_epoch"], state["best_score"], state["history"])
 
 
 def _resume(
-    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, device: torch.device
-) -> dict[str, Any] | None:
+    checkpoint: Path, model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any,
+    device: torch.device,
+) -> dict[str, Any] | None:  # fmt: skip
     """The state of an interrupted training; a damaged checkpoint is said and passed over."""
     try:
         state: dict[str, Any] = weights.load(checkpoint)
@@ -106,6 +110,7 @@ def _resume(
         print(f"starting anew: {error}", file=sys.stderr)
         return None
     model.load_state_dict(state.pop("model"))
+    criterion.load_state_dict(state.pop("criterion"))
     model.to(device)
     optimizer.load_state_dict(state.pop("optimizer"))
     scaler.load_state_dict(state.pop("scaler"))
@@ -130,7 +135,7 @@ def _train_epoch(
         batch = to_input(images, settings.shift, settings.scale).to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, enabled=device.type == "cuda"):
             logits = upsample(model(batch).contiguous(), labels.shape[-2:])
-        loss = criterion(logits, torch.from_numpy(labels).to(device))
+        loss = _loss(criterion, logits, torch.from_numpy(labels).to(device))
         value = loss.item()
         if not np.isfinite(value):
             names = ", ".join(ids[i] for i in chosen)
@@ -145,6 +150,17 @@ def _train_epoch(
         total, seen = total + value * len(chosen), seen + len(chosen)
         progress.step(value)
     return {"epoch": epoch + 1, "lr": lr, "train_loss": total / max(seen, 1)}
+
+
+def _loss(criterion: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss; nan where the network's logits are not finite, which the criterion refuses."""
+    try:
+        value: Tensor = criterion(logits, labels)
+    except ValueError:
+        if bool(logits.isfinite().all()):
+            raise
+        return logits.new_tensor(float("nan"))
+    return value
 
 
 def _require_finite(model: nn.Module, epoch: int) -> None:
