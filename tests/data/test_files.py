@@ -1,12 +1,13 @@
 """Reading masks and images: ids survive every file type, corrupt files become one clear error."""
 
 import io
+from importlib import resources
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.core.errors import DataError
+from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog
 from segpipe.data.files import png_bytes, read_ids, read_image
 
@@ -113,3 +114,15 @@ def test_folders_without_lists_or_images_are_refused(tmp_path):
         catalog.samples_of_lists(catalog.card("camvid"), tmp_path)
     with pytest.raises(DataError, match="lists no image"):
         catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, "", "", ""))
+
+
+def test_a_card_may_map_raw_values_to_classes(tmp_path):
+    card = catalog.card("scenes_things")
+    ids = np.array([[0, 4, 5], [7, 255, 3]])
+    assert card.label_of(ids, "m.png").tolist() == [[0, 0, 1], [1, 255, 0]]
+    with pytest.raises(DataError, match=r"holds label 8, wanted one of \[\[0, 1"):
+        card.label_of(ids + 1, "m.png")
+    text = (resources.files("segpipe.data.cards") / "scenes_things.toml").read_text()
+    (tmp_path / "bad.toml").write_text(text.replace("[5, 6, 7]", "[4, 6, 7]"))
+    with pytest.raises(ConfigError, match="each value once"):
+        catalog.read_card(tmp_path / "bad.toml")

@@ -23,7 +23,11 @@ VOID = 255
 
 @dataclass(frozen=True)
 class Card:
-    """What segpipe knows of a dataset. Class ids are positions in `classes`; `void` are raw values."""
+    """What segpipe knows of a dataset.
+
+    Class ids are positions in `classes`; `void` are raw values of the masks, and `values` the raw
+    values of each class where these are not the ids themselves.
+    """
 
     name: str
     title: str
@@ -33,6 +37,7 @@ class Card:
     classes: list[str]
     palette: list[list[int]]
     void: list[int]
+    values: list[list[int]] = field(default_factory=list)
     annotators: int = 1
     instructions: str = ""
     group_pattern: str = ""
@@ -49,13 +54,19 @@ class Card:
         """Raw mask values as labels 0..C-1 and 255 for void; DataError names file and value."""
         labels = np.full(ids.shape, VOID, np.uint8)
         known = (ids >= 0) & (ids < self.num_classes)
-        labels[known] = ids[known]
+        if self.values:
+            known = np.isin(ids, [raw for group in self.values for raw in group])
+            for k, group in enumerate(self.values):
+                labels[np.isin(ids, group)] = k
+        else:
+            labels[known] = ids[known]
         void = np.isin(ids, self.void)
         labels[void] = VOID
         if not (known | void).all():
             wrong = np.unique(ids[~(known | void)])
+            wanted = f"0..{self.num_classes - 1}" if not self.values else f"one of {self.values}"
             raise DataError(
-                f"{path} holds label {', '.join(map(str, wrong[:5]))}, wanted 0..{self.num_classes - 1} or void "
+                f"{path} holds label {', '.join(map(str, wrong[:5]))}, wanted {wanted} or void "
                 f"{self.void}; correct the mask or the classes of dataset '{self.name}'"
             )
         return labels
@@ -109,6 +120,9 @@ def read_card(file: Any) -> Card:
         raise ConfigError(
             f"{file}: {len(card.classes)} classes and {len(card.palette)} colours, wanted one each, 1..255"
         )
+    raw = [value for group in card.values for value in group]
+    if card.values and (len(card.values) != len(card.classes) or len(set(raw)) != len(raw)):
+        raise ConfigError(f"{file}: values must list the raw mask values of each class, each value once")
     if card.layout not in LAYOUTS:
         raise ConfigError(f"{file}: unknown layout '{card.layout}'{suggestion(card.layout, LAYOUTS)}")
     return card
