@@ -121,7 +121,7 @@ def test_a_card_may_map_raw_values_to_classes(tmp_path):
     ids = np.array([[0, 4, 5], [7, 255, 3]])
     assert card.label_of(ids, "m.png").tolist() == [[0, 0, 1], [1, 255, 0]]
     with pytest.raises(DataError, match=r"holds label 8, wanted one of \[\[0, 1"):
-        card.label_of(ids + 1, "m.png")
+        card.label_of(np.minimum(ids + 1, 255), "m.png")
     text = (resources.files("segpipe.data.cards") / "scenes_things.toml").read_text()
     (tmp_path / "bad.toml").write_text(text.replace("[5, 6, 7]", "[4, 6, 7]"))
     with pytest.raises(ConfigError, match="each value once"):
