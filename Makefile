@@ -14,8 +14,8 @@ test: .venv/done lint
 	python -m pytest -n 2 --dist worksteal
 
 lint: .venv/done
-	ruff format --check pipeline tests
-	ruff check pipeline tests
+	ruff format --check pipeline tests docs
+	ruff check pipeline tests docs
 	mypy
 
 .venv/done: pyproject.toml constraints.txt

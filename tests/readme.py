@@ -1,4 +1,4 @@
-"""Fill the blocks of README.md between marks: `python tests/readme.py --write`, or `--check`."""
+"""Fill the blocks between marks of README.md and docs/: `python tests/readme.py --write`, or `--check`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from segpipe.core import registry
+from segpipe.losses.compound import PACKAGE
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+LOSSES = ROOT / "docs" / "losses.md"
 
 
-def blocks() -> dict[str, str]:
-    """What the program prints, by the name of its block."""
+def blocks() -> dict[Path, dict[str, str]]:
+    """What the program prints, by file and name of the block."""
     return {
-        "scores": (ROOT / "results/tables/scores.md").read_text().strip(),
-        "dag": _output("dvc", "dag", "--md", "--collapse-foreach-matrix"),
-        "help": "```\n$ segpipe --help\n" + _output(sys.executable, "-m", "segpipe", "--help") + "\n```",
+        README: {
+            "scores": (ROOT / "results/tables/scores.md").read_text().strip(),
+            "dag": _output("dvc", "dag", "--md", "--collapse-foreach-matrix"),
+            "help": "```\n$ segpipe --help\n" + _output(sys.executable, "-m", "segpipe", "--help") + "\n```",
+        },
+        LOSSES: {"losses": _losses()},
     }
 
 
@@ -24,10 +31,20 @@ def filled(text: str, contents: dict[str, str]) -> str:
     """`text` with the content of each mark replaced."""
     for name, content in contents.items():
         if f"<!-- {name} -->" not in text or f"<!-- /{name} -->" not in text:
-            raise SystemExit(f"README.md has lost the marks of its block '{name}'")
+            raise SystemExit(f"the marks of the block '{name}' are lost")
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
     return text
+
+
+def _losses() -> str:
+    """A row for each registered loss."""
+    rows = ["| loss | options | what | source |", "| :- | :- | :- | :- |"]
+    for name, entry in registry.entries(PACKAGE).items():
+        options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
+        summary = entry.summary.replace("|", "\\|")
+        rows.append(f"| `{name}` | {f'`{options}`' if options else ''} | {summary} | {entry.source} |")
+    return "\n".join(rows)
 
 
 def _output(*command: str) -> str:
@@ -36,9 +53,10 @@ def _output(*command: str) -> str:
 
 
 if __name__ == "__main__":
-    old = README.read_text()
-    new = filled(old, blocks())
-    if sys.argv[1:] == ["--write"]:
-        README.write_text(new)
-    elif old != new:
-        sys.exit("README.md is out of date; run `python tests/readme.py --write`")
+    for path, contents in blocks().items():
+        old = path.read_text()
+        new = filled(old, contents)
+        if sys.argv[1:] == ["--write"]:
+            path.write_text(new)
+        elif old != new:
+            sys.exit(f"{path.name} is out of date; run `python tests/readme.py --write`")

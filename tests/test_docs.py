@@ -12,17 +12,28 @@ from conftest import ROOT
 
 
 def test_generated_blocks_are_what_the_program_prints():
-    text = readme.README.read_text()
-    assert readme.filled(text, readme.blocks()) == text
+    for path, contents in readme.blocks().items():
+        text = path.read_text()
+        assert readme.filled(text, contents) == text, path
 
 
 def test_python_in_the_readme_runs():
-    for block in re.findall(r"```python\n(.*?)```", readme.README.read_text(), re.DOTALL):
+    text = readme.README.read_text() + readme.LOSSES.read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         subprocess.run([sys.executable, "-c", block], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "pipeline/DESIGN.md", "data/README.md", "CHANGELOG.md"]
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "pipeline/DESIGN.md",
+        "data/README.md",
+        "CHANGELOG.md",
+        "docs/losses.md",
+        "docs/gradients.md",
+    ],
 )
 def test_paths_in_the_docs_exist(name):
     made = (

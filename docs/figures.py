@@ -1,0 +1,97 @@
+"""Draw the figures of docs/: `python docs/figures.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from segpipe.losses import functional
+from segpipe.losses.pooled import lmp_weights
+
+FOLDER = Path(__file__).parent / "figures"
+STYLE = {
+    "figure.dpi": 120,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.8,
+}
+
+
+def slopes(loss, x, t):
+    """d loss / d x at each x for the target t of one pixel."""
+    leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    sum(loss(v, torch.tensor(t, dtype=torch.float64)) for v in leaf).backward()
+    return leaf.grad.numpy()
+
+
+def cross_entropy(x, t):
+    return -(t * x.log() + (1 - t) * (1 - x).log())
+
+
+def soft_dice(x, t):
+    return 1 - 2 * x * t / (x + t)
+
+
+def soft_jaccard(x, t):
+    return 1 - x * t / (x + t - x * t)
+
+
+def jml(x, t):
+    return functional.jml(x.reshape(1), t.reshape(1))
+
+
+LOSSES = {"cross entropy": cross_entropy, "soft Dice": soft_dice, "soft Jaccard": soft_jaccard, "JML": jml}
+COLORS = {"cross entropy": "#555555", "soft Dice": "#1b7f9c", "soft Jaccard": "#c4572e", "JML": "#5a8f29"}
+
+
+def gradients():
+    """Value around t = 0.7, gradient around it, and gradient for tiny t."""
+    _, axes = plt.subplots(1, 3, figsize=(11, 3.4), constrained_layout=True)
+    x = np.linspace(0.02, 0.98, 193)
+    for name, loss in LOSSES.items():
+        values = np.array([float(loss(torch.tensor(v), torch.tensor(0.7))) for v in x])
+        axes[0].plot(x, values - (values.min() if name == "cross entropy" else 0), color=COLORS[name], label=name)
+        axes[1].plot(x, slopes(loss, x, 0.7), color=COLORS[name])
+    axes[0].set(title="value, soft label t = 0.7", xlabel="p", ylim=(0, 1.05))
+    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].set(title="gradient by p, t = 0.7", xlabel="p", ylim=(-4, 4))
+    for axis in axes[:2]:
+        axis.axvline(0.7, color="#bbbbbb", linewidth=1, linestyle=":")
+    axes[1].axhline(0, color="#bbbbbb", linewidth=1)
+    t = np.logspace(-4, 0, 60)
+    for name, loss in LOSSES.items():
+        axes[2].loglog(t, [abs(slopes(loss, [v / 2], v)[0]) for v in t], color=COLORS[name])
+    axes[2].set(title="|gradient| at p = t / 2, tiny t", xlabel="t")
+    plt.savefig(FOLDER / "gradients.png")
+    plt.close()
+
+
+def lmp():
+    """Weight of each pixel, times n, by the rank of its loss."""
+    losses = torch.sort(torch.distributions.Exponential(1.0).icdf((torch.arange(200.0) + 0.5) / 200)).values[None]
+    valid = torch.ones_like(losses, dtype=torch.bool)
+    _, axes = plt.subplots(1, 2, figsize=(8, 3.2), constrained_layout=True, sharey=True)
+    for p in (1.0, 1.2, 1.7, 3.0, float("inf")):
+        axes[0].plot(200 * lmp_weights(losses, valid, p=p, ratio=0.1)[0], label=f"p = {p:g}")
+    for ratio in (0.02, 0.1, 0.3, 1.0):
+        axes[1].plot(200 * lmp_weights(losses, valid, p=1.7, ratio=ratio)[0], label=f"m = {ratio:g} n")
+    for axis, title in zip(axes, ("m = 0.1 n", "p = 1.7"), strict=True):
+        axis.set(title=title, xlabel="pixels by rising loss")
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("weight × n (the mean has 1)")
+    plt.savefig(FOLDER / "lmp_weights.png")
+    plt.close()
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    with mpl.rc_context(STYLE):
+        gradients()
+        lmp()
