@@ -77,39 +77,114 @@ def summarize(table, metric, q):
     }
 
 
+def share_reaching(table, threshold):
+    """Share of (image, class) pairs of the label with IoU >= threshold (a Fraction), and the mean over classes."""
+    c = len(table[0])
+    hits = [[r[k][0] >= threshold * sum(r[k]) for r in table if r[k][0] + r[k][2] > 0] for k in range(c)]
+    pairs = [hit for column in hits for hit in column]
+    of_class = [sum(column) / len(column) for column in hits if column]
+    return sum(pairs) / len(pairs), sum(of_class) / len(of_class)
+
+
 def calibration(probs, target, bins, void=255):
-    """ece, nll, brier: pooled and averaged over images, for probs [image][class][y][x]."""
-    per_image = []
-    pooled = [[0, 0.0, 0] for _ in range(bins)]
+    """All calibration scores of probs [image][class][y][x], pixel by pixel."""
+    c = len(probs[0])
+    images = []
     for p, t in zip(probs, target, strict=True):
-        mine = [[0, 0.0, 0] for _ in range(bins)]
-        nll = brier = 0.0
-        number = 0
+        pixels = []
         for y, x in product(range(t.shape[0]), range(t.shape[1])):
-            true = int(t[y, x])
-            if true == void:
-                continue
-            vector = [float(v) for v in p[:, y, x]]
-            top = max(vector)
-            k = min(int(top * bins), bins - 1)
-            for store in (mine[k], pooled[k]):
-                store[0] += 1
-                store[1] += top
-                store[2] += vector.index(top) == true
-            nll -= math.log(max(vector[true], 1e-12))
-            brier += sum((v - (j == true)) ** 2 for j, v in enumerate(vector))
-            number += 1
-        if number:
-            per_image.append((sum(abs(b[1] - b[2]) for b in mine) / number, nll, brier, number))
-    total = sum(row[3] for row in per_image)
-    return {
-        "ece_dataset": sum(abs(b[1] - b[2]) for b in pooled) / total,
-        "ece_image": mean([row[0] for row in per_image]),
-        "nll_dataset": sum(row[1] for row in per_image) / total,
-        "nll_image": mean([row[1] / row[3] for row in per_image]),
-        "brier_dataset": sum(row[2] for row in per_image) / total,
-        "brier_image": mean([row[2] / row[3] for row in per_image]),
-    }
+            if int(t[y, x]) != void:
+                pixels.append(([float(v) for v in p[:, y, x]], int(t[y, x])))
+        images.append(pixels)
+    pooled = [pixel for pixels in images for pixel in pixels]
+    held = [pixels for pixels in images if pixels]
+
+    def ece(pixels):
+        return binned_gap([(max(v), v.index(max(v)) == true) for v, true in pixels], bins)
+
+    def sce(pixels, classes, jdt):
+        gaps = []
+        for k in classes:
+            right = [true == k and (not jdt or v.index(max(v)) == k) for v, true in pixels]
+            gaps.append(binned_gap([(v[k], r) for (v, _), r in zip(pixels, right, strict=True)], bins))
+        return mean(gaps)
+
+    def nll(pixels):
+        return mean([-math.log(max(v[true], 1e-12)) for v, true in pixels])
+
+    def brier(pixels):
+        return mean([sum((q - (j == true)) ** 2 for j, q in enumerate(v)) for v, true in pixels])
+
+    found = {"ece_dataset": ece(pooled), "ece_image": mean([ece(pixels) for pixels in held])}
+    for name, jdt in (("sce", False), ("sce_jdt", True)):
+        found[f"{name}_dataset"] = sce(pooled, range(c) if c > 2 else [1], jdt)
+        found[f"{name}_image"] = mean([sce(pixels, sorted({t for _, t in pixels}), jdt) for pixels in held])
+    for name, score in (("nll", nll), ("brier", brier)):
+        found |= {f"{name}_dataset": score(pooled), f"{name}_image": mean([score(pixels) for pixels in held])}
+    order = sorted(((max(v), v.index(max(v)) == true) for v, true in pooled), key=lambda pair: pair[0])
+    sizes = [len(order) // bins + (k < len(order) % bins) for k in range(bins)]
+    gap, first = 0.0, 0
+    for size in sizes:
+        part = order[first : first + size]
+        gap += abs(sum(q - hit for q, hit in part))
+        first += size
+    found["ace"] = gap / len(order)
+    wrong, risks = 0, []
+    for number, (_, hit) in enumerate(reversed(order), 1):
+        wrong += not hit
+        risks.append(wrong / number)
+    found["aurc"] = mean(risks)
+    return found
+
+
+def binned_gap(pairs, bins):
+    """Weighted gap of (probability, right) in bins [k / n, (k + 1) / n), the last closed."""
+    sums = [[0.0, 0] for _ in range(bins)]
+    for q, right in pairs:
+        k = min(int(q * bins), bins - 1)
+        sums[k][0] += q
+        sums[k][1] += right
+    return sum(abs(a - b) for a, b in sums) / len(pairs)
+
+
+def inside(mask, y, x):
+    return 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]
+
+
+def band(mask, void, steps):
+    """Mask pixels within `steps` (chessboard) of a pixel outside of mask and void, or of the image's edge."""
+    found = set()
+    for y, x in product(range(mask.shape[0]), range(mask.shape[1])):
+        if not mask[y, x] or void[y, x]:
+            continue
+        near = product(range(y - steps, y + steps + 1), range(x - steps, x + steps + 1))
+        if any(not inside(mask, a, b) or not (mask[a, b] or void[a, b]) for a, b in near):
+            found.add((y, x))
+    return found
+
+
+def contour(mask, void):
+    """Mask pixels with a 4-neighbour that is neither mask nor void."""
+    found = []
+    for y, x in product(range(mask.shape[0]), range(mask.shape[1])):
+        if mask[y, x] and not void[y, x]:
+            around = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+            if any(inside(mask, a, b) and not (mask[a, b] or void[a, b]) for a, b in around):
+                found.append((y, x))
+    return found
+
+
+def nearest(points, others):
+    return [min(math.dist(p, q) for q in others) for p in points]
+
+
+def percentile(values, share):
+    """Linear interpolation between order statistics."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def dense_crf(image, probs, pos_w, pos_xy_std, bi_w, bi_xy_std, bi_rgb_std, iterations, normalization):

@@ -22,7 +22,8 @@ FILE = Path("dvc.yaml")
 CODE = Path(".segpipe/code.json")  # hashes of the installed package, where its files are not in the workspace
 BEGIN = "# >>> written by `segpipe dag --write`; own stages go into a dvc.yaml of another folder"
 END = "# <<<"
-RESULTS = ("complete.json", "counts.csv", "calibration.csv", "metrics.json", "pictures")
+RESULTS = ("complete.json", "counts.csv", "images.csv", "calibration.csv", "curves.json", "metrics.json", "pictures")
+_FOLD = "--fold ${item.fold}"
 _KEY = "${item.run}-${item.seed}"
 _RUN = "--run ${item.run} --seed ${item.seed}"
 
@@ -40,11 +41,12 @@ def check_names(params: Params) -> None:
     Here and not in the schema, so that a stage depends on no code that it does not run.
     """
     from segpipe.data import catalog
-    from segpipe.metrics import names
+    from segpipe.metrics.comparison import lower_is_better
+    from segpipe.metrics.scores import names
 
     catalog.card(params.download.dataset)
     known = names(params.evaluate.quantiles, params.evaluate.thresholds)
-    counted = [name for name in known if not name.startswith(("ece", "nll", "brier"))]
+    counted = [name for name in known if not lower_is_better(name)]
     for path, name, choice in (
         ("report.metric", params.report.metric, known),
         ("crf.tune.metric", params.crf.tune.metric, counted),
@@ -92,6 +94,24 @@ def _body(params: Params) -> str:
         stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
         stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
     ]
+    held_out = list(dict.fromkeys(key.rpartition("-")[0] for key in params.fold_keys()))
+    if held_out:
+        numbers = ", ".join(map(str, range(params.folds.number)))
+        each = f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}\nfold: [{numbers}]"
+        trained, found = f"data/train/{_KEY}-fold${{item.fold}}", f"data/predict/{_KEY}-fold${{item.fold}}"
+        inputs, select = ["data/prepare", "data/stats.json"], f"{_RUN} {_FOLD}"
+        parts += [
+            stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
+            stage(
+                "predict_fold",
+                "predict",
+                select,
+                [inputs[0], trained],
+                outs=[found],
+                matrix=each,
+                more=["folds.number"],
+            ),
+        ]
     if refined:
         some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
         results = f"results/crf/{_KEY}"
@@ -111,7 +131,7 @@ def _body(params: Params) -> str:
     evaluated = [f"results/runs/{run}-{seed}" for run in runs for seed in params.seeds]
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [f"results/ensembles/{m}" for m in methods]
     inputs = ["data/prepare", *(f"data/train/{key}" for key in members), *(f"data/crf/{k}" for k in params.crf_keys())]
-    inputs += [f"{folder}/{name}" for folder in evaluated for name in ("complete.json", "metrics.json", "pictures")]
+    inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
     parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
     return "stages:\n" + "\n".join(parts)
 
@@ -126,10 +146,11 @@ def _stage(
     kept: Sequence[str] = (),
     results: str = "",
     matrix: str = "",
+    more: Sequence[str] = (),
     dataset: str = "",
 ) -> str:
     """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
-    sections = [path.format(run="${item.run}", method="${item.method}") for path in SECTIONS[command]]
+    sections = [path.format(run="${item.run}", method="${item.method}") for path in (*SECTIONS[command], *more)]
     if results:
         kept = [f"{results}/{part}" for part in RESULTS]
     blocks = {

@@ -115,6 +115,13 @@ class Run(Section):
     train: dict[str, Any] = {}
 
 
+class Folds(Section):
+    """Which runs (patterns) are also trained with a fold of the images held out, for the label audit."""
+
+    runs: list[str]
+    number: Annotated[int, Field(ge=2, le=20)]
+
+
 class Predict(Section):
     """How logits are computed."""
 
@@ -154,6 +161,10 @@ class Evaluate(Section):
     bins: Annotated[int, Field(ge=2, le=1000)]
     quantiles: list[Annotated[float, Field(gt=0, le=100)]]
     thresholds: list[Share]
+    trimap: list[Count]
+    boundary: Annotated[float, Field(gt=0, le=1)]
+    surface: bool
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
     pictures: Count
 
 
@@ -174,6 +185,7 @@ class Params(Section):
     train: Train
     seeds: Annotated[list[Whole], Field(min_length=1)]
     runs: Annotated[dict[str, Run], Field(min_length=1)]
+    folds: Folds
     predict: Predict
     crf: Crf
     ensemble: dict[str, Ensemble]
@@ -208,9 +220,12 @@ class Params(Section):
                     raise ConfigError(f"{section}.{name}: a name must match [a-z][a-z0-9_]*")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds {self.seeds} repeat; give each once")
-        for pattern in self.crf.runs:
-            if not any(fnmatchcase(run, pattern) for run in self.runs):
-                raise ConfigError(f"crf.runs: '{pattern}' matches no run{suggestion(pattern, self.runs)}")
+        for section_name, patterns in (("crf", self.crf.runs), ("folds", self.folds.runs)):
+            for pattern in patterns:
+                if not any(fnmatchcase(run, pattern) for run in self.runs):
+                    raise ConfigError(
+                        f"{section_name}.runs: '{pattern}' matches no run{suggestion(pattern, self.runs)}"
+                    )
         for method in self.ensemble:
             self.members_of(method)
         for name in self.runs:
@@ -232,12 +247,15 @@ class Params(Section):
 
     def crf_keys(self) -> list[str]:
         """The `run-seed` of runs that ask for the CRF."""
-        return [
-            f"{run}-{seed}"
-            for run in self.runs
-            for seed in self.seeds
-            if any(fnmatchcase(run, pattern) for pattern in self.crf.runs)
-        ]
+        return self._keys(self.crf.runs)
+
+    def fold_keys(self) -> list[str]:
+        """The `run-seed` of runs that are trained on folds too."""
+        return self._keys(self.folds.runs)
+
+    def _keys(self, patterns: list[str]) -> list[str]:
+        chosen = [run for run in self.runs if any(fnmatchcase(run, pattern) for pattern in patterns)]
+        return [f"{run}-{seed}" for run in chosen for seed in self.seeds]
 
     def members_of(self, method: str) -> list[str]:
         """The `run-seed` that an ensemble's patterns choose.

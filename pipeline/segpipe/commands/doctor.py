@@ -47,7 +47,7 @@ def _python() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     for name in ("torch", "cv2", "dvc", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "pydantic", "yaml", "tqdm"):
         try:
-            module = importlib.import_module("segpipe.data.vision" if name == "cv2" else name)
+            module = importlib.import_module("segpipe.core.vision" if name == "cv2" else name)
         except Exception as error:
             yield "error", name, f"{error}".splitlines()[0]
             continue

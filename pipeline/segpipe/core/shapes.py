@@ -172,6 +172,8 @@ def make_batch(
     """
     if not logits.is_floating_point() or logits.ndim not in (2, 4) or logits.shape[1] < 1:
         raise ValueError(f"logits are {tuple(logits.shape)} {logits.dtype}, wanted floating (N, C, H, W) or (N, C)")
+    if not logits.numel():
+        raise ValueError(f"logits are {tuple(logits.shape)}: an empty batch; give at least one image and one pixel")
     if target.dtype == torch.bool or target.is_complex():
         raise ValueError(f"target is {target.dtype}, wanted integer class ids or a floating soft target")
     if logits.ndim == 2:

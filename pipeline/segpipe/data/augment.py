@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.seeding import generator
-from segpipe.data.vision import cv2
+from segpipe.core.vision import cv2
 
 VOID = 255
 

@@ -31,20 +31,27 @@ def to_input(images: NDArray[np.uint8], shift: Sequence[float], scale: Sequence[
 
 
 class TrainSet(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8], int]]):
-    """Augmented (image, labels, index); an item's key is (epoch, index)."""
+    """Augmented (image, labels, index); an item's key is (epoch, index). `rows`: which images (None: all)."""
 
     def __init__(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], augmentation: Augmentation, seed: int
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        augmentation: Augmentation,
+        seed: int,
+        rows: Sequence[int] | None = None,
     ) -> None:
         self.images, self.labels, self.augmentation, self.seed = images, labels, augmentation, seed
+        self.rows = range(len(images)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
         epoch, index = key
-        image, labels = np.asarray(self.images[index]), np.asarray(self.labels[index])
-        image, labels = self.augmentation(image, labels, (self.seed, _SAMPLE, epoch, index))
+        row = self.rows[index]
+        image, labels = np.asarray(self.images[row]), np.asarray(self.labels[row])
+        image, labels = self.augmentation(image, labels, (self.seed, _SAMPLE, epoch, row))
         return image, labels, index
 
 

@@ -141,12 +141,7 @@ def read_labels(root: Path, sample: Sample, card: Card, choice: str) -> NDArray[
     choice: "majority" of the annotators (void where no two agree), or "annotator 1", 2, ...
     """
     if choice == "majority":
-        maps = [card.label_of(read_ids(root / path), root / path) for path in sample.labels]
-        if len(maps) == 1:
-            return maps[0]
-        if len({labels.shape for labels in maps}) > 1:
-            raise DataError(f"the masks of '{sample.id}' differ in size: {[labels.shape for labels in maps]}")
-        return majority(tuple(maps))
+        return majority(read_annotators(root, sample, card))
     number = int(choice.split()[1])
     if number > len(sample.labels):
         raise ConfigError(f"prepare.labels: 'annotator {number}', but '{sample.id}' has {len(sample.labels)} masks")
@@ -154,8 +149,18 @@ def read_labels(root: Path, sample: Sample, card: Card, choice: str) -> NDArray[
     return card.label_of(read_ids(path), path)
 
 
+def read_annotators(root: Path, sample: Sample, card: Card) -> tuple[NDArray[np.uint8], ...]:
+    """The labels of each annotator of a sample, (H, W) uint8, at one size."""
+    maps = tuple(card.label_of(read_ids(root / path), root / path) for path in sample.labels)
+    if len({labels.shape for labels in maps}) > 1:
+        raise DataError(f"the masks of '{sample.id}' differ in size: {[labels.shape for labels in maps]}")
+    return maps
+
+
 def majority(annotators: tuple[NDArray[np.uint8], ...]) -> NDArray[np.uint8]:
-    """The label that most of three annotators give; void where all three differ."""
+    """The label that most of three annotators give, void where all three differ; of one, its own."""
+    if len(annotators) == 1:
+        return annotators[0]
     first, second, third = annotators
     agreed = np.where((first == second) | (first == third), first, np.where(second == third, second, VOID))
     return agreed.astype(np.uint8)

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.core.vision import cv2
+
 Ints = NDArray[np.int64]
+
+_TILE = 2**23  # pixels of one histogram: OpenCV counts in float32, exact up to 2^24
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class Counts:
         """The counts of some images (a slice, a list of indices or a mask)."""
         return Counts(*(part[rows] for part in (self.tp, self.fp, self.fn, self.valid, self.rejected)))
 
+    @property
+    def coverage(self) -> float | None:
+        """Share of the valid pixels that were not rejected; None without a valid pixel."""
+        valid = int(self.valid.sum())
+        return 1 - int(self.rejected.sum()) / valid if valid else None
+
     @staticmethod
     def concat(parts: Sequence[Counts]) -> Counts:
         """The images of all parts, one after the other; they must have the same classes."""
@@ -50,19 +60,13 @@ def count(
     """Count predicted `labels` against `target`, both integer (N, H, W), numpy or torch.
 
     Pixels whose target is `ignore_index` do not count, whatever was predicted. A prediction of
-    `reject` on a valid pixel is a miss of the true class and a false positive of none.
+    `reject` on a valid pixel is a miss of the true class and a false positive of none; to score the
+    accepted pixels alone, make the rejected ones void in the target first.
 
     Raises:
         ValueError: shapes differ, or a value is outside 0..num_classes-1 where it counts.
     """
-    predicted, true = _as_numpy(labels), _as_numpy(target)
-    if predicted.shape != true.shape or true.ndim != 3:
-        raise ValueError(
-            f"labels are {predicted.shape} and target is {true.shape}, wanted equal (N, H, W); "
-            "add a first axis for one image"
-        )
-    rows = [_confusion(p, t, num_classes, ignore_index, reject) for p, t in zip(predicted, true, strict=True)]
-    table = np.stack(rows) if rows else np.zeros((0, num_classes, num_classes + 1), np.int64)  # (N, true, predicted)
+    table = confusion(labels, target, num_classes, ignore_index=ignore_index, reject=reject)
     tp = np.diagonal(table, axis1=1, axis2=2).copy()
     of_class = table.sum(2)
     return Counts(
@@ -74,6 +78,27 @@ def count(
     )
 
 
+def confusion(
+    labels: Any, target: Any, num_classes: int, *, ignore_index: int | None = 255, reject: int | None = 255
+) -> Ints:
+    """Pixels by true and predicted class of each image, (N, C, C + 1); the last column is rejected.
+
+    Arguments and errors as `count`.
+    """
+    predicted, true = _as_numpy(labels), _as_numpy(target)
+    if predicted.shape != true.shape or true.ndim != 3:
+        raise ValueError(
+            f"labels are {predicted.shape} and target is {true.shape}, wanted equal (N, H, W); "
+            "add a first axis for one image"
+        )
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}, wanted at least 1")
+    tables = np.zeros((len(true), num_classes, num_classes + 1), np.int64)
+    for table, image_predicted, image_true in zip(tables, predicted, true, strict=True):
+        _image(table, image_predicted, image_true, ignore_index, reject)
+    return tables
+
+
 def _as_numpy(values: Any) -> NDArray[Any]:
     array = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
     if array.dtype.kind not in "iu":
@@ -81,20 +106,60 @@ def _as_numpy(values: Any) -> NDArray[Any]:
     return array
 
 
-def _confusion(
-    predicted: NDArray[Any], true: NDArray[Any], num_classes: int, ignore_index: int | None, reject: int | None
-) -> Ints:
-    """(C, C + 1) pixels by true and predicted class of one image; the last column is rejected."""
-    keep = np.ones(true.shape, bool) if ignore_index is None else true != ignore_index
-    true_ids, predicted_ids = true[keep].astype(np.int64), predicted[keep].astype(np.int64)
-    if reject is not None:
-        predicted_ids[predicted_ids == reject] = num_classes
-    for name, ids, top in (("target", true_ids, num_classes), ("labels", predicted_ids, num_classes + 1)):
-        if ids.size and (ids.min() < 0 or ids.max() >= top):
-            wrong = np.unique(ids[(ids < 0) | (ids >= top)])[:5].tolist()
+def _image(
+    table: Ints, predicted: NDArray[Any], true: NDArray[Any], ignore_index: int | None, reject: int | None
+) -> None:
+    """Fill the (C, C + 1) of one image."""
+    num_classes = len(table)
+    specials = (true, ignore_index), (predicted, reject)
+    if num_classes <= 256 and all(_fits_bytes(ids, special) for ids, special in specials):
+        strangers = _of_bytes(table, predicted, true, ignore_index, reject)
+    else:
+        rows, columns = (_folded(ids, num_classes, special) for ids, special in specials)
+        flat = np.bincount(rows * (num_classes + 2) + columns, minlength=(num_classes + 2) ** 2)
+        full = flat.reshape(num_classes + 2, num_classes + 2)
+        table += full[:-2, :-1]
+        strangers = bool(full[-1].any()), bool(full[:-2, -1].any())
+    for name, (ids, special), wrong in zip(("target", "labels"), specials, strangers, strict=True):
+        if wrong:
+            found = np.unique(ids if name == "target" or ignore_index is None else ids[true != ignore_index])
+            found = found[_folded(found, num_classes, special) > num_classes]
             raise ValueError(
-                f"{name} hold {', '.join(map(str, wrong))}, wanted 0..{num_classes - 1}, "
+                f"{name} hold {', '.join(map(str, found[:5].tolist()))}, wanted 0..{num_classes - 1}, "
                 f"ignore_index={ignore_index} or reject={reject}"
             )
-    flat = np.bincount(true_ids * (num_classes + 1) + predicted_ids, minlength=num_classes * (num_classes + 1))
-    return flat.reshape(num_classes, num_classes + 1).astype(np.int64)
+
+
+def _fits_bytes(ids: NDArray[Any], special: int | None) -> bool:
+    if special is not None and not 0 <= special < 256:
+        return False
+    return ids.dtype == np.uint8 or not ids.size or bool(ids.min() >= 0 and ids.max() < 256)
+
+
+def _of_bytes(
+    table: Ints, predicted: NDArray[Any], true: NDArray[Any], ignore_index: int | None, reject: int | None
+) -> tuple[bool, bool]:
+    """Fill (C, C + 1) from maps of bytes; whether target and labels hold a value that they must not."""
+    c, strange_target, strange_labels = len(table), 0.0, 0.0
+    flat = [np.ascontiguousarray(ids, np.uint8).reshape(1, -1) for ids in (true, predicted)]
+    for first in range(0, true.size, _TILE):
+        tiles = [part[:, first : first + _TILE] for part in flat]
+        raw = cv2.calcHist(tiles, [0, 1], None, [256, 256], [0, 256, 0, 256])  # by the bytes as they are
+        if ignore_index is not None:
+            raw[ignore_index] = 0
+        if reject is not None:
+            table[:, c] += raw[:c, reject].astype(np.int64)
+            raw[:, reject] = 0
+        strange_target += float(raw[c:].sum())
+        strange_labels += float(raw[:c, c:].sum())
+        table[:, :c] += raw[:c, :c].astype(np.int64)
+    return strange_target > 0, strange_labels > 0
+
+
+def _folded(ids: NDArray[Any], num_classes: int, special: int | None) -> Ints:
+    """Of every id: a class stays, the special value becomes C, all others C + 1."""
+    known = (ids >= 0) & (ids < num_classes)
+    folded: Ints = np.where(known, ids, num_classes + 1).astype(np.int64).ravel()
+    if special is not None:
+        folded[ids.ravel() == special] = num_classes
+    return folded

@@ -2,6 +2,9 @@
 
 Definitions follow Wang et al. 2023, "Revisiting Evaluation Metrics for Semantic Segmentation",
 arXiv:2310.19252. A class absent from an image's label is left out of that image, never 0 or 1.
+
+One function serves the scores and their resampling: every score is taken under weights of the
+images, (R, N) whole numbers; the scores of the table itself are those under one row of ones.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.metrics.counts import Counts
+from segpipe.metrics.defined import Floats, divide, mean, number
 
-Floats = NDArray[np.float64]
 METRICS = ("acc", "iou", "dice")
+TENS = tuple(range(10, 101, 10))  # the percentages that `qbar` averages over
+CALIBRATED = ("ece", "sce", "nll", "brier")  # scores of probabilities, in `dataset` and `image`
+_ROWS = 500  # resamples at a time: memory stays flat in their number
 
 
 def summarize(
@@ -26,41 +32,26 @@ def summarize(
     thresholds: Sequence[float] = (0.5, 0.7),
     presence: str = "label",
 ) -> dict[str, Any]:
-    """Every score of a table as a flat dict of fractions; undefined is None.
+    """Every score of a table as a flat dict of fractions, lists under `per_class`; undefined is None.
 
     Args:
         counts: one row per image.
         quantiles: worst-case percentages q: the mean of the max(1, floor(n q / 100)) lowest values.
-        thresholds: IoU thresholds of `share_iou_ge_{t}` over (image, class) pairs.
+        thresholds: IoU thresholds of `share_iou_ge_{t}`, over all (image, class) pairs and, with
+            `_class`, as the mean over classes of the share in each.
         presence: "label": a class counts in an image when its label holds it; "union": also
             when it was only predicted there.
     """
-    if presence not in ("label", "union"):
-        raise ValueError(f"presence must be 'label' or 'union', found {presence!r}")
-    active = counts.tp + counts.fn + (counts.fp if presence == "union" else 0) > 0  # (N, C)
-    found: dict[str, Any] = {"acc": _ratio(counts.tp.sum(), (counts.tp + counts.fn).sum())}
-    per_class: dict[str, list[float | None]] = {}
+    scores = weighted(counts, np.ones((1, len(counts))), quantiles=quantiles, thresholds=thresholds, presence=presence)
+    found: dict[str, Any] = {key: number(values[0]) for key, values in scores.items()}
+    of_class: dict[str, Any] = {}
     for metric in METRICS:
-        pooled = _values(metric, *(part.sum(0, keepdims=True) for part in (counts.tp, counts.fp, counts.fn)))[0]
-        table = np.where(active, _values(metric, counts.tp, counts.fp, counts.fn), np.nan)
-        images, classes = _mean(table, 1), _columns(table)
-        found[f"m{metric}_dataset"] = _number(_mean(pooled))
-        found[f"m{metric}_image"] = _number(_mean(images))
-        found[f"m{metric}_class"] = _number(_mean(np.array([_mean(column) for column in classes])))
-        for q in quantiles:
-            found[f"m{metric}_image_q{q:g}"] = _number(_worst(images, q))
-            found[f"m{metric}_class_q{q:g}"] = _number(_mean(np.array([_worst(c, q) for c in classes])))
-        tens = range(10, 101, 10)
-        found[f"m{metric}_image_qbar"] = _number(_mean(np.array([_worst(images, q) for q in tens])))
-        found[f"m{metric}_class_qbar"] = _number(
-            _mean(np.array([_mean(np.array([_worst(c, q) for c in classes])) for q in tens]))
-        )
-        per_class[f"{metric}_dataset"] = [_number(value) for value in pooled]
-        per_class[f"{metric}_class"] = [_number(_mean(column)) for column in classes]
-    for threshold in thresholds:
-        found[f"share_iou_ge_{threshold:g}"] = _share(counts, active, threshold)
-    per_class["images"] = [int(n) for n in active.sum(0)]
-    return {**found, "per_class": per_class}
+        table = per_pair(counts, metric, presence=presence)
+        pooled = _values(metric, *(part.sum(0) for part in (counts.tp, counts.fp, counts.fn)))
+        of_class[f"{metric}_dataset"] = [number(value) for value in pooled]
+        of_class[f"{metric}_class"] = [number(value) for value in mean(table, 0)]
+    of_class["images"] = [int(n) for n in _active(counts, presence).sum(0)]
+    return {**found, "per_class": of_class}
 
 
 def names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7)) -> tuple[str, ...]:
@@ -72,64 +63,176 @@ def names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.
     nothing = np.zeros((0, 1), np.int64)
     counts = Counts(nothing, nothing, nothing, nothing[:, 0], nothing[:, 0])
     keys = summarize(counts, quantiles=quantiles, thresholds=thresholds)
-    calibrated = (f"{name}_{average}" for name in ("ece", "nll", "brier") for average in ("dataset", "image"))
-    return (*(key for key in keys if key != "per_class"), *calibrated)
+    calibrated = (f"{name}_{average}" for name in CALIBRATED for average in ("dataset", "image"))
+    return (*(key for key in keys if key != "per_class"), *calibrated, "ace", "aurc")
 
 
-def per_image_iou(counts: Counts) -> Floats:
-    """(N,) mean IoU of each image over the classes in its label; NaN for a fully void image."""
-    active = counts.tp + counts.fn > 0
-    means: Floats = _mean(np.where(active, _values("iou", counts.tp, counts.fp, counts.fn), np.nan), 1)
+def per_pair(counts: Counts, metric: str = "iou", *, presence: str = "label") -> Floats:
+    """(N, C) accuracy (recall), IoU or Dice of each image and class; NaN where the class is absent."""
+    table = _values(metric, counts.tp, counts.fp, counts.fn)
+    return np.where(_active(counts, presence), table, np.nan)
+
+
+def per_image(counts: Counts, metric: str = "iou", *, presence: str = "label") -> Floats:
+    """(N,) mean over the classes in each image's label; NaN for a fully void image."""
+    means: Floats = mean(per_pair(counts, metric, presence=presence), 1)
     return means
+
+
+def foreground(counts: Counts, *, empty: str = "one") -> dict[str, float | None]:
+    """The binary view: class 1 alone, as medical challenges score it.
+
+    Args:
+        counts: of two classes, 1 being the foreground.
+        empty: what an image without foreground in label and prediction scores: "one", "zero" or
+            "skip". A false alarm on an image without foreground scores 0 under each.
+    """
+    if counts.num_classes != 2:
+        raise ValueError(f"counts have {counts.num_classes} classes, wanted 2: background and foreground")
+    if empty not in ("one", "zero", "skip"):
+        raise ValueError(f"empty must be 'one', 'zero' or 'skip', found {empty!r}")
+    found: dict[str, float | None] = {}
+    for metric in ("iou", "dice"):
+        pooled = _values(metric, *(part[:, 1].sum() for part in (counts.tp, counts.fp, counts.fn)))
+        values = _values(metric, counts.tp[:, 1], counts.fp[:, 1], counts.fn[:, 1])
+        if empty != "skip":
+            values = np.where(np.isnan(values) & (counts.valid > 0), float(empty == "one"), values)
+        found |= {f"{metric}_dataset": number(pooled), f"{metric}_image": number(mean(values))}
+    return found
+
+
+def weighted(
+    counts: Counts,
+    weights: Floats,
+    *,
+    quantiles: Sequence[float] = (1, 5),
+    thresholds: Sequence[float] = (0.5, 0.7),
+    presence: str = "label",
+) -> dict[str, Floats]:
+    """Every score under each of R weightings of the images, (R,) each; undefined is NaN.
+
+    A weight k stands for k copies of the image, so bootstrap resamples are rows of multinomial
+    draws. `dataset` scores pool the weighted counts.
+
+    Raises:
+        ValueError: `weights` is not (R, N).
+    """
+    if weights.ndim != 2 or weights.shape[1] != len(counts):
+        raise ValueError(f"weights are {weights.shape}, wanted (R, {len(counts)})")
+    blocks = [
+        _block(counts, np.asarray(weights[first : first + _ROWS], np.float64), quantiles, thresholds, presence)
+        for first in range(0, len(weights), _ROWS)
+    ]
+    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+
+
+def _block(
+    counts: Counts, weights: Floats, quantiles: Sequence[float], thresholds: Sequence[float], presence: str
+) -> dict[str, Floats]:
+    active = _active(counts, presence)
+    tp, fp, fn = (weights @ part for part in (counts.tp, counts.fp, counts.fn))  # (R, C), exact below 2^53
+    found: dict[str, Floats] = {"acc": divide(tp.sum(1), (tp + fn).sum(1))}
+    percentages = (*quantiles, *TENS)
+    shared = _Tails(per_pair(counts, "iou", presence=presence), weights)  # Dice has the order of IoU
+    tails = {"acc": _Tails(per_pair(counts, "acc", presence=presence), weights), "iou": shared, "dice": shared}
+    for metric in METRICS:
+        table = per_pair(counts, metric, presence=presence)
+        images = mean(table, 1)
+        found[f"m{metric}_dataset"] = mean(_values(metric, tp, fp, fn), 1)
+        found[f"m{metric}_image"] = _weighted_mean(images[:, None], weights)[:, 0]
+        found[f"m{metric}_class"] = mean(_weighted_mean(table, weights), 1)
+        # The mean over classes may order the images differently under IoU and Dice: sorted anew.
+        worst = {
+            "image": _Tails(images[:, None], weights).means(images[:, None], percentages),
+            "class": tails[metric].means(table, percentages),
+        }
+        for average, of_columns in worst.items():
+            values = mean(of_columns, 2)  # (Q, R)
+            for q, value in zip(quantiles, values, strict=False):
+                found[f"m{metric}_{average}_q{q:g}"] = value
+            found[f"m{metric}_{average}_qbar"] = mean(values[len(quantiles) :], 0)
+    pairs = active.astype(np.float64)
+    for threshold in thresholds:
+        reached = (_reaches(counts, threshold) & active).astype(np.float64)
+        found[f"share_iou_ge_{threshold:g}"] = divide(weights @ reached.sum(1), weights @ pairs.sum(1))
+        found[f"share_iou_ge_{threshold:g}_class"] = mean(divide(weights @ reached, weights @ pairs), 1)
+    return found
+
+
+class _Tails:
+    """The lowest values of each column under weights, for any number of percentages.
+
+    The rows of a column are sorted once; the weights up to each row are its cumulative count.
+    """
+
+    def __init__(self, table: Floats, weights: Floats) -> None:
+        transposed = np.ascontiguousarray(weights.T)  # rows of images: sums over them run along memory
+        self.orders = [np.argsort(column, kind="stable")[: (~np.isnan(column)).sum()] for column in table.T]
+        self.weights = transposed
+        self.reached = [np.cumsum(transposed[order], axis=0) for order in self.orders]
+
+    def means(self, table: Floats, percentages: Sequence[float]) -> Floats:
+        """(Q, R, columns): mean of the max(1, floor(n q / 100)) lowest values of each column of `table`."""
+        resamples = self.weights.shape[1]
+        found = np.full((len(percentages), resamples, len(self.orders)), np.nan)
+        for j, (order, reached) in enumerate(zip(self.orders, self.reached, strict=True)):
+            if not len(order):
+                continue
+            values = table[order, j]
+            sums = np.cumsum(self.weights[order] * values[:, None], axis=0)
+            number = reached[-1].astype(np.int64)
+            wanted = np.stack([np.maximum(1, _percent(number, q)) for q in percentages]).astype(np.float64)
+            last = _first_reaching(reached, wanted)  # (Q, R)
+            columns = np.arange(resamples)[None]
+            surplus = reached[last, columns] - wanted
+            means = (sums[last, columns] - surplus * values[last]) / wanted
+            found[:, :, j] = np.where(number > 0, means, np.nan)
+        return found
+
+
+def _percent(number: NDArray[np.int64], q: float) -> NDArray[np.int64]:
+    """floor(number q / 100), in integers."""
+    share = Fraction(str(q)) / 100
+    return number * share.numerator // share.denominator
+
+
+def _first_reaching(reached: Floats, wanted: Floats) -> NDArray[np.int64]:
+    """(Q, R) first row of the non-decreasing `reached` (n, R) that is at least `wanted` (Q, R), by bisection."""
+    low = np.zeros(wanted.shape, np.int64)
+    high = np.full(wanted.shape, len(reached) - 1)
+    columns = np.arange(wanted.shape[1])[None]
+    for _ in range(len(reached).bit_length()):
+        middle = (low + high) // 2
+        enough = reached[middle, columns] >= wanted
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return high
+
+
+def _active(counts: Counts, presence: str) -> NDArray[np.bool_]:
+    """(N, C): does the class count in the image?"""
+    if presence not in ("label", "union"):
+        raise ValueError(f"presence must be 'label' or 'union', found {presence!r}")
+    present: NDArray[np.bool_] = counts.tp + counts.fn + (counts.fp if presence == "union" else 0) > 0
+    return present
+
+
+def _reaches(counts: Counts, threshold: float) -> NDArray[np.bool_]:
+    """(N, C): IoU >= threshold, compared in integers so that equality counts."""
+    exact = Fraction(str(threshold))
+    reached: NDArray[np.bool_] = counts.tp * exact.denominator >= (counts.tp + counts.fp + counts.fn) * exact.numerator
+    return reached
 
 
 def _values(metric: str, tp: Any, fp: Any, fn: Any) -> Floats:
     """Accuracy (recall), IoU or Dice elementwise; 0 / 0 is NaN."""
     if metric == "acc":
-        numerator, denominator = tp, tp + fn
-    elif metric == "iou":
-        numerator, denominator = tp, tp + fp + fn
-    else:
-        numerator, denominator = 2 * tp, 2 * tp + fp + fn
-    result: Floats = np.full(np.shape(numerator), np.nan)
-    np.divide(numerator, denominator, out=result, where=denominator > 0)
-    return result
+        return divide(tp, tp + fn)
+    if metric == "iou":
+        return divide(tp, tp + fp + fn)
+    return divide(2 * tp, 2 * tp + fp + fn)
 
 
-def _mean(values: Floats, axis: int | None = None) -> Any:
-    """Mean of the defined values, NaN when there are none (without numpy's warning)."""
-    defined = ~np.isnan(values)
-    total = np.where(defined, values, 0.0).sum(axis)
-    number = defined.sum(axis)
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
-
-
-def _columns(table: Floats) -> list[Floats]:
-    """The defined values of each class."""
-    return [column[~np.isnan(column)] for column in table.T]
-
-
-def _worst(values: Floats, q: float) -> float:
-    """Mean of the worst q %: the max(1, floor(n q / 100)) lowest, with an exact floor."""
-    defined = np.sort(values[~np.isnan(values)])
-    if not len(defined):
-        return float("nan")
-    number = max(1, len(defined) * Fraction(str(q)) // 100)
-    return float(defined[: int(number)].mean())
-
-
-def _share(counts: Counts, active: NDArray[np.bool_], threshold: float) -> float | None:
-    """Share of active (image, class) pairs with IoU >= threshold, compared in integers."""
-    exact = Fraction(str(threshold))
-    union = counts.tp + counts.fp + counts.fn
-    reached = counts.tp * exact.denominator >= union * exact.numerator
-    return _ratio((reached & active).sum(), active.sum())
-
-
-def _ratio(numerator: Any, denominator: Any) -> float | None:
-    return float(numerator) / float(denominator) if denominator else None
-
-
-def _number(value: Any) -> float | None:
-    """A plain float, None for NaN."""
-    return None if np.isnan(value) else float(value)
+def _weighted_mean(table: Floats, weights: Floats) -> Floats:
+    """(R, columns): mean of the defined values of each column."""
+    defined = ~np.isnan(table)
+    return divide(weights @ np.where(defined, table, 0.0), weights @ defined.astype(np.float64))

@@ -9,7 +9,8 @@ from typing import Any
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")  # Okabe and Ito
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib without a display, set so that bytes repeat."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,7 +31,8 @@ def _pyplot() -> Any:
     return plt
 
 
-def _svg(plt: Any, figure: Any) -> str:
+def svg_text(plt: Any, figure: Any) -> str:
+    """The finished figure, closed."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
@@ -40,7 +42,7 @@ def _svg(plt: Any, figure: Any) -> str:
 
 def curves(histories: Mapping[str, Sequence[Mapping[str, list[float]]]]) -> str:
     """Validation mIoU^D and training loss over the epochs; one colour a run, one line a seed."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
     for color, (name, seeds) in zip(_cycle(len(histories)), histories.items(), strict=True):
         for number, history in enumerate(seeds):
@@ -50,12 +52,12 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, list[float]]]]) -> str:
     axes[0].set(xlabel="epoch", ylabel="val mIoU$^D$ (network grid)", ylim=(0, None))
     axes[1].set(xlabel="epoch", ylabel="training loss (its own scale)", ylim=(0, None))
     axes[0].legend(frameon=False, fontsize=9)
-    return _svg(plt, figure)
+    return svg_text(plt, figure)
 
 
 def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | None]]) -> str:
     """Test IoU of each class (pooled over the images); one bar an entry."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(9, 3.4))
     width = 0.84 / max(1, len(values))
     for number, (color, (name, row)) in enumerate(zip(_cycle(len(values)), values.items(), strict=True)):
@@ -65,12 +67,12 @@ def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | Non
     axis.set(ylabel="test IoU$^D$", ylim=(0, 1))
     axis.grid(axis="x", visible=False)
     axis.legend(frameon=False, fontsize=8, ncols=4, loc="upper right")
-    return _svg(plt, figure)
+    return svg_text(plt, figure)
 
 
 def dots(names: Sequence[str], values: Sequence[Sequence[float]], label: str) -> str:
     """One line an entry, one dot a seed, a bar at the mean: differences beside the noise."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(9, 0.5 + 0.34 * len(names)))
     for place, (color, row) in enumerate(zip(_cycle(len(names)), values, strict=True)):
         axis.plot(row, [place] * len(row), "o", color=color, alpha=0.7)
@@ -79,7 +81,7 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float]], label: str) ->
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel(label)
-    return _svg(plt, figure)
+    return svg_text(plt, figure)
 
 
 def _cycle(number: int) -> list[str]:

@@ -45,16 +45,22 @@ def build(
     figures: Sequence[tuple[str, str]],
     pictures: Sequence[tuple[str, Sequence[tuple[str, bytes]]]],
     crf_notes: Sequence[str],
+    sections: Sequence[tuple[str, Sequence[str]]] = (),
+    tie: str = "",
 ) -> str:
-    """The page as text. `figures` are (caption, svg); `pictures` are (image id, [(title, png)])."""
+    """The page as text. `figures` are (caption, svg); `pictures` are (image id, [(title, png)]); `sections`
+    are (heading, parts), a part being a Markdown table, an SVG or a paragraph; `tie` ends the lead.
+    """
     counts = ", ".join(f"{number} {split}" for split, number in images.items())
     parts = [
         f"<h1>segpipe report: {escape(dataset)}</h1><p class='small'>{counts} images; every score is taken on "
         "<b>test</b> at the images' original resolution, void left out.</p>",
-        f"<p class='lead'>{_raised(summary(entries, metric))}</p>",
+        f"<p class='lead'>{_raised(f'{summary(entries, metric)} {tie}')}</p>",
         f"<h2>Scores</h2>{_table(entries, metric)}<p class='small'>{_raised(_NOTE)}</p>",
     ]
     parts += [f"<figure>{svg}<figcaption>{_raised(caption)}</figcaption></figure>" for caption, svg in figures]
+    for heading, items in sections:
+        parts.append(f"<h2>{escape(heading)}</h2>" + "".join(map(_part, items)))
     if crf_notes:
         parts.append("<h2>Dense CRF</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in crf_notes) + "</ul>")
     parts.append(f"<h2>Pictures</h2>{_legend(classes, palette)}")
@@ -98,6 +104,18 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
     elif within is None:
         text += " With one seed nothing can be said about the noise of training: add seeds before choosing."
     return text
+
+
+def _part(text: str) -> str:
+    """A Markdown table, an SVG or a paragraph as HTML."""
+    if text.startswith("<svg"):
+        return f"<figure>{text}</figure>"
+    if not text.startswith("| "):
+        return f"<p class='small'>{_raised(text)}</p>"
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.strip().splitlines()]
+    head = "".join(f"<th scope='col'>{_raised(cell)}</th>" for cell in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{_raised(cell)}</td>' for cell in row)}</tr>" for row in rows[2:])
+    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _raised(text: str) -> str:

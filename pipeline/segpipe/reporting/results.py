@@ -33,6 +33,7 @@ class Entry:
     loss: str
     folders: tuple[Path, ...]
     metrics: tuple[dict[str, Any], ...]
+    curves: dict[str, Any]  # reliability and risk of the first seed; empty without probabilities
 
     def values(self, metric: str, split: str = "test") -> list[float]:
         """The metric of every seed that defines it."""
@@ -52,7 +53,8 @@ class Entry:
 
 def entry(name: str, kind: str, loss: str, folders: Sequence[Path]) -> Entry:
     """Read the metrics of an entry."""
-    return Entry(name, kind, loss, tuple(folders), tuple(read_json(folder / "metrics.json") for folder in folders))
+    metrics = tuple(read_json(folder / "metrics.json") for folder in folders)
+    return Entry(name, kind, loss, tuple(folders), metrics, read_json(folders[0] / "curves.json"))
 
 
 def spreads(entries: Sequence[Entry], metric: str) -> tuple[float | None, float | None]:

@@ -31,7 +31,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "crf": ("threads", "crf.tune"),
     "ensemble": ("seeds", "runs", "ensemble.{method}"),
     "evaluate": ("evaluate",),
-    "report": ("seeds", "runs", "crf.runs", "ensemble", "report"),
+    "report": ("seeds", "runs", "crf.runs", "ensemble", "evaluate", "report"),
 }
 # The parameters that an output depends on, those of earlier stages included.
 _DATA = ("download", "prepare", "stats")
@@ -62,6 +62,7 @@ class Context:
     base: Params
     run: str = ""
     seed: int = 0
+    fold: int | None = None  # held out of the training
     method: str = ""
     invented: bool = False  # the run comes from --loss, not from params.yaml
     device: str = "auto"
@@ -71,8 +72,8 @@ class Context:
 
     @property
     def key(self) -> str:
-        """`run-seed`."""
-        return f"{self.run}-{self.seed}"
+        """`run-seed`, or `run-seed-fold`."""
+        return f"{self.run}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
 
     def digest(self, stage: str, variant: str = "", *, base: bool = False) -> str:
         """A name for all parameters that an output depends on."""
@@ -83,6 +84,8 @@ class Context:
         chosen = self.base if base else self.params
         paths = [path.format(run=self.run, method=self.method) for path in _DEPENDS[stage]]
         of_run = "runs.{run}" in _DEPENDS[stage]
+        if self.fold is not None and of_run:
+            return config_digest({p: _lookup(chosen, p) for p in (*paths, "folds.number")}, (self.seed, self.fold))
         return config_digest({p: _lookup(chosen, p) for p in paths}, self.seed if of_run else None)
 
     def is_adhoc(self, stage: str, variant: str = "") -> bool:
@@ -111,10 +114,10 @@ class Context:
             return ADHOC / name
         return (ADHOC if adhoc else Path("data")) / stage / name
 
-    def member(self, key: str) -> Context:
+    def member(self, key: str, fold: int | None = None) -> Context:
         """The context of another run and seed (`run-seed`) under the same parameters."""
         run, _, seed = key.rpartition("-")
-        return Context(self.stage, self.params, self.base, run=run, seed=int(seed), overrides=self.overrides)
+        return Context(self.stage, self.params, self.base, run=run, seed=int(seed), fold=fold, overrides=self.overrides)
 
     def require(self, stage: str, *, variant: str = "") -> Path:
         """The output of an earlier stage, complete and made with these parameters."""
@@ -132,6 +135,7 @@ class Context:
         elif self.run and stage in ("train", "predict", "crf", "evaluate"):
             words += ["--loss", self.params.runs[self.run].loss] if self.invented else ["--run", self.run]
             words += ["--seed", str(self.seed), *(["--crf"] if variant == "crf" else [])]
+            words += [] if self.fold is None else ["--fold", str(self.fold)]
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join(words)
@@ -181,6 +185,7 @@ def start(
     run: str | None = None,
     loss: str | None = None,
     seed: int = 0,
+    fold: int | None = None,
     method: str | None = None,
     overrides: Sequence[str] | None = None,
     device: str = "auto",
@@ -210,6 +215,9 @@ def start(
     if method is not None and method not in params.ensemble:
         raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
     context = Context(stage, params, base if not invented else _with_run(base, params, run), run=run or "", seed=seed)
+    if fold is not None and fold >= params.folds.number:
+        raise ConfigError(f"--fold {fold}: folds are 0..{params.folds.number - 1} (folds.number in params.yaml)")
+    context.fold = fold
     context.method, context.invented, context.overrides = method or "", invented, tuple(overrides or ())
     context.device, context.dry_run, context.as_json = device, dry_run, as_json
     return context

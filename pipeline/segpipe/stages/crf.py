@@ -40,6 +40,7 @@ def write(context: Context) -> dict[str, Any]:
     import numpy as np
 
     from segpipe.core import files, seeding
+    from segpipe.core.argmax import label_and_confidence
     from segpipe.data.maps import write_maps
 
     seeding.make_deterministic(context.params.threads)
@@ -63,7 +64,7 @@ def write(context: Context) -> dict[str, Any]:
 
             def refined(split: str = split, labels: list[Any] = labels) -> Any:
                 for probs in _refined(context, index, split, choice.parameters):
-                    labels.append(probs.argmax(0).astype(np.uint8))
+                    labels.append(label_and_confidence(probs)[0])
                     yield probs
 
             write_maps(folder / f"{split}_probs", refined(), np.float16)
@@ -80,7 +81,8 @@ def _tune(context: Context, index: dict[str, Any]) -> Any:
     from segpipe.crf.tune import grid_size
     from segpipe.data import catalog
     from segpipe.data.files import read_image
-    from segpipe.metrics import Counts, count, summarize
+    from segpipe.metrics.counts import Counts, count
+    from segpipe.metrics.scores import summarize
 
     settings, source = context.params.crf.tune, context.path("download")
     card = catalog.card(index["dataset"])

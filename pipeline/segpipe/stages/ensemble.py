@@ -40,6 +40,7 @@ def write(context: Context, members: list[str]) -> dict[str, Any]:
 
     from segpipe import ensembles
     from segpipe.core import files
+    from segpipe.core.argmax import label_and_confidence
     from segpipe.data.maps import write_maps
 
     out, kind = context.path("ensemble"), context.params.ensemble[context.method].method
@@ -56,7 +57,7 @@ def write(context: Context, members: list[str]) -> dict[str, Any]:
             if kind == "average":
                 yield ensembles.average(stacked)
             else:
-                yield ensembles.plurality(stacked.argmax(1).astype(np.uint8), probs=stacked.sum(0))
+                yield ensembles.plurality(np.stack([label_and_confidence(p)[0] for p in probs]), probs=stacked.sum(0))
 
     with files.folder(out, {"config": context.digest("ensemble")}) as folder:
         for split in SPLITS:
@@ -64,7 +65,7 @@ def write(context: Context, members: list[str]) -> dict[str, Any]:
 
             def kept(split: str = split, labels: list[Any] = labels) -> Any:
                 for combined_image in combined(split):
-                    labels.append(combined_image.argmax(0).astype(np.uint8))
+                    labels.append(label_and_confidence(combined_image)[0])
                     yield combined_image
 
             if kind == "average":

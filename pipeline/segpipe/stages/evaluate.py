@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,20 @@ EnsembleOption = Annotated[
     str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
 ]
 CrfOption = Annotated[bool, typer.Option("--crf", help="Evaluate the run's predictions after the CRF.")]
-HEADLINE = ("acc", "miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(help="A folder of label maps (PNG of class ids), without any pipeline.", show_default=False),
+]
+PredictionsOption = Annotated[
+    Path | None, typer.Option(help="A folder of predicted label maps named as those of --labels.", show_default=False)
+]
+ClassesOption = Annotated[int | None, typer.Option(help="Number of classes of the folders.", show_default=False)]
+IgnoreOption = Annotated[int, typer.Option(help="The void id in the folder of labels.")]
+ConventionOption = Annotated[
+    str | None,
+    typer.Option(help="Print what mmseg, smp, torchmetrics, paddle or monai would say.", show_default=False),
+]
+FIT_PIXELS = 200_000  # of val, over all images: what the temperature is fitted on
 
 
 def evaluate(
@@ -26,103 +40,152 @@ def evaluate(
     seed: options.Seed = 0,
     ensemble: EnsembleOption = None,
     crf: CrfOption = False,
+    labels: LabelsOption = None,
+    predictions: PredictionsOption = None,
+    classes: ClassesOption = None,
+    ignore_index: IgnoreOption = 255,
+    convention: ConventionOption = None,
     settings: options.Set = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
-    """Score a run, its CRF or an ensemble on val and test."""
+    """Score a run, its CRF or an ensemble on val and test; or two folders of label maps."""
+    if labels is not None or predictions is not None:
+        if run or loss or ensemble or crf or settings:
+            raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
+        _extras().evaluate_folders(labels, predictions, classes, ignore_index, convention, as_json)
+        return
     if sum(value is not None for value in (run, loss, ensemble)) != 1 or (crf and ensemble):
-        raise ConfigError("give one of --run NAME, --loss NAME, --ensemble NAME; --crf goes with a run")
+        raise ConfigError(
+            "give one of --run NAME, --loss NAME, --ensemble NAME (--crf goes with a run), "
+            "or --labels DIR --predictions DIR --classes N"
+        )
     context = start(
         "evaluate", run=run, loss=loss, seed=seed, method=ensemble, overrides=settings, dry_run=dry_run, as_json=as_json
     )
     variant = "ensembles" if ensemble else "crf" if crf else "runs"
-    source = context.require({"ensembles": "ensemble", "crf": "crf", "runs": "predict"}[variant])
     out = context.path("evaluate", variant="" if variant != "crf" else "crf")
+    if convention is not None:
+        context.require("evaluate", variant="" if variant != "crf" else "crf")
+        _extras().print_convention(out, convention, as_json)
+        return
+    source = context.require({"ensembles": "ensemble", "crf": "crf", "runs": "predict"}[variant])
     if dry_run:
         context.announce(out, source)
         return
     with context.writing(out):
         result = write(context, variant, source, out)
     test = result["test"]
-    lines = [f"{out}: test " + ", ".join(f"{name} {_show(test[name])}" for name in HEADLINE if name in test)]
+    lines = [f"{out}: test " + ", ".join(f"{name} {_show(value)}" for name, value in test.items())]
     context.finish(result, lines, context.command("report"))
 
 
 def write(context: Context, variant: str, source: Path, out: Path) -> dict[str, Any]:
-    """Write counts.csv, calibration.csv, metrics.json, headline.json and pictures/."""
+    """Write the tables (counts, images, calibration), metrics.json, headline.json, curves.json and pictures/."""
     from segpipe.core import files
-    from segpipe.metrics import Bins, Counts, summarize
+    from segpipe.metrics.evaluation import HEADLINE, Evaluation
+    from segpipe.metrics.evaluation import Options as Chosen
     from segpipe.reporting.tables import BINS_HEADER, COUNTS_HEADER, bins_rows, counts_rows, csv_text
 
     settings = context.params.evaluate
     index = files.read_json(context.path("prepare") / "index.json")
     classes: list[str] = index["classes"]
     name = {"runs": "plain", "crf": "crf", "ensembles": context.method}[variant]
-    counts_text, bins_text, scores = csv_text(COUNTS_HEADER), csv_text(BINS_HEADER), {}
+    counts_text, bins_text, images_text = csv_text(COUNTS_HEADER), csv_text(BINS_HEADER), ""
+    scores: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
+    fitted: dict[str, Any] | None = None
     digest = context.digest("evaluate", "crf" if variant == "crf" else "")
     with files.folder(out, {"config": digest}) as folder:
         for split in SPLITS:
             rows = index["splits"][split]
-            counts, bins = [], []
-            for image_counts, image_bins in _images(context, index, split, source, folder):
-                counts.append(image_counts)
-                bins += [] if image_bins is None else [image_bins]
-            table = Counts.concat(counts)
-            scores[split] = summarize(table, quantiles=settings.quantiles, thresholds=settings.thresholds)
+            chosen = Chosen(**settings.model_dump(exclude={"pictures"}))
+            collected = Evaluation(len(classes), chosen, fitted["value"] if fitted else None)
+            sampled = _collect(context, index, split, source, folder, collected)
+            if split == "val" and sampled:
+                fitted = _fit(sampled)
+                if fitted["value"] is None:
+                    context.log(f"warning: temperature refused: {fitted['reason']}")
+            scores[split] = collected.scores([row["group"] for row in rows])
             scores[split]["per_class"]["names"] = classes
-            counts_text += csv_text(None, counts_rows(table, split, name, rows, classes))
-            if bins:
-                scores[split] |= Bins.concat(bins).summarize()
-                bins_text += csv_text(None, bins_rows(Bins.concat(bins), split, name, rows))
+            tables = collected.tables
+            counts_text += csv_text(None, counts_rows(tables.counts, split, name, rows, classes))
+            each = collected.image_rows()
+            keys = ("split", "variant", "image", "group")
+            images_text += csv_text(
+                (*keys, *each[0]) if not images_text else None,
+                (
+                    (split, name, row["id"], row["group"], *values.values())
+                    for row, values in zip(rows, each, strict=True)
+                ),
+            )
+            if collected.calibration is not None and tables.bins is not None:
+                bins_text += csv_text(None, bins_rows(tables.bins, split, name, rows))
+                curves[split] = collected.calibration.curves()
+            if collected.calibrated is not None:
+                curves[f"{split} calibrated"] = collected.calibrated.curves()
         files.write_text(folder / "counts.csv", counts_text)
+        files.write_text(folder / "images.csv", images_text)
         files.write_text(folder / "calibration.csv", bins_text)
-        files.write_json(folder / "metrics.json", {"passport": _passport(context, index), **scores})
+        files.write_json(folder / "curves.json", curves)
+        passport = _passport(context, index, scores)
+        files.write_json(folder / "metrics.json", {"passport": passport, "temperature": fitted, **scores})
         headline = {split: {k: scores[split][k] for k in HEADLINE if k in scores[split]} for split in SPLITS}
         files.write_json(folder / "headline.json", headline)
     return {"path": str(out), **headline}
 
 
-def _images(
-    context: Context, index: dict[str, Any], split: str, source: Path, folder: Path
-) -> Iterator[tuple[Any, Any]]:
-    """Counts and calibration bins of each image, one at a time; pictures of some test images."""
+def _collect(
+    context: Context, index: dict[str, Any], split: str, source: Path, folder: Path, collected: Any
+) -> list[tuple[Any, Any]]:
+    """Feed all images of a split, keep pictures of some test images; of val, pixels to fit a temperature on."""
     from tqdm import tqdm
 
     from segpipe.core.files import write_bytes
+    from segpipe.core.seeding import mix
     from segpipe.data import catalog
     from segpipe.data.files import png_bytes
-    from segpipe.metrics import Bins, count
+    from segpipe.metrics import temperature
 
-    settings, root = context.params.evaluate, context.path("download")
-    card = catalog.card(index["dataset"])
+    root, card = context.path("download"), catalog.card(index["dataset"])
     palette: list[tuple[int, ...]] = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
     rows = index["splits"][split]
-    kept = pictured(len(rows), settings.pictures) if split == "test" else []
+    kept = pictured(len(rows), context.params.evaluate.pictures) if split == "test" else []
     pairs = _predictions(source, split, rows)
-    title = f"{context.method or context.key} {split}"
-    for i, row in enumerate(tqdm(rows, title, unit="image", disable=None)):
+    sampled = []
+    for i, row in enumerate(tqdm(rows, f"{context.method or context.key} {split}", unit="image", disable=None)):
         sample = catalog.Sample(row["id"], split, row["group"], row["image"], tuple(row["labels"]))
         target = catalog.read_labels(root, sample, card, index["labels"])
-        labels, probs = next(pairs)
+        raters = catalog.read_annotators(root, sample, card) if len(sample.labels) > 1 else ()
+        stored, probs = next(pairs)
+        labels = collected.add(target, labels=stored, probs=probs, raters=raters)
         if i in kept:
             write_bytes(folder / "pictures" / f"{row['id']}.png", png_bytes(labels, palette))
-        counts = count(labels[None], target[None], card.num_classes)
-        yield counts, None if probs is None else Bins.of_image(probs, target, bins=settings.bins)
+        if split == "val" and probs is not None:
+            sampled.append(temperature.sample(probs, target, max(1, FIT_PIXELS // len(rows)), mix(0, i)))
+    return sampled
+
+
+def _fit(sampled: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """The temperature of a val split, as metrics.json holds it."""
+    import numpy as np
+
+    from segpipe.metrics import temperature
+
+    found = temperature.fit(*(np.concatenate(parts) for parts in zip(*sampled, strict=True)))
+    return {"fitted_on": "val", "bounds": list(temperature.BOUNDS), **vars(found)}
 
 
 def _predictions(source: Path, split: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
-    """(labels, probs or None) of each image: from logits, or from the stored maps.
+    """(labels or None, probs or None) of each image: from logits, or from the stored maps.
 
     Stored labels are taken as they are: argmax of float16 probabilities would break ties anew.
     """
-    import numpy as np
-
     from segpipe.data.maps import Maps
 
     if (source / f"{split}.npy").exists():
         for probs in read_probs(source, split, rows):
-            yield probs.argmax(0).astype(np.uint8), probs
+            yield None, probs
         return
     stored = Maps(source / f"{split}_labels")
     kept = Maps(source / f"{split}_probs") if (source / f"{split}_probs.json").exists() else [None] * len(rows)
@@ -136,17 +199,32 @@ def pictured(number: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * number // (2 * wanted) for i in range(wanted)]
 
 
-def _passport(context: Context, index: dict[str, Any]) -> dict[str, Any]:
+def _passport(context: Context, index: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     """What the numbers mean."""
+    settings = context.params.evaluate
     return {
         "dataset": index["dataset"],
-        "resolution": "original",
-        "void": "pixels whose label is void count nowhere",
-        "absent": "a class absent from an image's label is left out of that image",
-        "images": {split: len(index["splits"][split]) for split in SPLITS},
-        "calibration_bins": context.params.evaluate.bins,
+        "labels": index["labels"],
+        "classes": index["classes"],
+        "resolution": "original: predictions are resized to the labels, never labels to predictions",
+        "void": "pixels whose label is void count nowhere, whatever was predicted there",
+        "absent": "image and class averages leave a class out of an image whose label does not hold it; "
+        "dataset averages leave out a class that is in no label and in no prediction",
+        "rejected": "a rejected pixel is a miss of its class; `accepted` scores leave it out; `coverage`: share kept",
         "headline": "miou_dataset",
+        "unit": "fractions from 0 to 1",
+        "images": {split: len(index["splits"][split]) for split in SPLITS},
+        "images_of_class": {split: scores[split]["per_class"]["images"] for split in SPLITS},
+        "calibration_bins": settings.bins,
+        "worst_case": "mean of the max(1, floor(n q / 100)) lowest of n values",
+        "borders": f"boundary IoU in bands of {settings.boundary:g} of the diagonal; trimap: within w pixels",
+        "intervals": "percentile bootstrap; dataset scores pool the resampled counts",
     }
+
+
+def _extras() -> Any:
+    """What is no part of the pipeline; imported by name so that DVC's code dependencies stay exact."""
+    return import_module("segpipe.stages.folders")
 
 
 def _show(value: float | None) -> str:

@@ -12,6 +12,12 @@ Loss = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The random seed.", min=0)]
+Fold = Annotated[
+    int | None,
+    typer.Option(
+        help="Train without this fold of the train images, or predict it; see section folds.", min=0, show_default=False
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from segpipe.core.errors import ConfigError, TrainingError
@@ -13,6 +14,7 @@ def predict(
     run: options.Run = None,
     loss: options.Loss = None,
     seed: options.Seed = 0,
+    fold: options.Fold = None,
     settings: options.Set = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
@@ -22,7 +24,15 @@ def predict(
     if run is None and loss is None:
         raise ConfigError("give --run NAME or --loss NAME: whose model shall predict?")
     context = start(
-        "predict", run=run, loss=loss, seed=seed, overrides=settings, device=device, dry_run=dry_run, as_json=as_json
+        "predict",
+        run=run,
+        loss=loss,
+        seed=seed,
+        fold=fold,
+        overrides=settings,
+        device=device,
+        dry_run=dry_run,
+        as_json=as_json,
     )
     model, prepared, out = context.require("train"), context.require("prepare"), context.path("predict")
     if dry_run:
@@ -31,11 +41,11 @@ def predict(
     with context.writing(out):
         result = write(context)
     lines = [f"{out}: logits of {', '.join(f'{n} {split}' for split, n in result['images'].items())} images"]
-    context.finish(result, lines, context.command("evaluate"))
+    context.finish(result, lines, context.command("evaluate") if fold is None else "segpipe audit")
 
 
 def write(context: Context) -> dict[str, Any]:
-    """Write `<split>.npy` of shape (N, C, h, w)."""
+    """Write `<split>.npy` of shape (N, C, h, w); of a fold, `train.npy` holds its images, named by `rows.json`."""
     import numpy as np
     import torch
     from tqdm import tqdm
@@ -57,11 +67,12 @@ def write(context: Context) -> dict[str, Any]:
     size, number = context.params.predict.batch_size, {}
     largest = float(np.finfo(np.float16).max)
     with files.folder(out, {"config": context.digest("predict")}) as folder:
-        for split in SPLITS:
+        for split in SPLITS if context.fold is None else ("train",):
             images = files.read_array(prepared / f"{split}_images.npy")
+            rows = _rows(context, len(images), folder)
             stored: Any = None
-            for first in tqdm(range(0, len(images), size), f"{context.key} {split}", unit="batch", disable=None):
-                batch = to_input(images[first : first + size], config["shift"], config["scale"]).to(device)
+            for first in tqdm(range(0, len(rows), size), f"{context.key} {split}", unit="batch", disable=None):
+                batch = to_input(images[rows[first : first + size]], config["shift"], config["scale"]).to(device)
                 with torch.no_grad():
                     logits = model(batch.contiguous(memory_format=torch.channels_last)).float()
                 if not bool(torch.isfinite(logits).all()):
@@ -69,10 +80,23 @@ def write(context: Context) -> dict[str, Any]:
                         f"{trained} predicts values that are not finite; lower train.lr and train it again"
                     )
                 if stored is None:
-                    shape = (len(images), *logits.shape[1:])
+                    shape = (len(rows), *logits.shape[1:])
                     stored = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float16, shape)
                 stored[first : first + len(logits)] = logits.clamp(-largest, largest).cpu().numpy()
             stored.flush()
-            number[split] = len(images)
+            number[split] = len(rows)
         files.write_json(folder / "train_ids.json", files.read_json(trained / "train_ids.json"))
     return {"path": str(out), "images": number}
+
+
+def _rows(context: Context, number: int, folder: Path) -> Any:
+    """The positions of the images to predict: all, or those of the fold, which are then written down."""
+    from segpipe.core import files
+    from segpipe.data import folds
+
+    if context.fold is None:
+        return list(range(number))
+    groups = [row["group"] for row in files.read_json(context.path("prepare") / "index.json")["splits"]["train"]]
+    rows = [i for i, fold in enumerate(folds.assign(groups, context.params.folds.number)) if fold == context.fold]
+    files.write_json(folder / "rows.json", rows)
+    return rows

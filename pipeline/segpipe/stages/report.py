@@ -8,6 +8,9 @@ from typing import Any
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
 
+# Scores that do not follow from what is stored of each image, so nothing can be resampled.
+NOT_RESAMPLED = ("sce_dataset", "sce_image", "ace", "aurc")
+
 
 def report(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
     """Write results/report.html and results/tables from all results of params.yaml."""
@@ -23,12 +26,13 @@ def report(settings: options.Set = None, dry_run: options.DryRun = False, as_jso
 def write(context: Context) -> dict[str, Any]:
     """Read the results that params.yaml lists, nothing else that lies around; write page and tables."""
     from segpipe.core import files
-    from segpipe.reporting import page
+    from segpipe.reporting import analysis, judgement, page
 
     entries = gather(context)
     out, metric = context.path("report"), context.params.report.metric
     prepared = context.require("prepare")
     index = files.read_json(prepared / "index.json")
+    judged = judge(entries, context)
     html = page.build(
         entries,
         metric,
@@ -39,11 +43,27 @@ def write(context: Context) -> dict[str, Any]:
         figures=_figures(context, entries, metric, index["classes"]),
         pictures=_pictures(entries, index, prepared),
         crf_notes=_crf_notes(context),
+        sections=analysis.sections(entries, judged, metric),
+        tie=judgement.sentence(judged, metric),
     )
-    for name, text in _tables(entries, metric, index["classes"]).items():
+    tables = _tables(entries, metric, index["classes"])
+    tables |= {"ranking.md": judgement.ranking_table(judged, metric), "pairs.csv": judgement.pairs_csv(judged)}
+    tables |= {"calibration.md": analysis.calibration_table(entries), "borders.md": analysis.borders_table(entries)}
+    for name, text in tables.items():
         files.write_text(out / "tables" / name, text)
     files.write_text(out / "report.html", html)
-    return {"path": str(out / "report.html"), "summary": page.summary(entries, metric)}
+    summary = f"{page.summary(entries, metric)} {judgement.sentence(judged, metric)}".strip()
+    return {"path": str(out / "report.html"), "summary": summary}
+
+
+def judge(entries: list[Any], context: Context) -> Any:
+    """All entries compared on test, by the report's metric and the three averages of IoU."""
+    from segpipe.reporting import judgement
+
+    metrics = dict.fromkeys([context.params.report.metric, "miou_dataset", "miou_image", "miou_class"])
+    folders = {entry.name: entry.folders for entry in entries}
+    usable = [name for name in metrics if name not in NOT_RESAMPLED]
+    return judgement.judge(folders, usable, resamples=context.params.evaluate.resamples)
 
 
 def gather(context: Context) -> list[Any]:

@@ -16,6 +16,7 @@ def train(
     run: options.Run = None,
     loss: options.Loss = None,
     seed: options.Seed = 0,
+    fold: options.Fold = None,
     settings: options.Set = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
@@ -25,7 +26,15 @@ def train(
     if run is None and loss is None:
         raise ConfigError("give --run NAME (a run of params.yaml) or --loss NAME, for example --loss focal")
     context = start(
-        "train", run=run, loss=loss, seed=seed, overrides=settings, device=device, dry_run=dry_run, as_json=as_json
+        "train",
+        run=run,
+        loss=loss,
+        seed=seed,
+        fold=fold,
+        overrides=settings,
+        device=device,
+        dry_run=dry_run,
+        as_json=as_json,
     )
     out = context.path("train")
     if dry_run:
@@ -72,12 +81,13 @@ def fit(context: Context) -> dict[str, Any]:
     settings = loop.Settings(
         **section.model_dump(exclude={"augment"}), seed=context.seed, shift=config["shift"], scale=config["scale"]
     )
-    ids = [row["id"] for row in index["splits"]["train"]]
+    rows = _rows(context, index)
+    ids = [index["splits"]["train"][i]["id"] for i in rows]
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
         losses.create(config["resolved_loss"], uncertainty=config["uncertainty"]),
-        TrainSet(arrays["train_images"], arrays["train_labels"], augmentation, context.seed),
+        TrainSet(arrays["train_images"], arrays["train_labels"], augmentation, context.seed, rows),
         (arrays["val_images"], arrays["val_labels"]),
         settings,
         num_classes=len(config["classes"]),
@@ -98,6 +108,17 @@ def fit(context: Context) -> dict[str, Any]:
         "epochs": section.epochs,
         "overlay": None if inside_dvc() else _extras().overlay(context, model, settings, arrays, index),
     }
+
+
+def _rows(context: Context, index: dict[str, Any]) -> list[int]:
+    """The images to train on: all, or those outside of the fold."""
+    from segpipe.data import folds
+
+    groups = [row["group"] for row in index["splits"]["train"]]
+    if context.fold is None:
+        return list(range(len(groups)))
+    assigned = folds.assign(groups, context.params.folds.number)
+    return [i for i, fold in enumerate(assigned) if fold != context.fold]
 
 
 def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:

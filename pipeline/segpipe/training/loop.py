@@ -19,7 +19,8 @@ from tqdm import tqdm
 from segpipe.core.errors import DataError, TrainingError
 from segpipe.core.seeding import seed_torch
 from segpipe.data.batches import TrainSet, epoch_loader, to_input
-from segpipe.metrics import Counts, count, summarize
+from segpipe.metrics.counts import Counts, count
+from segpipe.metrics.scores import summarize
 from segpipe.training import schedule, weights
 
 Images = NDArray[np.uint8]
