@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test lint clean
+.PHONY: repro test lint peers clean
 
 repro: .venv/done
 	segpipe dag --check
@@ -18,6 +18,16 @@ lint: .venv/done
 	ruff check pipeline tests docs
 	mypy
 
+# Other libraries beside ours, in an environment of their own: smp wants torchvision, so a full torch (6 GB).
+peers: .peers/done
+	.peers/bin/python -m pytest tests/peers
+
+.peers/done: pyproject.toml tests/peers/requirements.txt
+	test -x .peers/bin/python || $(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --upgrade pip
+	.peers/bin/python -m pip install --quiet -r tests/peers/requirements.txt -e .
+	touch $@
+
 .venv/done: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -25,4 +35,4 @@ lint: .venv/done
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache runs .segpipe
+	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache runs .segpipe

@@ -10,9 +10,12 @@ from pathlib import Path
 from segpipe.core import registry
 from segpipe.losses.compound import PACKAGE
 
+import exhibit
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 LOSSES = ROOT / "docs" / "losses.md"
+METRICS = ROOT / "docs" / "metrics.md"
 
 
 def blocks() -> dict[Path, dict[str, str]]:
@@ -20,10 +23,14 @@ def blocks() -> dict[Path, dict[str, str]]:
     return {
         README: {
             "scores": (ROOT / "results/tables/scores.md").read_text().strip(),
+            "compare": "```\n$ segpipe compare ce ce_jml\n"
+            + _output(sys.executable, "-m", "segpipe", "compare", "ce", "ce_jml")
+            + "\n```",
             "dag": _output("dvc", "dag", "--md", "--collapse-foreach-matrix"),
             "help": "```\n$ segpipe --help\n" + _output(sys.executable, "-m", "segpipe", "--help") + "\n```",
         },
         LOSSES: {"losses": _losses()},
+        METRICS: {"exhibit": exhibit.table()},
     }
 
 

@@ -18,7 +18,7 @@ def test_generated_blocks_are_what_the_program_prints():
 
 
 def test_python_in_the_readme_runs():
-    text = readme.README.read_text() + readme.LOSSES.read_text()
+    text = readme.README.read_text() + readme.LOSSES.read_text() + readme.METRICS.read_text()
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         subprocess.run([sys.executable, "-c", block], check=True, stdout=subprocess.DEVNULL)
 
@@ -32,6 +32,7 @@ def test_python_in_the_readme_runs():
         "data/README.md",
         "CHANGELOG.md",
         "docs/losses.md",
+        "docs/metrics.md",
         "docs/gradients.md",
     ],
 )

@@ -130,6 +130,16 @@ def test_surface_distances_equal_plain_loops():
         assert found["assd"] == pytest.approx(sum(there + back) / len(there + back))
 
 
+def test_void_makes_no_surface():
+    true = np.zeros((12, 12), bool)
+    true[2:10, 2:10] = True
+    ours, void = true.copy(), np.zeros_like(true)
+    ours[:, 8:] = False
+    plain_distance = metrics.surface_distances(ours, true)
+    void[5, 4] = True  # inside of both
+    assert metrics.surface_distances(ours & ~void, true & ~void, void) == plain_distance
+
+
 def test_an_empty_mask_has_no_surface():
     empty = np.zeros((4, 4), bool)
     assert metrics.surface_distances(empty, ~empty) == {"hd": None, "hd95": None, "assd": None}

@@ -68,7 +68,7 @@ def test_the_interval_of_a_mean_has_the_width_that_theory_gives():
     tp[:, 0], fn[:, 0] = hit, 1 - hit
     counts = metrics.Counts(tp, none, fn, np.ones(n, np.int64), np.zeros(n, np.int64))
     drawn = metrics.Resampling.of([str(i) for i in range(n)], 4000)
-    low, high = bootstrap.interval(metrics.resampled([metrics.Tables(counts)], drawn)["acc"])
+    low, high = bootstrap.interval(metrics.resampled([metrics.Tables(counts)], drawn, ["acc"])["acc"])
     sd = math.sqrt(0.75 * 0.25 / n)
     assert (low + high) / 2 == pytest.approx(0.75, abs=0.005)
     assert (high - low) / (2 * 1.96 * sd) == pytest.approx(1, abs=0.06)
@@ -82,7 +82,7 @@ def test_a_class_missing_from_resamples_is_left_out_and_counted():
     drawn = metrics.Resampling.of([str(i) for i in range(12)], 500)
     scores = metrics.weighted(counts[[0]], np.zeros((1, 1)))
     assert math.isnan(scores["miou_dataset"][0])
-    found = metrics.intervals(metrics.resampled([metrics.Tables(counts)], drawn), ["miou_class"])
+    found = metrics.intervals(metrics.resampled([metrics.Tables(counts)], drawn, ["miou_class"]), ["miou_class"])
     assert found["miou_class"] == {"low": 1.0, "high": 1.0, "undefined": 0}
 
 
@@ -119,9 +119,54 @@ def test_a_pair_is_resampled_together():
     worse = metrics.Counts(b.tp - (b.tp > 0), b.fp, b.fn + (b.tp > 0), b.valid, b.rejected)
     (found,) = metrics.compare({"a": [metrics.Tables(a)], "b": [metrics.Tables(worse)]}, GROUPS, ["miou_dataset"])
     drawn = metrics.Resampling.of(GROUPS)
-    low, high = bootstrap.interval(metrics.resampled([metrics.Tables(a)], drawn)["miou_dataset"])
+    low, high = bootstrap.interval(metrics.resampled([metrics.Tables(a)], drawn, ["miou_dataset"])["miou_dataset"])
     assert found.high - found.low < (high - low) / 2
     assert found.shown
+
+
+def test_a_clear_winner_is_shown_among_many_runs():
+    # Holm over 66 pairs: 1000 resamples could give no p below 66 * 2 / 1001 = .13.
+    many = runs(0.95, *[0.5] * 11)
+    found = [d for d in metrics.compare(many, GROUPS, ["miou_dataset"]) if "r0" in (d.first, d.second)]
+    assert len(found) == 11
+    assert all(d.shown for d in found)
+    assert comparison.enough(1000, 12) == 66 * 4 / 0.05
+
+
+def test_a_handful_of_images_shows_nothing():
+    few = {name: [metrics.Tables(t.counts[[0, 2, 3, 4]]) for t in seeds] for name, seeds in runs(0.99, 0.1).items()}
+    (found,) = metrics.compare(few, GROUPS[:4], ["miou_dataset"])
+    assert not found.shown
+    assert "4 images are too few to tell r0 and r1 apart" in found.verdict
+
+
+def test_images_of_few_groups_come_with_a_caution():
+    assert "3 groups are too few" in metrics.Resampling.of([f"g{i // 10}" for i in range(30)]).caution
+    assert metrics.Resampling.of(GROUPS).caution == ""
+    assert metrics.Resampling.of([f"g{i // 2}" for i in range(30)]).caution == ""
+
+
+@pytest.mark.parametrize("name", ["miou_image_q10", "macc_class_q33.3", "share_iou_ge_0.9", "share_iou_ge_0.25_class"])
+def test_any_quantile_or_threshold_can_be_compared(name):
+    (found,) = metrics.compare(runs(0.9, 0.6), GROUPS, [name])
+    both = [metrics.weighted(seeds[0].counts, np.ones((1, 30)), quantiles=(10, 33.3), thresholds=(0.9, 0.25))[name][0]
+            for seeds in runs(0.9, 0.6).values()]  # fmt: skip
+    assert found.value == pytest.approx(both[0] - both[1])
+
+
+def test_named_scores_are_the_same_as_all_of_them():
+    counts, weights = table(2), np.random.default_rng(1).multinomial(30, np.ones(30) / 30, 5)
+    everything = metrics.weighted(counts, weights)
+    for name, values in everything.items():
+        alone = metrics.weighted(counts, weights, names=[name])
+        assert list(alone) == [name]
+        assert np.array_equal(alone[name], values, equal_nan=True)
+
+
+def test_quantiles_and_thresholds_out_of_range_are_refused():
+    for options in ({"quantiles": (0,)}, {"quantiles": (150,)}, {"thresholds": (1.5,)}):
+        with pytest.raises(ValueError, match="wanted in"):
+            metrics.summarize(table(0), **options)
 
 
 def test_seeds_that_differ_widen_the_interval():
@@ -218,6 +263,8 @@ def test_ranks_leave_out_units_that_a_run_does_not_define():
     found = metrics.rank({"a": np.array([1.0, np.nan, 3.0]), "b": np.array([0.5, 1.0, 4.0])})
     assert found.units == 2
     assert found.ranks == {"a": 1.5, "b": 1.5}
+    same = {name: np.full(4, 0.5) for name in "abc"}
+    assert metrics.rank(same).p is None
     with pytest.raises(ValueError, match="wanted two runs"):
         metrics.rank({"a": np.ones(3)})
 
@@ -226,6 +273,8 @@ def test_tables_that_do_not_fit_are_refused():
     a, b = metrics.Tables(table(0)), metrics.Tables(table(0, images=20))
     with pytest.raises(ValueError, match="20 images"):
         metrics.compare({"a": [a], "b": [b]}, GROUPS, ["acc"])
+    with pytest.raises(ValueError, match="no run has the score 'mioo'"):
+        metrics.compare({"a": [a], "b": [a]}, GROUPS, ["mioo"])
     with pytest.raises(ValueError, match="at least two"):
         metrics.compare({"a": [a]}, GROUPS, ["acc"])
     other = metrics.count(np.zeros((30, 1, 1), int), np.zeros((30, 1, 1), int), 5)

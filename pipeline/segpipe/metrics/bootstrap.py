@@ -6,7 +6,7 @@ are resampled with the same `Resampling` see the same images, so their differenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from segpipe.metrics.confidence import Bins
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats
-from segpipe.metrics.scores import weighted
+from segpipe.metrics.scores import options_of, weighted
 
 FEWEST_GROUPS = 10  # with fewer, images are resampled: a handful of groups says nothing about their spread
+FEWEST_UNITS = 6  # of fewer, no sign test could reach 0.05: nothing is said about differences
 LEVEL = 0.95
 
 
@@ -26,10 +27,11 @@ LEVEL = 0.95
 class Resampling:
     """R resamples of N images as (R, N) counts; `unit` says what was drawn: "group" or "image"."""
 
-    weights: Floats
+    weights: NDArray[np.uint16]
     unit: str
     units: int
     members: NDArray[np.int64]  # (N,) the unit of each image
+    groups: int
     seed: int
 
     @staticmethod
@@ -42,7 +44,8 @@ class Resampling:
         if not groups:
             raise ValueError("there is no image to resample; evaluate some first")
         members = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
-        unit = "group" if members.max() + 1 >= FEWEST_GROUPS else "image"
+        number = int(members.max()) + 1
+        unit = "group" if number >= FEWEST_GROUPS else "image"
         if unit == "image":
             members = np.arange(len(groups))
         units = int(members.max()) + 1
@@ -51,7 +54,19 @@ class Resampling:
         drawn = np.random.default_rng(seed).integers(0, units, (resamples, units))
         drawn += np.arange(resamples)[:, None] * units
         weights = np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units)
-        return Resampling(weights[:, members].astype(np.float64), unit, units, members, seed)
+        return Resampling(weights.astype(np.uint16)[:, members], unit, units, members, number, seed)
+
+    @property
+    def caution(self) -> str:
+        """What a reader of the intervals must know; empty when there is nothing."""
+        if self.units < FEWEST_UNITS:
+            return f"{self.units} {self.unit}s are too few to tell a difference from chance"
+        if self.unit == "image" and self.groups < self.units:
+            return (
+                f"{self.groups} groups are too few to resample, so images are: those of one group resemble each other, "
+                "and the intervals are too narrow"
+            )
+        return ""
 
     def seeds(self, number: int) -> NDArray[np.int64]:
         """(R, number) seeds drawn with replacement: equal for runs with equally many seeds."""
@@ -73,15 +88,17 @@ class Tables:
     counts: Counts
     bins: Bins | None = None
 
-    def scores(self, weights: Floats, **options: Any) -> dict[str, Floats]:
-        """All scores under (R, N) weights."""
-        found = weighted(self.counts, weights, **options)
-        return found | (self.bins.weighted(weights) if self.bins is not None else {})
+    def scores(self, weights: NDArray[Any], names: Collection[str]) -> dict[str, Floats]:
+        """The named scores under (R, N) weights; names that these tables do not define are left out."""
+        options: dict[str, Any] = options_of(names)
+        found = weighted(self.counts, weights, names=names, **options)
+        calibrated = self.bins.weighted(weights) if self.bins is not None else {}
+        return found | {name: values for name, values in calibrated.items() if name in names}
 
 
-def resampled(seeds: Sequence[Tables], resampling: Resampling, **options: Any) -> dict[str, Floats]:
-    """(R,) of every score of a run: the mean over its seeds, which are drawn anew in every resample."""
-    each = [tables.scores(resampling.weights, **options) for tables in seeds]
+def resampled(seeds: Sequence[Tables], resampling: Resampling, names: Collection[str]) -> dict[str, Floats]:
+    """(R,) of every named score of a run: the mean over its seeds, which are drawn anew in every resample."""
+    each = [tables.scores(resampling.weights, names) for tables in seeds]
     chosen, rows = resampling.seeds(len(seeds)), np.arange(len(resampling.weights))[:, None]
     found = {}
     for name in each[0]:

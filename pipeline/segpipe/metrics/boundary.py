@@ -68,7 +68,7 @@ def trimap_counts(
     distance = _border_distance(target, ignore_index)
     found = {}
     for width in widths:
-        near = np.where(distance < width, target, ignore_index)
+        near = np.where(distance < width, target.astype(np.int64), ignore_index)
         found[width] = count(labels[None], near[None], num_classes, ignore_index=ignore_index, reject=reject)
     return found
 
@@ -99,7 +99,7 @@ def bf_scores(
     return found
 
 
-def surface_distances(ours: Mask, true: Mask) -> dict[str, float | None]:
+def surface_distances(ours: Mask, true: Mask, void: Mask | None = None) -> dict[str, float | None]:
     """Distances in pixels between the contours of two masks (H, W), the image's edge counting as border.
 
     hd: the larger of both directed maxima; hd95: the larger of both directed 95th percentiles (as
@@ -107,7 +107,8 @@ def surface_distances(ours: Mask, true: Mask) -> dict[str, float | None]:
     stray pixel decides hd.
     """
     _check(ours, true)
-    contours = [_band(mask.astype(bool), np.zeros(mask.shape, bool), 1, _CROSS) for mask in (ours, true)]
+    neutral = np.zeros(true.shape, bool) if void is None else void.astype(bool)
+    contours = [_band(mask.astype(bool), neutral, 1, _CROSS) for mask in (ours, true)]
     if not all(contour.any() for contour in contours):
         return {"hd": None, "hd95": None, "assd": None}
     there, back = (_distance_to(b)[a] for a, b in (contours, contours[::-1]))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.metrics.bootstrap import LEVEL, Resampling, Tables, interval, resampled
+from segpipe.metrics.bootstrap import FEWEST_UNITS, LEVEL, Resampling, Tables, interval, resampled
 from segpipe.metrics.defined import Floats, mean
 from segpipe.metrics.scores import per_image
 
@@ -38,7 +38,7 @@ class Difference:
     high: float | None
     p: float | None
     p_holm: float | None
-    p_wilcoxon: float | None
+    p_wilcoxon: float | None  # over the mean IoU of the units, whatever the metric
     unit: str
     units: int
     seeds: tuple[int, int]
@@ -46,10 +46,12 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """True when the interval leaves out 0 and p, corrected where there were several pairs, is small."""
+        """True when the interval leaves out 0, p, corrected where there were several pairs, is small, and
+        there are units enough for that to mean something.
+        """
         bounded = self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
         p = self.p if self.p_holm is None else self.p_holm
-        return bool(bounded and p is not None and p <= 1 - self.level)
+        return bool(bounded and p is not None and p <= 1 - self.level and self.units >= FEWEST_UNITS)
 
     @property
     def verdict(self) -> str:
@@ -61,6 +63,8 @@ class Difference:
         sign = -factor if lower_is_better(self.metric) else factor
         ahead, low, high = (sign * value for value in (self.value, self.low, self.high))
         low, high = sorted((low, high))
+        if self.units < FEWEST_UNITS:
+            return f"{title}: {self.units} {self.unit}s are too few to tell {self.first} and {self.second} apart"
         if not self.shown:
             return (
                 f"{title}: no difference shown between {self.first} and {self.second} "
@@ -126,18 +130,22 @@ def compare(
     Args:
         runs: by name, the tables of each seed.
         groups: (N,) group of each image; see `Resampling.of`.
-        metrics: scores of `summarize` or of `Bins.weighted`.
+        metrics: scores of `summarize`, with any quantile or threshold, or of `Bins.weighted`.
+        resamples: at least; more are drawn where many pairs need a smaller p than 2 / (resamples + 1).
 
     Raises:
-        ValueError: fewer than two runs, tables of another number of images or classes, unknown metric.
+        ValueError: fewer than two runs, tables of another number of images or classes, a metric of no run.
     """
     if len(runs) < 2:
         raise ValueError(f"found {len(runs)} run, wanted at least two to compare")
     _refuse_unequal(runs, len(groups))
-    resampling = Resampling.of(groups, resamples, seed)
-    drawn = {name: resampled(seeds, resampling) for name, seeds in runs.items()}
+    resampling = Resampling.of(groups, enough(resamples, len(runs), level), seed)
+    drawn = {name: resampled(seeds, resampling, metrics) for name, seeds in runs.items()}
+    for metric in metrics:
+        if not any(metric in scores for scores in drawn.values()):
+            raise ValueError(f"no run has the score '{metric}'")
     ones = np.ones((1, len(groups)))
-    values = {name: [tables.scores(ones) for tables in seeds] for name, seeds in runs.items()}
+    values = {name: [tables.scores(ones, metrics) for tables in seeds] for name, seeds in runs.items()}
     per_unit = {name: resampling.unit_means(_image_means(seeds)) for name, seeds in runs.items()}
     found: list[Difference] = []
     for metric in metrics:
@@ -152,6 +160,12 @@ def compare(
         adjusted = holm([row.p for row in rows]) if len(rows) > 1 else [None]
         found += [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
     return found
+
+
+def enough(resamples: int, runs: int, level: float = LEVEL) -> int:
+    """Resamples so many that the smallest p, times the number of pairs, stays below half of 1 - level."""
+    pairs = runs * (runs - 1) // 2
+    return max(resamples, math.ceil(4 * pairs / (1 - level)))
 
 
 def _difference(
@@ -258,7 +272,8 @@ def rank(values: Mapping[str, Floats], *, level: float = LEVEL) -> Ranking:
         raise ValueError(f"found {table.shape[1]} runs on {len(table)} common units, wanted two runs and one unit")
     k, n = table.shape[1], len(table)
     ranks = stats.rankdata(-table, axis=1).mean(0)
-    p = float(stats.friedmanchisquare(*table.T).pvalue) if k > 2 and n > 1 else None
+    differ = bool((table != table[:, :1]).any())
+    p = float(stats.friedmanchisquare(*table.T).pvalue) if k > 2 and n > 1 and differ else None
     q = float(stats.studentized_range.ppf(level, k, np.inf)) / math.sqrt(2)
     critical = q * math.sqrt(k * (k + 1) / (6 * n))
     shown = None if p is None or math.isnan(p) else p
@@ -289,6 +304,6 @@ def _refuse_unequal(runs: Mapping[str, Sequence[Tables]], images: int) -> None:
         for tables in seeds:
             if len(tables.counts) != images:
                 raise ValueError(f"{name} has {len(tables.counts)} images, wanted the {images} of the others")
-    widths = {name: seeds[0].counts.num_classes for name, seeds in runs.items()}
-    if len(set(widths.values())) > 1:
+    widths = {name: sorted({tables.counts.num_classes for tables in seeds}) for name, seeds in runs.items()}
+    if len({width for found in widths.values() for width in found}) > 1:
         raise ValueError(f"numbers of classes differ: {widths}; compare tables of one class list")

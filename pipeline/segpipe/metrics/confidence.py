@@ -46,6 +46,7 @@ class Bins:
 
     def weighted(self, weights: Floats) -> dict[str, Floats]:
         """ece, nll, brier, pooled and averaged over images, under (R, N) weights of the images; NaN undefined."""
+        weights = np.asarray(weights, np.float64)
         number = self.pixels.sum(1)
         seen = (number > 0).astype(np.float64)
         total, images = weights @ number, weights @ seen
@@ -75,6 +76,8 @@ class Calibration:
     images: list[Bins] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
+        if not 1 <= self.bins <= CLASS_LEVELS:
+            raise ValueError(f"bins is {self.bins}, wanted 1..{CLASS_LEVELS}")
         self.levels = np.zeros((3, LEVELS))
         self.of_class = np.zeros((4, self.num_classes, CLASS_LEVELS))
 

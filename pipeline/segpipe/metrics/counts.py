@@ -93,6 +93,10 @@ def confusion(
         )
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}, wanted at least 1")
+    if num_classes > 255 and 255 in (ignore_index, reject):
+        raise ValueError(
+            f"with {num_classes} classes 255 is one of them; give another ignore_index and reject, or None"
+        )
     tables = np.zeros((len(true), num_classes, num_classes + 1), np.int64)
     for table, image_predicted, image_true in zip(tables, predicted, true, strict=True):
         _image(table, image_predicted, image_true, ignore_index, reject)

@@ -76,7 +76,7 @@ class Evaluation:
         if labels is None:
             if probs is None:
                 raise ValueError("an image came without labels and without probabilities")
-            labels = label_and_confidence(probs)[0]
+            labels = label_and_confidence(np.where(target == VOID, 0, probs))[0]
         c = self.num_classes
         counts = count(labels[None], target[None], c)
         self.counted.append(counts)
@@ -96,11 +96,14 @@ class Evaluation:
         return labels
 
     def _disagreements(self, labels: NDArray[Any], probs: NDArray[Any] | None, raters: Sequence[NDArray[Any]]) -> None:
+        if self.by_rater and len(self.by_rater[0]) != len(raters):
+            raise ValueError(f"an image has {len(raters)} annotators, wanted the {len(self.by_rater[0])} of the others")
         self.by_rater.append([count(labels[None], rater[None], self.num_classes) for rater in raters])
         self.disagreement["ged"].append(ged([labels], raters, self.num_classes))
         if probs is not None:
             present = [k for k in range(self.num_classes) if any((rater == k).any() for rater in raters)]
-            scores = [thresholded_dice(probs[k], [rater == k for rater in raters]) for k in present]
+            void = [rater == VOID for rater in raters]
+            scores = [thresholded_dice(probs[k], [rater == k for rater in raters], void=void) for k in present]
             self.disagreement["thresholded_dice"].append(float(np.mean(scores)) if scores else np.nan)
 
     def _calibrate(self, probs: NDArray[Any], target: NDArray[Any]) -> None:
@@ -126,12 +129,13 @@ class Evaluation:
         if self.calibration is not None:
             found |= self.calibration.summarize()
         resampling = Resampling.of(groups, options.resamples)
-        drawn = tables.scores(resampling.weights, quantiles=options.quantiles, thresholds=options.thresholds)
+        drawn = tables.scores(resampling.weights, HEADLINE) if resampling.units > 1 else {}
         found["intervals"] = {
             "unit": resampling.unit,
             "units": resampling.units,
             "resamples": options.resamples,
             "level": LEVEL,
+            "caution": resampling.caution,
             "scores": intervals(drawn, HEADLINE),
         }
         found["coverage"] = tables.counts.coverage
@@ -157,7 +161,9 @@ class Evaluation:
         for name in self.surfaces[0] if self.surfaces else ():
             table = np.stack([row[name] for row in self.surfaces])
             found[f"{name}_class"] = number(mean(mean(table, 0)))
-            found[f"{name}_undefined"] = int(np.isnan(table).sum())  # pairs with the class on one side at most
+            labelled = Counts.concat(self.counted)
+            pairs = labelled.tp + labelled.fn > 0
+            found[f"{name}_undefined"] = int((np.isnan(table) & pairs).sum())  # classes of the label never predicted
         return found
 
     def _raters(self) -> dict[str, Any]:
@@ -197,7 +203,6 @@ def _surfaces(labels: NDArray[Any], target: NDArray[Any], num_classes: int) -> d
     """(C,) distances of each class on valid pixels; NaN where it is empty on a side."""
     found = {name: np.full(num_classes, np.nan) for name in ("hd", "hd95", "assd")}
     for k in np.unique(target[target != VOID]):
-        ours, true = (labels == k) & (target != VOID), target == k
-        for name, value in surface_distances(ours, true).items():
+        for name, value in surface_distances(labels == k, target == k, target == VOID).items():
             found[name][k] = np.nan if value is None else value
     return found

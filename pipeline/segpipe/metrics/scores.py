@@ -9,7 +9,8 @@ images, (R, N) whole numbers; the scores of the table itself are those under one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -108,86 +109,109 @@ def weighted(
     quantiles: Sequence[float] = (1, 5),
     thresholds: Sequence[float] = (0.5, 0.7),
     presence: str = "label",
+    names: Collection[str] | None = None,
 ) -> dict[str, Floats]:
     """Every score under each of R weightings of the images, (R,) each; undefined is NaN.
 
     A weight k stands for k copies of the image, so bootstrap resamples are rows of multinomial
     draws. `dataset` scores pool the weighted counts.
 
+    Args:
+        counts: one row per image.
+        weights: (R, N) whole numbers.
+        quantiles: as `summarize`.
+        thresholds: as `summarize`.
+        presence: as `summarize`.
+        names: compute these scores alone; others are not looked at, so a name that is none costs nothing.
+
     Raises:
-        ValueError: `weights` is not (R, N).
+        ValueError: `weights` is not (R, N), or a percentage or threshold is out of its range.
     """
     if weights.ndim != 2 or weights.shape[1] != len(counts):
         raise ValueError(f"weights are {weights.shape}, wanted (R, {len(counts)})")
-    blocks = [
-        _block(counts, np.asarray(weights[first : first + _ROWS], np.float64), quantiles, thresholds, presence)
+    if not all(0 < q <= 100 for q in quantiles) or not all(0 <= t <= 1 for t in thresholds):
+        raise ValueError(
+            f"quantiles are {quantiles}, wanted in (0, 100]; thresholds are {thresholds}, wanted in [0, 1]"
+        )
+    parts = [
+        _block(counts, np.asarray(weights[first : first + _ROWS], np.float64), quantiles, thresholds, presence, names)
         for first in range(0, len(weights), _ROWS)
     ]
-    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def options_of(names: Collection[str]) -> dict[str, tuple[float, ...]]:
+    """The quantiles and thresholds that stand in names of scores, as `weighted` takes them.
+
+    >>> options_of(["miou_image_q10", "share_iou_ge_0.9_class", "acc", "mdice_class_qbar"])
+    {'quantiles': (10.0,), 'thresholds': (0.9,)}
+    """
+    found = {"quantiles": r"_q([0-9.]+)$", "thresholds": r"^share_iou_ge_([0-9.]+?)(?:_class)?$"}
+    return {
+        option: tuple(sorted({float(match[1]) for name in names if (match := re.search(pattern, name))}))
+        for option, pattern in found.items()
+    }
 
 
 def _block(
-    counts: Counts, weights: Floats, quantiles: Sequence[float], thresholds: Sequence[float], presence: str
+    counts: Counts,
+    weights: Floats,
+    quantiles: Sequence[float],
+    thresholds: Sequence[float],
+    presence: str,
+    names: Collection[str] | None,
 ) -> dict[str, Floats]:
     active = _active(counts, presence)
     tp, fp, fn = (weights @ part for part in (counts.tp, counts.fp, counts.fn))  # (R, C), exact below 2^53
     found: dict[str, Floats] = {"acc": divide(tp.sum(1), (tp + fn).sum(1))}
-    percentages = (*quantiles, *TENS)
-    shared = _Tails(per_pair(counts, "iou", presence=presence), weights)  # Dice has the order of IoU
-    tails = {"acc": _Tails(per_pair(counts, "acc", presence=presence), weights), "iou": shared, "dice": shared}
     for metric in METRICS:
+        if names is not None and not any(name.startswith(f"m{metric}_") for name in names):
+            continue
         table = per_pair(counts, metric, presence=presence)
         images = mean(table, 1)
         found[f"m{metric}_dataset"] = mean(_values(metric, tp, fp, fn), 1)
         found[f"m{metric}_image"] = _weighted_mean(images[:, None], weights)[:, 0]
         found[f"m{metric}_class"] = mean(_weighted_mean(table, weights), 1)
-        # The mean over classes may order the images differently under IoU and Dice: sorted anew.
-        worst = {
-            "image": _Tails(images[:, None], weights).means(images[:, None], percentages),
-            "class": tails[metric].means(table, percentages),
-        }
-        for average, of_columns in worst.items():
-            values = mean(of_columns, 2)  # (Q, R)
-            for q, value in zip(quantiles, values, strict=False):
-                found[f"m{metric}_{average}_q{q:g}"] = value
-            found[f"m{metric}_{average}_qbar"] = mean(values[len(quantiles) :], 0)
+        for average, columns in (("image", images[:, None]), ("class", table)):
+            start = f"m{metric}_{average}_q"
+            if names is None or any(name.startswith(start) for name in names):
+                found |= {start + end: values for end, values in _worst(columns, weights, quantiles).items()}
     pairs = active.astype(np.float64)
     for threshold in thresholds:
         reached = (_reaches(counts, threshold) & active).astype(np.float64)
         found[f"share_iou_ge_{threshold:g}"] = divide(weights @ reached.sum(1), weights @ pairs.sum(1))
         found[f"share_iou_ge_{threshold:g}_class"] = mean(divide(weights @ reached, weights @ pairs), 1)
-    return found
+    return found if names is None else {name: found[name] for name in names if name in found}
 
 
-class _Tails:
-    """The lowest values of each column under weights, for any number of percentages.
+def _worst(columns: Floats, weights: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
+    """By "5" or "bar": (R,) mean over columns of the mean of the lowest values of each."""
+    values = mean(_tails(columns, weights, (*quantiles, *TENS)), 2)  # (Q, R)
+    found = {f"{q:g}": value for q, value in zip(quantiles, values, strict=False)}
+    return found | {"bar": mean(values[len(quantiles) :], 0)}
+
+
+def _tails(table: Floats, weights: Floats, percentages: Sequence[float]) -> Floats:
+    """(Q, R, columns): mean of the max(1, floor(n q / 100)) lowest values of each column under weights.
 
     The rows of a column are sorted once; the weights up to each row are its cumulative count.
     """
-
-    def __init__(self, table: Floats, weights: Floats) -> None:
-        transposed = np.ascontiguousarray(weights.T)  # rows of images: sums over them run along memory
-        self.orders = [np.argsort(column, kind="stable")[: (~np.isnan(column)).sum()] for column in table.T]
-        self.weights = transposed
-        self.reached = [np.cumsum(transposed[order], axis=0) for order in self.orders]
-
-    def means(self, table: Floats, percentages: Sequence[float]) -> Floats:
-        """(Q, R, columns): mean of the max(1, floor(n q / 100)) lowest values of each column of `table`."""
-        resamples = self.weights.shape[1]
-        found = np.full((len(percentages), resamples, len(self.orders)), np.nan)
-        for j, (order, reached) in enumerate(zip(self.orders, self.reached, strict=True)):
-            if not len(order):
-                continue
-            values = table[order, j]
-            sums = np.cumsum(self.weights[order] * values[:, None], axis=0)
-            number = reached[-1].astype(np.int64)
-            wanted = np.stack([np.maximum(1, _percent(number, q)) for q in percentages]).astype(np.float64)
-            last = _first_reaching(reached, wanted)  # (Q, R)
-            columns = np.arange(resamples)[None]
-            surplus = reached[last, columns] - wanted
-            means = (sums[last, columns] - surplus * values[last]) / wanted
-            found[:, :, j] = np.where(number > 0, means, np.nan)
-        return found
+    transposed = np.ascontiguousarray(weights.T)  # rows of images: sums over them run along memory
+    found = np.full((len(percentages), len(weights), table.shape[1]), np.nan)
+    places = np.arange(len(weights))[None]
+    for j, column in enumerate(table.T):
+        order = np.argsort(column, kind="stable")[: (~np.isnan(column)).sum()]
+        if not len(order):
+            continue
+        values, copies = column[order], transposed[order]
+        reached, sums = np.cumsum(copies, axis=0), np.cumsum(copies * values[:, None], axis=0)
+        number = reached[-1].astype(np.int64)
+        wanted = np.stack([np.maximum(1, _percent(number, q)) for q in percentages]).astype(np.float64)
+        last = _first_reaching(reached, wanted)  # (Q, R)
+        surplus = reached[last, places] - wanted
+        means = (sums[last, places] - surplus * values[last]) / wanted
+        found[:, :, j] = np.where(number > 0, means, np.nan)
+    return found
 
 
 def _percent(number: NDArray[np.int64], q: float) -> NDArray[np.int64]:

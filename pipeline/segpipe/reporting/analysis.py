@@ -35,6 +35,7 @@ def _differences(found: Judgement, metric: str) -> list[str]:
     p = "" if ranking.p is None else f" Friedman's test over all: p = {ranking.p:.2g}."
     return [
         ranking_table(found, metric),
+        *([f"Note: {found.caution}."] if found.caution else []),
         f"Paired bootstrap: {unit} of test and the seeds are drawn anew, the same for all. Runs whose corrected p is "
         "above 0.05 or whose interval holds 0 are a tie. Intervals that overlap do not mean equal: only the paired "
         "difference, in points of 100, tells. With few seeds the noise of training is underestimated.",
@@ -87,7 +88,7 @@ def _borders(entries: Sequence[Entry]) -> list[str]:
         "Boundary IoU compares bands along the borders (Cheng et al. 2021); BF asks how much of the contours lies "
         "within 0.75 % of the diagonal of each other; the last columns count only pixels within so many of a border.",
         diagrams.lines(
-            {name: points for name, points in widths.items() if points},
+            widths,
             "width of the trimap in pixels",
             f"{pretty('miou_dataset').replace('^D', '$^D$')} inside",
             log=True,

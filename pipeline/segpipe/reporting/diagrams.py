@@ -62,7 +62,8 @@ def reliability(entries: Mapping[str, tuple[Points, Points]]) -> str:
         axis.set_ylabel("accuracy")
     for axis in axes[-1, :]:
         axis.set_xlabel("confidence")
-    axes[0, 0].legend(frameon=False, fontsize=7, loc="upper left")
+    if axes[0, 0].get_legend_handles_labels()[0]:
+        axes[0, 0].legend(frameon=False, fontsize=7, loc="upper left")
     return svg_text(plt, figure)
 
 
@@ -71,15 +72,17 @@ def lines(entries: Mapping[str, Points], xlabel: str, ylabel: str, *, log: bool 
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(9, 3.2))
     styles: list[Any] = ["-", "--", ":"]
-    for number, (name, points) in enumerate(entries.items()):
+    drawn = {name: points for name, points in entries.items() if points}
+    for number, (name, points) in enumerate(drawn.items()):
         x, y = zip(*points, strict=True)
         style = styles[number // len(COLORS) % len(styles)]
         axis.plot(x, y, style, marker="o", markersize=3, color=COLORS[number % len(COLORS)], label=name)
     if log:
         axis.set_xscale("log", base=2)
-        ticks = sorted({point[0] for points in entries.values() for point in points})
+        ticks = sorted({point[0] for points in drawn.values() for point in points})
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend(frameon=False, fontsize=8, ncols=2)
+    if drawn:
+        axis.legend(frameon=False, fontsize=8, ncols=2)
     return svg_text(plt, figure)

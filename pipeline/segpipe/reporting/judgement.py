@@ -7,24 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.metrics.bootstrap import Resampling, Tables, interval, resampled
 from segpipe.metrics.comparison import (
     Difference,
     Ranking,
     compare,
     digits,
+    enough,
     lower_is_better,
     pretty,
     rank,
     scale,
     unit_scores,
 )
+from segpipe.metrics.scores import names as known
 from segpipe.reporting.tables import csv_text, markdown, read_tables
 
 PAIRS_HEADER = (
-    "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "p_wilcoxon", "shown", "unit", "units",
+    "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "p_wilcoxon_image_iou", "shown", "unit",
+    "units",
 )  # fmt: skip
 
 
@@ -38,6 +42,8 @@ class Judgement:
     ranking: Ranking | None
     unit: str
     units: int
+    resamples: int
+    caution: str
 
     def order(self, metric: str) -> list[str]:
         """Runs that define the metric, best first."""
@@ -89,13 +95,16 @@ def judge(
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
-    ones, resampling = np.ones((1, len(groups))), Resampling.of(groups, resamples)
-    drawn = {name: resampled(seeds, resampling) for name, seeds in runs.items()}
+    number = enough(resamples, len(runs))
+    ones, resampling = np.ones((1, len(groups))), Resampling.of(groups, number)
+    drawn = {name: resampled(seeds, resampling, metrics) for name, seeds in runs.items()}
     for metric in metrics:
         if not any(metric in scores for scores in drawn.values()):
-            known = sorted(next(iter(drawn.values())))
-            raise ConfigError(f"no run has the score '{metric}'; known are {', '.join(known)}")
-    points = {name: [tables.scores(ones) for tables in seeds] for name, seeds in runs.items()}
+            raise ConfigError(
+                f"no run has the score '{metric}', or it does not follow from what is stored of each image"
+                f"{suggestion(metric, known())}; scores from counts, ece_, nll_ and brier_ do"
+            )
+    points = {name: [tables.scores(ones, metrics) for tables in seeds] for name, seeds in runs.items()}
     scores = {
         name: {m: float(np.mean([s[m][0] for s in seeds])) for m in metrics if all(m in s for s in seeds)}
         for name, seeds in points.items()
@@ -106,10 +115,18 @@ def judge(
         scores,
         bounds,
         compare(runs, groups, metrics, resamples=resamples) if several else [],
-        rank(unit_scores(runs, groups)) if several else None,
+        _ranking(unit_scores(runs, groups)) if several else None,
         resampling.unit,
         resampling.units,
+        number,
+        resampling.caution,
     )
+
+
+def _ranking(values: Mapping[str, NDArray[np.float64]]) -> Ranking | None:
+    """The ranking, None where no unit is defined for all."""
+    common = ~np.isnan(np.stack(list(values.values()))).any(0)
+    return rank(values) if common.any() else None
 
 
 def ranking_table(found: Judgement, metric: str) -> str:
@@ -170,6 +187,8 @@ def sentence(found: Judgement, metric: str) -> str:
     if len(order) < 2:
         return ""
     ties = found.ties(metric)
+    if found.caution:
+        return f"Note: {found.caution}."
     seeds = " and the seeds" if any(max(d.seeds) > 1 for d in found.differences) else ""
     how = f"Resampling {found.units} {found.unit}s{seeds}"
     if not ties:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from segpipe.reporting.results import COLUMNS, LOWER_IS_BETTER, Entry, format_cell, ranked, spreads
+from segpipe.metrics.comparison import lower_is_better
+from segpipe.reporting.results import COLUMNS, Entry, format_cell, ranked, spreads
 
 _NOTE = (
     "Mean ± standard deviation over seeds; the best of each column is bold. mIoU^D pools the pixels of all images, "
@@ -60,7 +61,7 @@ def build(
     ]
     parts += [f"<figure>{svg}<figcaption>{_raised(caption)}</figcaption></figure>" for caption, svg in figures]
     for heading, items in sections:
-        parts.append(f"<h2>{escape(heading)}</h2>" + "".join(map(_part, items)))
+        parts.append(f"<h2>{escape(heading)}</h2>" + "".join(map(part, items)))
     if crf_notes:
         parts.append("<h2>Dense CRF</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in crf_notes) + "</ul>")
     parts.append(f"<h2>Pictures</h2>{_legend(classes, palette)}")
@@ -75,11 +76,15 @@ def build(
         "<h2>Reproduce</h2><p><code>dvc repro</code> makes this page again; <code>segpipe verify</code> "
         "compares every number with the committed ones.</p>"
     )
-    body = "\n".join(parts)
+    return document(f"segpipe report: {dataset}", "\n".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """A whole HTML page with segpipe's style."""
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>segpipe report: {escape(dataset)}</title><style>{_STYLE}</style></head>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body>\n{body}\n</body></html>\n"
     )
 
@@ -93,7 +98,7 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
         return f"No run defines {name} on test."
     between, within = spreads(entries, metric)
     text = f"Highest {name} on test: {best.name} ({best.loss}) with {mean:.4f}."
-    if metric in LOWER_IS_BETTER:
+    if lower_is_better(metric):
         text = text.replace("Highest", "Lowest")
     if between is not None and within is not None:
         text += (
@@ -106,7 +111,7 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
     return text
 
 
-def _part(text: str) -> str:
+def part(text: str) -> str:
     """A Markdown table, an SVG or a paragraph as HTML."""
     if text.startswith("<svg"):
         return f"<figure>{text}</figure>"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.core.files import read_json
+from segpipe.metrics.comparison import lower_is_better
 
 COLUMNS = {
     "miou_dataset": "mIoU^D",
@@ -21,7 +22,6 @@ COLUMNS = {
     "ece_dataset": "ECE^D",
     "nll_dataset": "NLL^D",
 }
-LOWER_IS_BETTER = ("ece_dataset", "nll_dataset")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def spreads(entries: Sequence[Entry], metric: str) -> tuple[float | None, float 
 
 def ranked(entries: Sequence[Entry], metric: str) -> list[Entry]:
     """Best first; entries that do not define the metric come last, ties keep their order."""
-    sign = 1 if metric in LOWER_IS_BETTER else -1
+    sign = 1 if lower_is_better(metric) else -1
 
     def key(item: Entry) -> float:
         mean = item.mean(metric)

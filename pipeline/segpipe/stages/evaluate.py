@@ -108,6 +108,9 @@ def write(context: Context, variant: str, source: Path, out: Path) -> dict[str, 
                     context.log(f"warning: temperature refused: {fitted['reason']}")
             scores[split] = collected.scores([row["group"] for row in rows])
             scores[split]["per_class"]["names"] = classes
+            absent = [c for c, n in zip(classes, scores[split]["per_class"]["images"], strict=True) if not n]
+            if absent:
+                context.log(f"warning: no label of {split} holds {', '.join(absent)}: left out of ^I and ^C")
             tables = collected.tables
             counts_text += csv_text(None, counts_rows(tables.counts, split, name, rows, classes))
             each = collected.image_rows()

@@ -35,16 +35,16 @@ def evaluate_folders(
     collected = Evaluation(classes)
     for true, predicted in tqdm(pairs, "evaluate", unit="image", disable=None):
         target, found = read_ids(true), read_ids(predicted)
+        if target.shape != found.shape:
+            raise DataError(f"{predicted} is {found.shape[::-1]}, but {true} is {target.shape[::-1]} (width, height)")
         void = target == ignore_index
         for path, ids, allowed in ((true, target, void), (predicted, found, void | (found == 255))):
-            wrong = ids[((ids < 0) | (ids >= classes)) & ~allowed] if ids.shape == void.shape else ids[:0]
+            wrong = ids[((ids < 0) | (ids >= classes)) & ~allowed]
             if wrong.size:
                 raise DataError(
                     f"{path} holds {sorted(set(wrong.ravel().tolist()))[:5]}, wanted 0..{classes - 1}, "
                     f"{ignore_index} for void in labels or 255 for rejected in predictions; give the right --classes"
                 )
-        if target.shape != found.shape:
-            raise DataError(f"{predicted} is {found.shape[::-1]}, but {true} is {target.shape[::-1]} (width, height)")
         target[void] = 255
         found[void] = 255
         collected.add(target.astype("uint8"), labels=found.astype("uint8"))
@@ -52,7 +52,7 @@ def evaluate_folders(
     if convention is not None:
         _print_convention(convention, counts, {}, as_json)
         return
-    scores = collected.scores([true.name for true, _ in pairs])
+    scores = collected.scores([str(true) for true, _ in pairs])
     if counts.valid.sum() == 0:
         print("warning: no pixel is valid; every score is undefined", file=sys.stderr)
     if as_json:
@@ -97,7 +97,15 @@ def _pairs(labels: Path, predictions: Path) -> list[tuple[Path, Path]]:
         if not folder.is_dir():
             raise ConfigError(f"{folder} is not a folder")
         files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-        found.append({path.relative_to(folder).with_suffix("").as_posix(): path for path in files})
+        by_name: dict[str, Path] = {}
+        for path in files:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in by_name:
+                raise DataError(
+                    f"{folder} holds {by_name[name].name} and {path.name}: two files of one name; remove one"
+                )
+            by_name[name] = path
+        found.append(by_name)
     true, predicted = found
     if not true:
         raise DataError(f"{labels} holds no label map ({', '.join(SUFFIXES)})")
@@ -123,6 +131,8 @@ def _print(scores: dict[str, Any], images: int) -> None:
     for name, bounds in scores["intervals"]["scores"].items():
         if bounds is not None:
             print(f"{name:<14} {scores[name]:.4f}, 95 % interval {bounds['low']:.4f} to {bounds['high']:.4f} ({unit})")
+    if scores["intervals"]["caution"]:
+        print(f"note: {scores['intervals']['caution']}")
     borders = scores["borders"]
     print(f"\nboundary IoU^D {_number(borders['boundary_iou_dataset'])}, BF^C {_number(borders['bf_class'])}")
     widths = (f"{width} px {_number(value)}" for width, value in borders["trimap_miou_dataset"].items())

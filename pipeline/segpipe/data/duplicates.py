@@ -1,0 +1,45 @@
+"""Near-duplicates between splits: the same picture, perhaps rescaled, recompressed or a frame later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.core.vision import cv2
+
+SIDE = 24  # pixels of the thumbnail that is compared
+ALIKE = 0.98  # correlation of two thumbnails from which they count as one picture
+
+
+def thumbnails(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """(N, SIDE * SIDE): grey thumbnails of (H, W, 3) images with mean 0 and length 1; flat images are 0."""
+    rows = []
+    for image in images:
+        grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+        small -= small.mean()
+        length = float(np.linalg.norm(small))
+        rows.append(small / length if length > 1e-6 else np.zeros_like(small))
+    return np.stack(rows) if rows else np.zeros((0, SIDE * SIDE), np.float32)
+
+
+def across(
+    splits: dict[str, tuple[Sequence[str], NDArray[Any]]], alike: float = ALIKE
+) -> list[tuple[str, str, str, str, float]]:
+    """(split, id, other split, id, correlation) of pairs from two splits, most alike first.
+
+    Args:
+        splits: by name, ids and thumbnails.
+        alike: smallest correlation that is reported.
+    """
+    found = []
+    names = list(splits)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            likeness = splits[first][1] @ splits[second][1].T
+            for a, b in zip(*np.nonzero(likeness >= alike), strict=True):
+                found.append((first, splits[first][0][a], second, splits[second][0][b], float(likeness[a, b])))
+    return sorted(found, key=lambda row: (-row[4], row[:4]))

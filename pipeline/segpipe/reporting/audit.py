@@ -1,0 +1,102 @@
+"""The audit page: where runs fail, whether the model or the label is to blame, and what to look at first."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.reporting.pictures import colorize
+
+Floats = NDArray[np.float64]
+_WRONG = np.array([230, 25, 75])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the audit: a place to look at, with its picture (PNG) where there is one."""
+
+    kind: str  # "image", "pair", "common failure", "label suspect" or "near-duplicate"
+    what: str
+    image: str
+    value: float
+    note: str
+    picture: bytes = b""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A heading, a sentence on how to read it, its cases, and a Markdown table or nothing."""
+
+    heading: str
+    text: str
+    cases: Sequence[Case]
+    table: str = ""
+
+
+def lowest(values: Floats, number: int) -> list[tuple[int, ...]]:
+    """Positions of the lowest defined values, the first on ties."""
+    flat = values.ravel()
+    order = np.argsort(flat, kind="stable")  # NaN comes last
+    chosen = [int(i) for i in order[:number] if not np.isnan(flat[i])]
+    return [tuple(int(k) for k in np.unravel_index(i, values.shape)) for i in chosen]
+
+
+def panels(
+    image: NDArray[np.uint8],
+    target: NDArray[Any],
+    predicted: NDArray[Any],
+    palette: Sequence[Sequence[int]],
+    box: tuple[int, int, int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Image, label, prediction and errors (red over the dimmed image) side by side; a white frame around `box`."""
+    wrong = (predicted != target) & (target != 255)
+    errors = (image * 0.45 + 60).astype(np.uint8)
+    errors[wrong] = _WRONG
+    row = [np.array(part) for part in (image, colorize(target, palette), colorize(predicted, palette), errors)]
+    if box is not None:
+        for part in row:
+            _frame(part, box)
+    gap = np.full((len(image), 4, 3), 255, np.uint8)
+    joined: NDArray[np.uint8] = np.concatenate([piece for part in row for piece in (part, gap)][:-1], 1)
+    return joined
+
+
+def _frame(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> None:
+    """Two lines, white in black, one pixel outside of the box."""
+    for distance, color in ((2, 255), (3, 0)):
+        top, left = (max(0, edge - distance) for edge in box[:2])
+        bottom, right = (
+            min(size - 1, edge + distance - 1) for edge, size in zip(box[2:], picture.shape[:2], strict=True)
+        )
+        picture[top, left : right + 1] = picture[bottom, left : right + 1] = color
+        picture[top : bottom + 1, left] = picture[top : bottom + 1, right] = color
+
+
+def body(title: str, lead: str, parts: Sequence[Part], table: Any) -> str:
+    """The page's HTML body; `table` turns Markdown into HTML."""
+    html = [f"<h1>{escape(title)}</h1><p class='lead'>{escape(lead)}</p>"]
+    for part in parts:
+        html.append(f"<h2>{escape(part.heading)}</h2><p class='small'>{escape(part.text)}</p>")
+        html.append(table(part.table) if part.table else "")
+        for case in part.cases:
+            caption = f"{case.what}: {case.image}, {case.note}"
+            if case.picture:
+                encoded = base64.b64encode(case.picture).decode()
+                html.append(
+                    f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{encoded}'>"
+                    f"<figcaption>{escape(caption)}</figcaption></figure>"
+                )
+            else:
+                html.append(f"<p class='small'>{escape(caption)}</p>")
+    return "\n".join(html)
+
+
+def rows(parts: Sequence[Part]) -> list[list[Any]]:
+    """Lines of audit.csv."""
+    return [[case.kind, case.what, case.image, f"{case.value:.6f}", case.note] for part in parts for case in part.cases]
