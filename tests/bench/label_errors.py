@@ -2,10 +2,10 @@
 
     python tests/bench/label_errors.py [WORKSPACE]
 
-Makes a workspace with profile `audit` (some four minutes on 2 cores), unless one is given that `dvc
+Makes a workspace with profile `audit` (some six minutes on 2 cores), unless one is given that `dvc
 repro` has finished, runs `segpipe audit`, and compares label_suspects.csv with truth.json, which no
-stage and no command reads. A region hits an error when it lies in the same image, holds the planted
-label, predicts the true one, and its box covers half of the error's.
+stage and no command reads. A region hits an error when it holds the planted label in the same image and
+half of its box lies in the error's; the error is named when the region also predicts the true class.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ def hits(row, error, classes):
     box = [int(row[side]) for side in ("top", "left", "bottom", "right")]
     common = [max(box[0], error["box"][0]), max(box[1], error["box"][1]),
               min(box[2], error["box"][2]), min(box[3], error["box"][3])]  # fmt: skip
-    named = row["label"] == classes[error["planted"]] and row["predicted"] == classes[error["true"]]
-    return named and area(common) >= area(error["box"]) / 2
+    return row["label"] == classes[error["planted"]] and area(common) >= area(box) / 2
 
 
 def measure(workspace):
-    """(regions, errors, {k: (hits among the first k, errors found)}, hits in all)."""
+    """Number of regions, errors, and {k: (regions that hit, errors hit, errors named) among the first k}."""
     with open(workspace / "runs/audit/label_suspects.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     truth = json.loads((workspace / "data/download/scenes/truth.json").read_text())
     classes = catalog.card("scenes").classes
     errors = [(image, error) for image, items in truth.items() for error in items]
-    found_by = []
+    hit, named = [], []
     for row in rows:
-        found_by.append({n for n, (image, e) in enumerate(errors) if image == row["image"] and hits(row, e, classes)})
-    table = {}
-    for cut in (*CUTS, len(rows)):
-        first = found_by[:cut]
-        table[cut] = (sum(map(bool, first)), len(set().union(*first)))
+        found = {n for n, (image, e) in enumerate(errors) if image == row["image"] and hits(row, e, classes)}
+        hit.append(found)
+        named.append({n for n in found if classes[errors[n][1]["true"]] == row["predicted"]})
+    table = {
+        cut: (sum(map(bool, hit[:cut])), len(set().union(*hit[:cut])), len(set().union(*named[:cut])))
+        for cut in (*CUTS, len(rows))
+    }
     return len(rows), errors, table
 
 
@@ -62,9 +63,9 @@ def main():
     regions, errors, table = measure(workspace)
     large = [e for _, e in errors if e["pixels"] >= 100]
     print(f"\n{len(errors)} planted errors, {len(large)} of at least 100 pixels; {regions} suspect regions\n")
-    print("| first regions | precision | recall |\n| -: | -: | -: |")
-    for cut, (right, found) in table.items():
-        print(f"| {cut} | {right / cut:.3f} | {found / len(errors):.3f} |")
+    print("| first regions | precision | recall | recall, class named right |\n| -: | -: | -: | -: |")
+    for cut, (right, found, named) in table.items():
+        print(f"| {cut} | {right / cut:.3f} | {found / len(errors):.3f} | {named / len(errors):.3f} |")
 
 
 if __name__ == "__main__":

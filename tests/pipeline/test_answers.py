@@ -17,7 +17,10 @@ def test_compare_of_two_says_the_verdict_in_words(finished):
     for line in done[:3]:
         assert "is better than" in line or "no difference shown" in line
         assert "95 % interval" in line
-    assert "12 images of test, 1 and 1 seeds, 1000 paired resamples; Wilcoxon over images: p = " in done[-1]
+    assert (
+        "12 images of test, 1 and 1 seeds, 1000 paired resamples; Wilcoxon over the mean IoU of the images: p = "
+        in done[-1]
+    )
 
 
 def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, tmp_path):
@@ -26,7 +29,7 @@ def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, 
     assert "mDice^I" in done.stdout
     assert "ensemble: plurality" in done.stdout.split("NLL^D")[0]
     assert "ensemble: plurality" not in done.stdout.split("NLL^D")[1].split("Resampling")[0]  # votes have no NLL
-    assert "Friedman over 12 images" in done.stdout
+    assert "Friedman over the mean IoU of 12 images" in done.stdout
     assert figure.read_text().startswith("<svg")
 
 
@@ -143,6 +146,7 @@ def test_folders_that_are_all_void_are_undefined_with_a_warning(tmp_path):
         ([[[0, 1]]], [[[0], [1]]], ["--classes", 2], 3, "is (1, 2), but"),
         ([[[0, 1]], [[0, 1]]], [[[0, 1]]], ["--classes", 2], 3, "lacks 1 of the other folder's files: 1"),
         ([], [], ["--classes", 2], 3, "holds no label map"),
+        ([[[0, 1], [1, 1]]], [[[0, 1]]], ["--classes", 2], 3, "is (2, 1), but"),
         ([[[0, 1]]], [[[0, 1]]], [], 2, "--classes N"),
         ([[[0, 1]]], [[[0, 1]]], ["--classes", 999], 2, "wanted 1..255"),
         ([[[0, 1]]], [[[0, 1]]], ["--classes", 2, "--run", "ce"], 2, "stand alone"),

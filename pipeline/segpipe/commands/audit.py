@@ -47,7 +47,8 @@ def audit(
         _duplicates(view, worst, alike),
     ]
     found = {item.heading: len(item.cases) for item in parts}
-    lead = f"{len(view.runs)} results on the {len(view.rows)} {split} images of {view.index['dataset']}."
+    results = f"{len(view.runs)} result{'s' if len(view.runs) > 1 else ''}"
+    lead = f"{results} on the {len(view.rows)} {split} images of {view.index['dataset']}."
     with context.writing(out):
         title = f"segpipe audit: {view.index['dataset']}"
         files.write_text(out / "audit.csv", csv_text(HEADER, report.rows(parts)))
@@ -108,14 +109,19 @@ class _View:
             ).require("ensemble")
         return Maps(source / f"{self.split}_labels")[position]
 
-    def shown(self, name: str, position: int) -> bytes:
-        """The four panels of a result on an image."""
+    def shown(self, name: str, position: int, framed: int | None = None) -> bytes:
+        """The four panels of a result on an image, with a frame around a class of the label."""
+        import numpy as np
+
         from segpipe.data.files import png_bytes
         from segpipe.reporting.audit import panels
 
         row = self.rows[position]
-        picture = panels(self.picture(row), self.target(row), self.labels(name, position), self.index["palette"])
-        return png_bytes(picture)
+        target, box = self.target(row), None
+        if framed is not None:
+            ys, xs = np.nonzero(target == framed)
+            box = (int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1)
+        return png_bytes(panels(self.picture(row), target, self.labels(name, position), self.index["palette"], box))
 
 
 def _restored(path: Path, position: int, row: dict[str, Any]) -> Any:
@@ -155,10 +161,13 @@ def _worst_pairs(view: _View, number: int) -> Any:
     for name, tables in view.runs.items():
         values = _seed_mean(tables, per_pair)
         size = tables[0].counts.tp + tables[0].counts.fn  # of the label: the same for every seed
-        for i, k in lowest(values, number):
+        for i, k in lowest(values, number, size):
             note = f"{view.index['classes'][k]}, IoU {values[i, k]:.3f} of {size[i, k]} pixels"
-            cases.append(Case("pair", name, view.rows[i]["id"], values[i, k], note))
-    text = f"The {number} pairs of image and class of lowest IoU of each result; the class is in the label."
+            cases.append(Case("pair", name, view.rows[i]["id"], values[i, k], note, view.shown(name, i, k)))
+    text = (
+        f"The {number} pairs of image and class of lowest IoU of each result, the largest of equal ones; the class is "
+        "in the label, inside the frame."
+    )
     return Part("Worst pairs of image and class", text, cases)
 
 

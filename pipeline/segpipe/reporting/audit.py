@@ -39,10 +39,10 @@ class Part:
     table: str = ""
 
 
-def lowest(values: Floats, number: int) -> list[tuple[int, ...]]:
-    """Positions of the lowest defined values, the first on ties."""
+def lowest(values: Floats, number: int, sizes: NDArray[Any] | None = None) -> list[tuple[int, ...]]:
+    """Positions of the lowest defined values; on ties the largest of `sizes`, then the first."""
     flat = values.ravel()
-    order = np.argsort(flat, kind="stable")  # NaN comes last
+    order = np.lexsort((np.zeros(flat.size) if sizes is None else -sizes.ravel(), flat))  # NaN comes last
     chosen = [int(i) for i in order[:number] if not np.isnan(flat[i])]
     return [tuple(int(k) for k in np.unravel_index(i, values.shape)) for i in chosen]
 
