@@ -56,9 +56,19 @@ def tracked(folder):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A tiny workspace after `dvc repro`; read only, copy it to change it."""
-    folder = make_workspace(tmp_path_factory.mktemp("finished") / "w")
-    call("dvc", "repro", cwd=folder)
+    """A tiny workspace after `dvc repro`, made once for all test processes; read only, copy it to change it."""
+    from filelock import FileLock
+
+    top = tmp_path_factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+    folder = top / "finished" / "w"
+    with FileLock(top / "finished.lock"):
+        if not (top / "finished/done").exists():
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            folder.parent.mkdir()
+            make_workspace(folder)
+            call("dvc", "repro", cwd=folder)
+            (top / "finished/done").touch()
     return folder
 
 

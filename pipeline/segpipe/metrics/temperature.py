@@ -15,8 +15,7 @@ from segpipe.metrics.confidence import FLOOR
 
 Floats = NDArray[np.float64]
 BOUNDS = (0.05, 20.0)
-_NEAR = 0.01  # of log T: a fit this close to a bound says that there is no minimum inside
-_FLAT = 1e-9  # of the NLL: nor does a fit on a plain that reaches the bound
+_STEPS, _PRECISION = 60, 1e-7  # Newton needs some eight; relative, of 1 / T
 
 
 @dataclass(frozen=True)
@@ -42,29 +41,44 @@ def sample(
 
 
 def fit(scores: Floats, true: NDArray[np.int64]) -> Temperature:
-    """The temperature of log-probabilities or logits (P, C) with labels (P,), searched in log T.
+    """The temperature of log-probabilities or logits (P, C) with labels (P,), between the bounds.
 
-    The NLL is convex in 1 / T, so the bounded search finds its one minimum. It is refused at the
-    bounds: there the labels ask for certainty or for none (all right, or no better than chance).
+    The NLL is convex in 1 / T, so Newton's method inside a bracket finds its one minimum. It is refused
+    where the NLL still falls at a bound: there the labels ask for certainty or for none.
     """
-    from scipy.optimize import minimize_scalar
-
     if not len(true):
         return Temperature(None, "no valid pixel to fit on", 0, None, None)
+    of_true = scores[np.arange(len(true)), true]
 
-    def loss(log_t: float) -> float:
-        z = scores / np.exp(log_t)
-        z -= z.max(1, keepdims=True)
-        return float((np.log(np.exp(z).sum(1)) - z[np.arange(len(true)), true]).mean())
+    def look(beta: float) -> tuple[float, float, float]:
+        """NLL and its first two derivatives in beta = 1 / T."""
+        z = beta * scores
+        top = z.max(1, keepdims=True)
+        p = np.exp(z - top)
+        total = p.sum(1, keepdims=True)
+        p /= total
+        mean = (p * scores).sum(1)
+        nll = (np.log(total[:, 0]) + top[:, 0] - beta * of_true).mean()
+        variance = ((p * scores * scores).sum(1) - mean * mean).mean()
+        return float(nll), float((mean - of_true).mean()), float(variance)
 
-    low, high = np.log(BOUNDS)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
-    log_t, before, after = float(found.x), loss(0.0), float(found.fun)
-    ends = {loss(low): BOUNDS[0], loss(high): BOUNDS[1]}
-    if min(ends) <= after + _FLAT or min(log_t - low, high - log_t) < _NEAR:
-        reason = f"the NLL is no larger at the bound T = {ends[min(ends)]:g}: no temperature fits these predictions"
+    low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
+    before = look(1.0)[0]
+    rises_at_low, falls_at_high = look(low)[1] >= 0, look(high)[1] <= 0
+    if rises_at_low or falls_at_high:
+        end = BOUNDS[1] if rises_at_low else BOUNDS[0]
+        reason = f"the NLL falls up to the bound T = {end:g}: no temperature inside fits these predictions"
         return Temperature(None, reason, len(true), before, None)
-    return Temperature(float(np.exp(log_t)), "", len(true), before, after)
+    beta = 1.0
+    for _ in range(_STEPS):
+        nll, slope, curve = look(beta)
+        low, high = (beta, high) if slope < 0 else (low, beta)
+        step = beta - slope / curve if curve > 0 else low
+        new = step if low < step < high else (low + high) / 2  # Newton inside the bracket, else halve it
+        if abs(new - beta) <= _PRECISION * beta:
+            break
+        beta = new
+    return Temperature(1 / beta, "", len(true), before, nll)
 
 
 def apply(probs: NDArray[Any], temperature: float) -> NDArray[np.float32]:
