@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -54,22 +55,24 @@ def tracked(folder):
     return found
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A tiny workspace after `dvc repro`, made once for all test processes; read only, copy it to change it."""
-    from filelock import FileLock
-
-    top = tmp_path_factory.getbasetemp()
+def made_once(factory, name, *arguments):
+    """A tiny workspace after `dvc repro`, made once for all test processes."""
+    top = factory.getbasetemp()
     top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
-    folder = top / "finished" / "w"
-    with FileLock(top / "finished.lock"):
-        if not (top / "finished/done").exists():
+    folder = top / name / "w"
+    with FileLock(top / f"{name}.lock"):
+        if not (top / name / "done").exists():
             shutil.rmtree(folder.parent, ignore_errors=True)
             folder.parent.mkdir()
-            make_workspace(folder)
-            call("dvc", "repro", cwd=folder)
-            (top / "finished/done").touch()
+            call("dvc", "repro", cwd=make_workspace(folder, *arguments))
+            (top / name / "done").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A tiny workspace after `dvc repro`; read only, copy it to change it."""
+    return made_once(tmp_path_factory, "finished")
 
 
 @pytest.fixture

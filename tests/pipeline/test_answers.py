@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import call, segpipe
+from conftest import made_once, segpipe
 
 
 def test_compare_of_two_says_the_verdict_in_words(finished):
@@ -17,10 +17,8 @@ def test_compare_of_two_says_the_verdict_in_words(finished):
     for line in done[:3]:
         assert "is better than" in line or "no difference shown" in line
         assert "95 % interval" in line
-    assert (
-        "12 images of test, 1 and 1 seeds, 1000 paired resamples; Wilcoxon over the mean IoU of the images: p = "
-        in done[-1]
-    )
+    assert "12 images of test, 1 and 1 seeds, 1000 paired resamples; Wilcoxon over the mean IoU of the" in done[-2]
+    assert done[-1].startswith("note: 3 groups are too few to resample, so images are")
 
 
 def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, tmp_path):
@@ -28,7 +26,8 @@ def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, 
     done = segpipe("compare", "--metric", "mdice_image", "--metric", "nll_dataset", "--figure", figure, cwd=finished)
     assert "mDice^I" in done.stdout
     assert "ensemble: plurality" in done.stdout.split("NLL^D")[0]
-    assert "ensemble: plurality" not in done.stdout.split("NLL^D")[1].split("Resampling")[0]  # votes have no NLL
+    rows = done.stdout.split("NLL^D")[1].splitlines()
+    assert not any(row.startswith("| ensemble: plurality") for row in rows)  # votes have no NLL
     assert "Friedman over the mean IoU of 12 images" in done.stdout
     assert figure.read_text().startswith("<svg")
 
@@ -62,8 +61,8 @@ def test_compare_refuses_tables_of_other_images_or_classes(finished, tmp_path):
     source = finished / "results/runs/ce-0"
     for name, old, new in (("classes", ",sky,", ",heaven,"), ("images", "test_00_0", "test_00_9")):
         shutil.copytree(source, tmp_path / name)
-        path = tmp_path / name / "counts.csv"
-        path.write_text(path.read_text().replace(old, new))
+        for path in (tmp_path / name).glob("*.csv"):
+            path.write_text(path.read_text().replace(old, new))
         done = segpipe("compare", source, tmp_path / name, cwd=tmp_path, check=False)
         assert done.returncode == 3
         assert f"has other {name} than" in done.stderr
@@ -187,12 +186,8 @@ def test_audit_without_results_says_what_to_run(tmp_path):
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory):
     """A workspace whose run is also trained on two folds."""
-    folder = tmp_path_factory.mktemp("folded") / "w"
     overrides = ["runs={ce: {}}", "folds.runs=[ce]", "folds.number=2", "crf.runs=[]", "ensemble={}", "train.epochs=2"]
-    chosen = [word for override in overrides for word in ("--set", override)]
-    segpipe("init", "scenes", "--profile", "tiny", "--into", folder, *chosen, cwd=folder.parent)
-    call("dvc", "repro", cwd=folder)
-    return folder
+    return made_once(tmp_path_factory, "folded", *(word for override in overrides for word in ("--set", override)))
 
 
 def test_folds_hold_out_every_train_image_once_by_group(folded):

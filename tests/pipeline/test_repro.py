@@ -284,7 +284,7 @@ def test_metrics_follow_from_the_stored_counts(finished):
         path = finished / "results" / folder
         stored = json.loads((path / "metrics.json").read_text())
         for split in ("val", "test"):
-            counts, images, groups = read_counts(path / "counts.csv", split)
+            counts, images, groups, _ = read_counts(path / "counts.csv", split)
             assert len(images) == len(groups) == len(counts) == 12
             again = summarize(counts, quantiles=(1, 5), thresholds=(0.5, 0.7))
             assert {key: stored[split][key] for key in again if key != "per_class"} == {
