@@ -26,6 +26,7 @@ peers: .peers/done
 	test -x .peers/bin/python || $(PYTHON) -m venv .peers
 	.peers/bin/python -m pip install --quiet --upgrade pip
 	.peers/bin/python -m pip install --quiet -r tests/peers/requirements.txt -e .
+	-.peers/bin/python -m pip install --quiet pydensecrf2==1.1  # needs a C++ compiler; its tests skip without
 	touch $@
 
 .venv/done: pyproject.toml constraints.txt

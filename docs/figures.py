@@ -1,4 +1,4 @@
-"""Draw the figures of docs/: `python docs/figures.py`."""
+"""Draw the figures of docs/: `python docs/figures.py`, after `dvc repro` (one shows its test images)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import torch
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from segpipe.core.argmax import label_and_confidence
+from segpipe.core.files import read_json
+from segpipe.data import catalog
+from segpipe.data.files import read_image
+from segpipe.data.maps import Maps
 from segpipe.losses import functional
 from segpipe.losses.pooled import lmp_weights
+from segpipe.stages.probs import probs_at
 
 FOLDER = Path(__file__).parent / "figures"
 STYLE = {
@@ -90,8 +96,37 @@ def lmp():
     plt.close()
 
 
+def refinement(key="ce_jml-0", number=3):
+    """Image, label, prediction before and after the CRF, and what changed, on evenly spaced test images."""
+    root = FOLDER.parents[1]
+    index = read_json(root / "data/prepare/index.json")
+    card, rows = catalog.card(index["dataset"]), index["splits"]["test"]
+    refined = Maps(root / f"data/crf/{key}/test_labels")
+    palette = np.array([*card.palette, *[(0, 0, 0)] * (256 - len(card.palette))], np.uint8)
+    titles = ("image", "label", "before", "after", "green: mended, red: spoilt")
+    _, axes = plt.subplots(number, 5, figsize=(11, 1.72 * number), constrained_layout=True)
+    for line, i in zip(axes, [(2 * k + 1) * len(rows) // (2 * number) for k in range(number)], strict=True):
+        row, source = rows[i], root / "data/download" / index["dataset"]
+        sample = catalog.Sample(row["id"], "test", row["group"], row["image"], tuple(row["labels"]))
+        target = catalog.read_labels(source, sample, card, index["labels"])
+        before = label_and_confidence(probs_at(root / f"data/predict/{key}", "test", row, i))[0]
+        after, valid = refined[i], target != 255
+        change = np.full((*target.shape, 3), 235, np.uint8)
+        change[valid & (before != target) & (after == target)] = (46, 139, 87)
+        change[valid & (before == target) & (after != target)] = (205, 51, 51)
+        pictures = (read_image(source / row["image"]), palette[target], palette[before], palette[after], change)
+        for axis, picture, title in zip(line, pictures, titles, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+            if line is axes[0]:
+                axis.set_title(title, fontsize=9)
+    plt.savefig(FOLDER / "crf.png")
+    plt.close()
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
         gradients()
         lmp()
+        refinement()

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 LOSSES = ROOT / "docs" / "losses.md"
 METRICS = ROOT / "docs" / "metrics.md"
+CRF = ROOT / "docs" / "crf.md"
 
 
 def blocks() -> dict[Path, dict[str, str]]:
@@ -31,6 +32,7 @@ def blocks() -> dict[Path, dict[str, str]]:
         },
         LOSSES: {"losses": _losses()},
         METRICS: {"exhibit": exhibit.table()},
+        CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }
 
 

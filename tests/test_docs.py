@@ -18,7 +18,7 @@ def test_generated_blocks_are_what_the_program_prints():
 
 
 def test_python_in_the_readme_runs():
-    text = readme.README.read_text() + readme.LOSSES.read_text() + readme.METRICS.read_text()
+    text = readme.README.read_text() + "".join(path.read_text() for path in (readme.LOSSES, readme.METRICS, readme.CRF))
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         subprocess.run([sys.executable, "-c", block], check=True, stdout=subprocess.DEVNULL)
 
@@ -31,6 +31,7 @@ def test_python_in_the_readme_runs():
         "pipeline/DESIGN.md",
         "data/README.md",
         "CHANGELOG.md",
+        "docs/crf.md",
         "docs/losses.md",
         "docs/metrics.md",
         "docs/gradients.md",

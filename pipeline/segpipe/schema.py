@@ -129,11 +129,13 @@ class Predict(Section):
 
 
 class Tune(Section):
-    """The grid that the CRF is searched on; no CRF competes too."""
+    """How the CRF is searched, coarse to fine; no CRF competes too."""
 
     metric: str
-    images: Annotated[int, Field(ge=1, le=12)]
+    images: Count
+    points: Count
     iterations: Count
+    unary_scale: Candidates[Positive]
     pos_w: Candidates[NotNegative]
     pos_xy_std: Candidates[Positive]
     bi_w: Candidates[NotNegative]

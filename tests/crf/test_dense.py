@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from segpipe import crf
+from segpipe.crf import lattice
 
 import plain
 
@@ -33,18 +34,18 @@ def test_exact_engine_equals_a_double_loop(normalization):
 def test_lattice_is_near_the_exact_engine(seed):
     image, probs, _ = case((40, 50), seed=seed)
     options = {"pos_w": 2, "pos_xy_std": 1.5, "bi_w": 3, "bi_xy_std": 15, "bi_rgb_std": 25, "iterations": 5}
-    exact, lattice = (crf.dense_crf(image, probs, engine=engine, **options) for engine in ("exact", "lattice"))
-    assert np.abs(exact - lattice).mean() < 0.01
-    assert (exact.argmax(0) == lattice.argmax(0)).mean() > 0.98
+    exact, found = (crf.dense_crf(image, probs, engine=engine, **options) for engine in ("exact", "lattice"))
+    assert np.abs(exact - found).mean() < 0.01
+    assert (exact.argmax(0) == found.argmax(0)).mean() > 0.98
 
 
 def test_the_spatial_kernel_alone_is_exact():
     image, probs, _ = case((20, 25))
-    exact, lattice = (
+    exact, found = (
         crf.dense_crf(image, probs, engine=engine, bi_w=0, pos_xy_std=2, iterations=4)
         for engine in ("exact", "lattice")
     )
-    np.testing.assert_allclose(exact, lattice, atol=1e-5)
+    np.testing.assert_allclose(exact, found, atol=1e-5)
 
 
 def test_it_repairs_noisy_predictions():
@@ -116,12 +117,23 @@ def test_a_kernel_is_reused_without_trace():
         ({"probs": np.full((3, 5, 6), np.nan)}, "finite"),
         ({"probs": np.full((3, 5, 6), 0.5)}, "sum to one"),
         ({"pos_xy_std": 0}, "> 0"),
-        ({"bi_rgb_std": float("inf")}, "finite"),
+        ({"bi_rgb_std": float("inf")}, "bi_rgb_std is inf"),
         ({"pos_w": -1}, ">= 0"),
         ({"normalization": "both"}, "one of symmetric"),
-        ({"engine": "fast"}, "'lattice' or 'exact'"),
+        ({"engine": "fast"}, "one of lattice, exact"),
         ({"compatibility": np.zeros((2, 2))}, "compatibility is"),
         ({"prune": 1.0}, "leaves no class"),
+        ({"prune": -0.1}, "prune is"),
+        ({"bi_w": 1e39}, "bi_w is 1e"),
+        ({"unary_scale": 1e39}, "unary_scale is"),
+        ({"unary_scale": 0}, "unary_scale is"),
+        ({"pos_xy_std": 1e-46}, "pos_xy_std is"),
+        ({"pos_xy_std": 1.7e308}, "pos_xy_std is"),
+        ({"compatibility": np.full((3, 3), 1e39)}, "penalties"),
+        ({"iterations": 2.5}, "whole number"),
+        ({"iterations": float("inf")}, "whole number"),
+        ({"image": np.zeros((5, 6, 3), object)}, "wanted numbers"),
+        ({"probs": np.zeros((3, 5, 6), complex)}, "wanted numbers"),
     ],
 )
 def test_wrong_input_is_refused_before_any_work(change, words):
@@ -136,16 +148,118 @@ def test_exact_refuses_large_images():
         crf.DenseCRF(np.zeros((200, 200, 3), np.uint8), engine="exact")
 
 
-def test_tuning_takes_the_best_point_and_lets_no_crf_win():
-    image, probs, labels = case((20, 24))
-    grid = {"pos_w": [1.0], "bi_w": [0.0, 4.0], "pos_xy_std": [1.0], "bi_xy_std": [10.0], "bi_rgb_std": [30.0]}
+def test_unary_scale_divides_the_temperature():
+    image, probs, _ = case()
+    hot = probs**0.5 / (probs**0.5).sum(0)
+    np.testing.assert_allclose(crf.dense_crf(image, probs, unary_scale=0.5), crf.dense_crf(image, hot), atol=1e-5)
 
-    def score(maps):
-        return float((maps[0] == labels).mean())
 
-    choice = crf.tune([image], [probs], grid, score, iterations=3)
-    assert choice.score == max(row["score"] for row in choice.candidates) > choice.score_without
-    assert choice.parameters is not None
-    assert choice.parameters["bi_w"] == 4.0
-    lost = crf.tune([image], [probs], grid, lambda maps: float((maps[0] == probs.argmax(0)).mean()), iterations=3)
-    assert lost.parameters is None
+@pytest.mark.parametrize("engine", ["exact", "lattice"])
+def test_any_compatibility_follows_its_formula(engine):
+    image, probs, _ = case((3, 4))
+    table = np.random.default_rng(1).random((3, 3))
+    options = {"pos_w": 1.5, "bi_w": 0, "pos_xy_std": 1.2, "iterations": 1, "normalization": "none"}
+    found = crf.dense_crf(image, probs, engine=engine, compatibility=table, **options)
+    places = [(i, j) for i in range(3) for j in range(4)]
+    for i, (a, b) in enumerate(places):
+        message = np.zeros(3)
+        for y, x in places:
+            message += 1.5 * np.exp(-((a - y) ** 2 + (b - x) ** 2) / (2 * 1.2**2)) * probs[:, y, x]
+        logits = [np.log(probs[k, a, b]) - sum(table[k, m] * message[m] for m in range(3)) for k in range(3)]
+        np.testing.assert_allclose(found.reshape(3, -1)[:, i], plain.softmax(logits), atol=1e-5)
+
+
+def test_messages_that_exp_cannot_hold_are_no_matter():
+    image, probs, _ = case((12, 14))
+    options = {"normalization": "none", "bi_w": 50, "bi_xy_std": 30, "bi_rgb_std": 60, "iterations": 3}
+    exact, found = (crf.dense_crf(image, probs, engine=engine, **options) for engine in ("exact", "lattice"))
+    assert np.isfinite(found).all()
+    assert (exact.argmax(0) == found.argmax(0)).mean() > 0.98
+
+
+def test_pruning_keeps_the_labels_of_what_it_keeps():
+    image, probs, _ = case((30, 40), classes=6)
+    tails = np.concatenate([probs * (1 - 6e-4), np.full((6, *probs.shape[1:]), 1e-4)])
+    whole, pruned = (crf.dense_crf(image, tails, prune=prune) for prune in (0, 0.01))
+    assert (whole.argmax(0) == pruned.argmax(0)).mean() > 0.999
+
+
+def test_nothing_given_is_changed():
+    image, probs, _ = case()
+    tensor, copies = torch.from_numpy(probs), (image.copy(), probs.copy())
+    crf.dense_crf(image, tensor, iterations=2)
+    crf.dense_crf(image, probs.astype(np.float32), iterations=2)
+    np.testing.assert_array_equal(image, copies[0])
+    np.testing.assert_array_equal(probs, copies[1])
+
+
+def test_swapped_sides_are_named():
+    image, probs, _ = case()
+    with pytest.raises(ValueError, match="height and width are swapped"):
+        crf.dense_crf(image, probs.transpose(0, 2, 1))
+
+
+def test_an_image_beyond_the_memory_is_refused_before_it_is_touched():
+    endless = np.broadcast_to(np.uint8(0), (2_000_000, 1_000, 3))
+    with pytest.raises(ValueError, match="cut it into tiles"):
+        crf.DenseCRF(endless)
+
+
+def test_keys_too_wide_to_carry_a_pixel_are_sorted_otherwise(monkeypatch):
+    image, probs, _ = case((20, 24))
+    wanted = crf.dense_crf(image, probs, bi_xy_std=10)
+    keys = torch.tensor([5, 3, 5, 2**61, 3, 5])
+    order, ordered = lattice._by_key(keys, torch.arange(6), 2**61)
+    assert order.tolist() == [1, 4, 0, 2, 5, 3]
+    assert ordered.tolist() == [3, 3, 5, 5, 5, 2**61]
+    by_key = lattice._by_key
+    monkeypatch.setattr(lattice, "_by_key", lambda keys, pixels, _: by_key(keys, pixels, 2**62))
+    np.testing.assert_array_equal(crf.dense_crf(image, probs, bi_xy_std=10), wanted)
+
+
+def test_widths_so_small_that_keys_overflow_are_refused():
+    image = np.random.default_rng(0).integers(0, 256, (40, 400, 3), dtype=np.uint8)
+    probs = np.full((2, 40, 400), 0.5)
+    with pytest.raises(ValueError, match="larger widths"):
+        crf.dense_crf(image, probs, bi_xy_std=0.001, bi_rgb_std=0.001)
+    crf.dense_crf(image, probs, bi_xy_std=0.001, bi_rgb_std=0.001, bi_w=0)  # a kernel without weight is not built
+
+
+@pytest.mark.parametrize("rgb_std", [3, 1e-2, 1e-3])
+@pytest.mark.parametrize("value", [1, 200])
+def test_an_image_of_one_colour_is_the_same_for_every_colour_and_width(rgb_std, value):
+    _, probs, _ = case((12, 14))
+    black, grey = (np.full((12, 14, 3), level, np.uint8) for level in (0, value))
+    found = crf.dense_crf(grey, probs, bi_rgb_std=rgb_std)
+    np.testing.assert_allclose(found, crf.dense_crf(black, probs), atol=1e-6)
+
+
+@pytest.mark.parametrize("rgb_std", [0.2, 0.02])
+def test_narrow_widths_are_as_near_to_the_exact_engine_as_wide_ones(rgb_std):
+    _, probs, _ = case((20, 25))
+    image = (200 + np.arange(25) // 5 * 10 + np.zeros((20, 1))).astype(np.uint8)
+    options = {"bi_xy_std": 6, "iterations": 3, "bi_w": 2}
+    for std, bound in ((30, 0.03), (rgb_std, 0.03)):
+        exact, found = (
+            crf.dense_crf(image, probs, engine=engine, bi_rgb_std=std, **options) for engine in ("exact", "lattice")
+        )
+        assert np.abs(exact - found).mean() < bound
+
+
+def test_no_gradient_flows_and_none_is_spoilt():
+    image, probs, _ = case()
+    leaf = torch.from_numpy(probs).requires_grad_()
+    assert not crf.dense_crf(image, leaf, iterations=2).requires_grad
+
+
+def test_a_shared_lattice_gives_the_same_bytes():
+    image, probs, _ = case((20, 24))
+    shared = crf.DenseCRF(image, pos_xy_std=1, bi_xy_std=10).spaced(2.5)
+    np.testing.assert_array_equal(shared.infer(probs), crf.DenseCRF(image, pos_xy_std=2.5, bi_xy_std=10).infer(probs))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_same_labels():
+    image, probs, _ = case((40, 50))
+    there = crf.dense_crf(image, torch.from_numpy(probs).float().cuda(), bi_xy_std=10).cpu().numpy()
+    np.testing.assert_allclose(there, crf.dense_crf(image, probs, bi_xy_std=10), atol=1e-3)

@@ -149,7 +149,7 @@ def test_a_network_keeps_its_promises(name, stride, size):
     model = models.create(name, 3, width=4, depth=3, stem_stride=stride)
     image = torch.randn(2, 3, *size)
     logits = model(image)
-    assert logits.shape == (2, 3, *(-(-side // stride) for side in size))
+    assert logits.shape == (2, 3, *(-(-side // model.stride) for side in size))
     logits.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     assert any(p.grad.any() for p in model.parameters())

@@ -105,7 +105,7 @@ def pretty(metric: str) -> str:
         share, _, of_class = metric.removeprefix("share_iou_ge_").partition("_")
         return f"share of IoU >= {share}{', mean over classes' if of_class else ''}"
     name, *rest = metric.split("_")
-    shown = {"miou": "mIoU", "macc": "mAcc", "mdice": "mDice", "acc": "Acc"}.get(name, name.upper())
+    shown = {"miou": "mIoU", "macc": "mAcc", "mdice": "mDice", "acc": "Acc", "brier": "Brier"}.get(name, name.upper())
     for part in rest:
         if part in ("dataset", "image", "class"):
             shown += "^" + {"dataset": "D", "image": "I", "class": "C"}[part]

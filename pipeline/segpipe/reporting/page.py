@@ -45,7 +45,6 @@ def build(
     palette: Sequence[Sequence[int]],
     figures: Sequence[tuple[str, str]],
     pictures: Sequence[tuple[str, Sequence[tuple[str, bytes]]]],
-    crf_notes: Sequence[str],
     sections: Sequence[tuple[str, Sequence[str]]] = (),
     tie: str = "",
 ) -> str:
@@ -62,8 +61,6 @@ def build(
     parts += [f"<figure>{svg}<figcaption>{_raised(caption)}</figcaption></figure>" for caption, svg in figures]
     for heading, items in sections:
         parts.append(f"<h2>{escape(heading)}</h2>" + "".join(map(part, items)))
-    if crf_notes:
-        parts.append("<h2>Dense CRF</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in crf_notes) + "</ul>")
     parts.append(f"<h2>Pictures</h2>{_legend(classes, palette)}")
     for name, row in pictures:
         cells = "".join(

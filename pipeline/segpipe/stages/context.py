@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ADHOC = Path("runs/adhoc")
 HIDDEN = Path(".segpipe")  # locks and checkpoints: outside of DVC's outputs
 
+_CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap", "resamples")))
+
 # The parameters that a stage reads itself: what dvc.yaml names beside its inputs.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "download": ("download",),
@@ -28,7 +30,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "stats": ("stats",),
     "train": ("threads", "model", "train", "runs.{run}"),
     "predict": ("threads", "predict"),
-    "crf": ("threads", "crf.tune"),
+    "crf": ("threads", *_CRF),
     "ensemble": ("seeds", "runs", "ensemble.{method}"),
     "evaluate": ("evaluate",),
     "report": ("seeds", "runs", "crf.runs", "ensemble", "evaluate", "report"),
@@ -43,7 +45,7 @@ _DEPENDS: dict[str, tuple[str, ...]] = {
     "stats": _DATA,
     "train": _PREDICT[:-1],
     "predict": _PREDICT,
-    "crf": (*_PREDICT, "crf.tune"),
+    "crf": (*_PREDICT, *_CRF),
     "ensemble": _ENSEMBLE,
     "evaluate": (*_PREDICT, "evaluate"),
     "evaluate crf": (*_PREDICT, "crf.tune", "evaluate"),

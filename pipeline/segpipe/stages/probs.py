@@ -8,11 +8,15 @@ from typing import Any
 
 def read_probs(predicted: Path, split: str, rows: list[dict[str, Any]]) -> Any:
     """An iterator of probabilities (C, H, W) at the original size, image by image."""
+    return (probs_at(predicted, split, row, i) for i, row in enumerate(rows))
+
+
+def probs_at(predicted: Path, split: str, row: dict[str, Any], position: int) -> Any:
+    """The probabilities of one image."""
     from segpipe.core.files import read_array
     from segpipe.data.geometry import Geometry, restore
 
-    logits = read_array(predicted / f"{split}.npy")
-    return (restore(logits[i], Geometry(**row["geometry"])) for i, row in enumerate(rows))
+    return restore(read_array(predicted / f"{split}.npy")[position], Geometry(**row["geometry"]))
 
 
 def refuse_leak(predicted: Path, ids: list[str], purpose: str) -> None:

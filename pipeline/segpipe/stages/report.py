@@ -26,13 +26,15 @@ def report(settings: options.Set = None, dry_run: options.DryRun = False, as_jso
 def write(context: Context) -> dict[str, Any]:
     """Read the results that params.yaml lists, nothing else that lies around; write page and tables."""
     from segpipe.core import files
-    from segpipe.reporting import analysis, judgement, page
+    from segpipe.reporting import analysis, judgement, page, refinement
 
     entries = gather(context)
     out, metric = context.path("report"), context.params.report.metric
     prepared = context.require("prepare")
     index = files.read_json(prepared / "index.json")
     judged = judge(entries, context)
+    refined = _refined(context)
+    answer = refinement.parts(refined, index["classes"])
     html = page.build(
         entries,
         metric,
@@ -42,13 +44,13 @@ def write(context: Context) -> dict[str, Any]:
         palette=index["palette"],
         figures=_figures(context, entries, metric, index["classes"]),
         pictures=_pictures(entries, index, prepared),
-        crf_notes=_crf_notes(context),
-        sections=analysis.sections(entries, judged, metric),
+        sections=[*analysis.sections(entries, judged, metric), *([("Dense CRF", answer)] if answer else [])],
         tie=judgement.sentence(judged, metric),
     )
     tables = _tables(entries, metric, index["classes"])
     tables |= {"ranking.md": judgement.ranking_table(judged, metric), "pairs.csv": judgement.pairs_csv(judged)}
     tables |= {"calibration.md": analysis.calibration_table(entries), "borders.md": analysis.borders_table(entries)}
+    tables["crf.md"] = refinement.tables(refined, index["classes"])
     for name, text in tables.items():
         files.write_text(out / "tables" / name, text)
     files.write_text(out / "report.html", html)
@@ -134,19 +136,11 @@ def _pictures(entries: list[Any], index: dict[str, Any], prepared: Path) -> list
     return found
 
 
-def _crf_notes(context: Context) -> list[str]:
-    """What the tuning chose for each refined run."""
+def _refined(context: Context) -> dict[str, Any]:
+    """By run-seed, what stage crf found."""
     from segpipe.core.files import read_json
 
-    notes = []
-    for key in context.params.crf_keys():
-        found = read_json(context.member(key).require("crf") / "crf.json")
-        chosen = ", ".join(f"{name} {value:g}" for name, value in (found["parameters"] or {}).items()) or "no CRF"
-        notes.append(
-            f"{key}: {found['metric']} of {found['tune_images']} val images {found['score_without']:.4f} -> "
-            f"{found['score']:.4f} with {chosen}"
-        )
-    return notes
+    return {key: read_json(context.member(key).require("crf") / "crf.json") for key in context.params.crf_keys()}
 
 
 def _tables(entries: list[Any], metric: str, classes: list[str]) -> dict[str, str]:
