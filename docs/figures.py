@@ -118,7 +118,7 @@ def refinement(key="ce_jml-0", number=3):
         for axis, picture, title in zip(line, pictures, titles, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
-            if line is axes[0]:
+            if line[0] is axes[0, 0]:
                 axis.set_title(title, fontsize=9)
     plt.savefig(FOLDER / "crf.png")
     plt.close()
