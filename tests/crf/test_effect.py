@@ -5,6 +5,7 @@ import pytest
 
 from segpipe import metrics
 from segpipe.crf.effect import Measured, effect
+from segpipe.reporting import refinement
 
 WIDTHS, BINS, QUANTILES = (1, 4), 15, (5,)
 
@@ -69,3 +70,28 @@ def test_a_file_holds_all_of_it():
     again = Measured.from_arrays(measured.arrays())
     for name, value in measured.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], value)
+
+
+def told(result, parameters):
+    """What stage crf writes."""
+    common = {"metric": "miou_dataset", "tuned_on": ["a", "b"], "candidates": [{}], "score_without": 0.5, "score": 0.6}
+    return {"run-0": {**common, "parameters": parameters, "effect": {"val": result, "test": result}}}
+
+
+def test_the_report_tells_verdict_scores_borders_and_classes():
+    found = told(judged(sides(0.1)[0]), {"pos_w": 1.0})
+    text = "\n".join(refinement.parts(found, ["a", "b", "c"]))
+    assert "| run-0, test | " in text
+    assert "helps" in text
+    assert "with pos_w 1" in text
+    assert " → " in refinement.per_class(found, ["a", "b", "c"])
+    assert refinement.tables(found, ["a", "b", "c"]).count("| run-0, test") == 4
+
+
+def test_the_report_says_when_no_crf_was_best_or_none_was_asked_for():
+    found = told(judged(sides(0.3)[0]), None)
+    assert "not applied" in refinement.verdicts(found)
+    assert "→" not in refinement.tables(found, ["a", "b", "c"]).replace("− before", "")
+    assert "none is better than no CRF" in refinement.parts(found, ["a", "b", "c"])[0]
+    assert refinement.parts({}, ["a"]) == []
+    assert "crf.runs" in refinement.tables({}, ["a"])

@@ -28,8 +28,9 @@ def parts(found: Found, classes: Sequence[str]) -> list[str]:
 
 def tables(found: Found, classes: Sequence[str]) -> str:
     """results/tables/crf.md: the tables of `parts`, one after the other."""
-    blocks = (verdicts(found), scores(found), borders(found), per_class(found, classes))
-    return "\n".join(blocks) if found else "No run is refined by a CRF: see crf.runs in params.yaml.\n"
+    if not found:
+        return "No run is refined by a CRF: see crf.runs in params.yaml.\n"
+    return "\n".join((verdicts(found), scores(found), borders(found), per_class(found, classes)))
 
 
 def verdicts(found: Found) -> str:
