@@ -62,7 +62,7 @@ def test_scores_after_the_crf_are_those_that_evaluate_finds(prepared):
         scores = json.loads((prepared / f"results/{variant}/ce-0/metrics.json").read_text())["test"]
         told = found["effect"]["test"][side]
         for name in ("acc", "miou_dataset", "miou_image", "miou_class", "nll_dataset", "ece_dataset"):
-            assert told[name] == pytest.approx(scores[name], abs=1e-9)
+            assert told[name] == pytest.approx(scores[name], abs=1e-6)  # kept in float16
         assert told["trimap_miou_dataset"] == pytest.approx(scores["borders"]["trimap_miou_dataset"])
 
 
