@@ -1,6 +1,6 @@
 """Speed and agreement of the dense CRF beside pydensecrf2, in one run, as ratios of CPU time.
 
-    python tests/bench/crf.py CAMVID            # about fifteen minutes; needs pydensecrf2, whose build needs g++
+    python tests/bench/crf.py CAMVID            # about ten minutes; needs pydensecrf2, whose build needs g++
     python tests/bench/crf.py CAMVID --check    # exit 1 when a bound is missed in the median
 
 CAMVID is the folder of the 480 x 360 images. Probabilities are those of a small U-Net trained here for
@@ -62,7 +62,7 @@ def relabel(name, labels, classes):
     return np.where((labels >= width) | (ids >= classes), 255, ids).astype(np.uint8)
 
 
-def network(samples, classes, steps=800):
+def network(samples, classes, steps=400):
     """A U-Net trained on half-size images; what it says of an image, as probabilities at full size."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
