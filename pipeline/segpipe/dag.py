@@ -6,7 +6,6 @@ Between the two marks the text is generated; what stands outside is kept.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ def is_fresh(params: Params) -> bool:
 
 
 def check_names(params: Params) -> None:
-    """ConfigError when a dataset or metric is unknown, or a budget too small: said now, not after the last training.
+    """ConfigError when a dataset or metric is unknown: said now, not after the last training.
 
     Here and not in the schema, so that a stage depends on no code that it does not run.
     """
@@ -54,11 +53,6 @@ def check_names(params: Params) -> None:
     ):
         if name not in choice:
             raise ConfigError(f"{path}: unknown metric '{name}'{suggestion(name, choice)}")
-    grid = math.prod(len(values) for values in params.crf.tune.model_dump().values() if isinstance(values, list))
-    if params.crf.runs and grid > params.crf.tune.points:
-        raise ConfigError(
-            f"crf.tune: the grid has {grid} points, the budget is {params.crf.tune.points}; raise it or shorten a list"
-        )
 
 
 def text(params: Params, old: str = "") -> str:

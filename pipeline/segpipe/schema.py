@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, TypeVar
@@ -141,6 +142,18 @@ class Tune(Section):
     bi_w: Candidates[NotNegative]
     bi_xy_std: Candidates[Positive]
     bi_rgb_std: Candidates[Positive]
+
+    @property
+    def grid(self) -> dict[str, list[float]]:
+        """The lists, by parameter of the CRF."""
+        return {name: value for name, value in self if isinstance(value, list)}
+
+    @model_validator(mode="after")
+    def _affordable(self) -> Tune:
+        number = math.prod(map(len, self.grid.values()))
+        if number > self.points:
+            raise ConfigError(f"the grid has {number} points, the budget is {self.points}: raise it or shorten a list")
+        return self
 
 
 class Crf(Section):

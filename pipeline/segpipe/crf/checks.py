@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,38 @@ def widths(**given: float) -> None:
             )
 
 
-def probabilities(probs: Any, size: tuple[int, ...], options: dict[str, Any]) -> tuple[Tensor, list[int]]:
-    """The probabilities as a tensor, and the classes that are kept, after all of `infer`'s arguments are checked."""
-    _options(options)
+@dataclass(frozen=True)
+class Options:
+    """What an inference may choose anew on the same kernels; see `dense_crf`.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    pos_w: float = 3
+    bi_w: float = 4
+    iterations: int = 10
+    unary_scale: float = 1.0
+    normalization: str = "symmetric"
+    compatibility: Any = None
+    prune: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("pos_w", "bi_w"):
+            if not 0 <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted a number >= 0 and <= {LARGEST:g}")
+        if not 1 / LARGEST <= self.unary_scale <= LARGEST:
+            raise ValueError(f"unary_scale is {self.unary_scale}, wanted a number from {1 / LARGEST:g} to {LARGEST:g}")
+        if not 0 <= self.iterations <= LARGEST or self.iterations != int(self.iterations):
+            raise ValueError(f"iterations is {self.iterations}, wanted a whole number >= 0")
+        if self.normalization not in NORMALIZATIONS:
+            raise ValueError(f"normalization is {self.normalization!r}, wanted one of {', '.join(NORMALIZATIONS)}")
+        if not 0 <= self.prune <= 1:
+            raise ValueError(f"prune is {self.prune}, wanted a share from 0 to 1")
+
+
+def probabilities(probs: Any, size: tuple[int, ...], options: Options) -> tuple[Tensor, list[int]]:
+    """The probabilities as a tensor, and the classes that are kept; also that the penalties fit them."""
     given = _tensor(probs, "probs")
     if given.ndim != 3 or tuple(given.shape[1:]) != size or not len(given) or not given.is_floating_point():
         swapped = given.ndim == 3 and tuple(given.shape[1:]) == size[::-1] != size
@@ -58,11 +88,11 @@ def probabilities(probs: Any, size: tuple[int, ...], options: dict[str, Any]) ->
                 f"probs must be finite, not negative and sum to one over the classes, found {found}"
                 f"{'' if bool(torch.isnan(least)) else f' and a least value of {least:.4g}'}; apply a softmax first"
             )
-        kept = [k for k, value in enumerate(most.tolist()) if value > options["prune"] or not options["prune"]]
+        kept = [k for k, value in enumerate(most.tolist()) if value > options.prune or not options.prune]
     if not kept:
-        raise ValueError(f"prune={options['prune']} leaves no class; lower it")
-    if options["compatibility"] is not None:
-        table = torch.as_tensor(options["compatibility"])
+        raise ValueError(f"prune={options.prune} leaves no class; lower it")
+    if options.compatibility is not None:
+        table = torch.as_tensor(options.compatibility)
         if table.shape != (len(given), len(given)) or not bool((table.abs() <= LARGEST).all()):
             raise ValueError(
                 f"compatibility is {tuple(table.shape)}, wanted penalties {(len(given), len(given))} up to {LARGEST:g}"
@@ -96,23 +126,6 @@ def _memory_of(device: torch.device) -> int | None:
     except (OSError, ValueError):  # no container, or "max"
         pass
     return min(known, default=None)
-
-
-def _options(options: dict[str, Any]) -> None:
-    for name in ("pos_w", "bi_w"):
-        if not 0 <= options[name] <= LARGEST:
-            raise ValueError(f"{name} is {options[name]}, wanted a number >= 0 and <= {LARGEST:g}")
-    if not 1 / LARGEST <= options["unary_scale"] <= LARGEST:
-        raise ValueError(
-            f"unary_scale is {options['unary_scale']}, wanted a number from {1 / LARGEST:g} to {LARGEST:g}"
-        )
-    iterations = options["iterations"]
-    if not 0 <= iterations <= LARGEST or iterations != int(iterations):
-        raise ValueError(f"iterations is {iterations}, wanted a whole number >= 0")
-    if options["normalization"] not in NORMALIZATIONS:
-        raise ValueError(f"normalization is {options['normalization']!r}, wanted one of {', '.join(NORMALIZATIONS)}")
-    if not 0 <= options["prune"] <= 1:
-        raise ValueError(f"prune is {options['prune']}, wanted a share from 0 to 1")
 
 
 def _tensor(values: Any, what: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from segpipe.crf import checks
-from segpipe.crf.kernels import Normalized, exact, separable
-from segpipe.crf.lattice import Lattice, bilateral_features
+from segpipe.crf.kernels import Normalized, by_rows_and_columns, exact, on_lattice
+from segpipe.crf.lattice import bilateral_features
 
 ENGINES = ("lattice", "exact")
 EXACT_LIMIT = 10_000  # pixels; the exact engine needs their square
@@ -57,23 +58,20 @@ def dense_crf(
     Raises:
         ValueError: shapes, types or parameters do not fit; said before any work.
     """
-    pixels = checks.pixels(image, probs.device if isinstance(probs, Tensor) else "cpu")
-    options: dict[str, Any] = {
-        "pos_w": pos_w,
-        "bi_w": bi_w,
-        "iterations": iterations,
-        "unary_scale": unary_scale,
-        "normalization": normalization,
-        "compatibility": compatibility,
-        "prune": prune,
-    }
-    checks.probabilities(probs, tuple(pixels.shape[:2]), options)
-    crf = DenseCRF(pixels, pos_xy_std=pos_xy_std, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std, engine=engine)
-    return crf.infer(probs, **options)
+    device = probs.device if isinstance(probs, Tensor) else None
+    crf = DenseCRF(
+        image, pos_xy_std=pos_xy_std, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std, engine=engine, device=device
+    )
+    return crf.infer(
+        probs, pos_w=pos_w, bi_w=bi_w, iterations=iterations, unary_scale=unary_scale, normalization=normalization,
+        compatibility=compatibility, prune=prune,
+    )  # fmt: skip
 
 
 class DenseCRF:
     """The kernels of one image, for many inferences with other weights or probabilities.
+
+    A kernel is built when an inference first gives it a weight.
 
     Raises:
         ValueError: the image is no uint8 image or too large for the memory, or a width is not > 0.
@@ -94,14 +92,13 @@ class DenseCRF:
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}, wanted one of {', '.join(ENGINES)}")
         self.size = (int(pixels.shape[0]), int(pixels.shape[1]))
-        self.number = self.size[0] * self.size[1]
-        if engine == "exact" and self.number > EXACT_LIMIT:
-            raise ValueError(f"the exact engine takes up to {EXACT_LIMIT} pixels, found {self.number}")
+        if engine == "exact" and math.prod(self.size) > EXACT_LIMIT:
+            raise ValueError(f"the exact engine takes up to {EXACT_LIMIT} pixels, found {math.prod(self.size)}")
         self.engine = engine
         self.pos_xy_std, self.bi_xy_std, self.bi_rgb_std = float(pos_xy_std), float(bi_xy_std), float(bi_rgb_std)
         self._image = pixels
         self._like = torch.empty(0, dtype=torch.float64 if engine == "exact" else torch.float32, device=pixels.device)
-        self._built: dict[str, Normalized] = {}  # shared with `spaced` copies: a kernel that has no weight is not built
+        self._built: dict[str, Normalized] = {}  # by name and width; `spaced` copies share it
 
     def spaced(self, pos_xy_std: float) -> DenseCRF:
         """The same with another spatial width; the bilateral kernel, which costs the time, is shared."""
@@ -110,67 +107,36 @@ class DenseCRF:
         other.pos_xy_std = float(pos_xy_std)
         return other
 
-    def _bilateral(self) -> Normalized:
-        if "bilateral" not in self._built:
-            span = max(max(self.size) / self.bi_xy_std, 255 / self.bi_rgb_std)
-            double = self.engine == "exact" or span > DOUBLE_FROM
-            features = bilateral_features(
-                self._image, self.bi_xy_std, self.bi_rgb_std, torch.float64 if double else torch.float32
-            )
-            kernel = exact(features) if self.engine == "exact" else Lattice(features, self._like.dtype)
-            self._built["bilateral"] = Normalized(kernel, self.number, self._like)
-        return self._built["bilateral"]
+    def infer(self, probs: Any, **options: Any) -> Any:
+        """As `dense_crf`, on this image; computed on the image's device, returned on that of the probabilities.
 
-    def _spatial(self) -> Normalized:
-        name = f"spatial {self.pos_xy_std}"
-        if name not in self._built:
-            kernel = separable(self.pos_xy_std, self.size)
-            if self.engine == "exact":
-                y, x = np.divmod(np.arange(self.number), self.size[1])
-                kernel = exact(torch.from_numpy(np.stack([x, y], 1)).to(self._like) / self.pos_xy_std)
-            self._built[name] = Normalized(kernel, self.number, self._like)
-        return self._built[name]
+        options: those of `dense_crf` that no kernel depends on, with its defaults: pos_w, bi_w, iterations,
+        unary_scale, normalization, compatibility, prune.
+        """
+        chosen = checks.Options(**options)
+        given, kept = checks.probabilities(probs, self.size, chosen)
+        refined = self._steps(given, kept, chosen)
+        return refined.to(given.device) if isinstance(probs, Tensor) else refined.cpu().numpy()
 
     @torch.no_grad()
-    def infer(
-        self,
-        probs: Any,
-        *,
-        pos_w: float = 3,
-        bi_w: float = 4,
-        iterations: int = 10,
-        unary_scale: float = 1.0,
-        normalization: str = "symmetric",
-        compatibility: Any = None,
-        prune: float = 0.0,
-    ) -> Any:
-        """As `dense_crf`, on this image; computed on the image's device, returned on that of the probabilities."""
-        options = {
-            "pos_w": pos_w,
-            "bi_w": bi_w,
-            "iterations": iterations,
-            "unary_scale": unary_scale,
-            "normalization": normalization,
-            "compatibility": compatibility,
-            "prune": prune,
-        }
-        given, kept = checks.probabilities(probs, self.size, options)
+    def _steps(self, given: Tensor, kept: list[int], options: checks.Options) -> Tensor:
+        """Mean field over the kept classes of checked probabilities (C, H, W)."""
         _keep_memory()
         c = len(given)
         planes = given.reshape(c, -1).to(self._like)
         planes = planes if len(kept) == c else planes[kept]
         log_unary = planes.T.clamp(min=SMALLEST).log_().contiguous()  # (P, C)
-        if unary_scale != 1:
-            log_unary *= unary_scale  # -U
-        weighted = [
-            (w, kernel()) for w, kernel in ((pos_w, self._spatial), (bi_w, self._bilateral)) if w and iterations
-        ]
-        kernels = [kernel.under(normalization, w, len(kept)) for w, kernel in weighted]
-        penalties = None if compatibility is None else torch.as_tensor(compatibility).to(log_unary)[kept][:, kept].T
+        if options.unary_scale != 1:
+            log_unary *= options.unary_scale  # -U
+        weights = ((options.pos_w, self._spatial), (options.bi_w, self._bilateral)) if options.iterations else ()
+        kernels = [build().under(options.normalization, w, len(kept)) for w, build in weights if w]
+        penalties = options.compatibility
+        if penalties is not None:
+            penalties = torch.as_tensor(penalties).to(log_unary)[kept][:, kept].T
         # With a largest of 0 in every row and messages that cannot be negative, nothing underflows.
         log_unary -= log_unary.amax(1, keepdim=True)
         q = _softmax(log_unary.clone())
-        for _ in range(int(iterations) if kernels else 0):
+        for _ in range(int(options.iterations) if kernels else 0):
             if penalties is None:
                 # Potts penalises unequal labels: up to a constant, that rewards the message of the own one.
                 logits = log_unary
@@ -185,8 +151,26 @@ class DenseCRF:
         result = torch.zeros(c, len(q), dtype=torch.float32, device=q.device)
         for k, column in zip(kept, q.T, strict=True):
             result[k] = column
-        result = result.reshape(c, *self.size)
-        return result.to(probs.device) if isinstance(probs, Tensor) else result.cpu().numpy()
+        return result.reshape(c, *self.size)
+
+    def _bilateral(self) -> Normalized:
+        if "bilateral" not in self._built:
+            span = max(max(self.size) / self.bi_xy_std, 255 / self.bi_rgb_std)
+            dtype = torch.float64 if span > DOUBLE_FROM else self._like.dtype
+            features = bilateral_features(self._image, self.bi_xy_std, self.bi_rgb_std, dtype)
+            found = exact(features) if self.engine == "exact" else on_lattice(features, self._like)
+            self._built["bilateral"] = found
+        return self._built["bilateral"]
+
+    def _spatial(self) -> Normalized:
+        name = f"spatial {self.pos_xy_std}"
+        if name not in self._built:
+            if self.engine == "exact":
+                y, x = np.divmod(np.arange(math.prod(self.size)), self.size[1])
+                self._built[name] = exact(torch.from_numpy(np.stack([x, y], 1)).to(self._like) / self.pos_xy_std)
+            else:
+                self._built[name] = by_rows_and_columns(self.pos_xy_std, self.size, self._like)
+        return self._built[name]
 
 
 def _keep_memory() -> None:

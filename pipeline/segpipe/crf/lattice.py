@@ -8,6 +8,7 @@ its result back. The cost is linear in the pixels and independent of the kernel'
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,16 @@ class Lattice:
         self.count = count
         self.scale = 1 / (1 + 2.0**-d)
 
-    def filter(self, values: Tensor) -> Tensor:
-        """(P, C) -> (P, C): sum over j of the kernel times values_j, j = i included."""
-        blurred = self.blur(_bags(self.splat_pixels, values, self.splat_weights, self.splat_offsets))
-        return self.scale * _bags(self.vertex_of, blurred, self.weights)
+    def between(self, before: Tensor, after: Tensor) -> Callable[[Tensor], Tensor]:
+        """The filter (P, C) -> (P, C), self term included, between two diagonals (P,) that its weights absorb."""
+        splat_weights = self.splat_weights * before.index_select(0, self.splat_pixels)
+        slice_weights = self.weights * (self.scale * after[:, None])
 
-    def scaled(self, before: Tensor, after: Tensor) -> Scaled:
-        """The filter with values multiplied by `before` (P,) and the result by `after` (P,), at no cost."""
-        return Scaled(self, before, after)
+        def apply(values: Tensor) -> Tensor:
+            lattice = _bags(self.splat_pixels, values, splat_weights, self.splat_offsets)
+            return _bags(self.vertex_of, self.blur(lattice), slice_weights)
+
+        return apply
 
     def blur(self, lattice: Tensor, *, backwards: bool = False) -> Tensor:
         """(vertices + 1, C) along all axes; an axis is its own adjoint, so `backwards` is the adjoint."""
@@ -81,7 +84,7 @@ class Lattice:
         return lattice
 
     def differentiable(self, values: Tensor, weights: Tensor) -> Tensor:
-        """`filter` with barycentric weights (P, d + 1) of one's own, differentiable in both."""
+        """The filter with barycentric weights (P, d + 1) of one's own, differentiable in both."""
         result: Tensor = _Filter.apply(values, weights, self)  # type: ignore[no-untyped-call]
         return result
 
@@ -95,21 +98,6 @@ class Lattice:
     def slice(self, lattice: Tensor, weights: Tensor) -> Tensor:
         """Each pixel's weighted sum of its d + 1 vertices."""
         return _bags(self.vertex_of, lattice, weights)
-
-
-class Scaled:
-    """`Lattice.filter` between two diagonal matrices, which its weights absorb."""
-
-    def __init__(self, lattice: Lattice, before: Tensor, after: Tensor) -> None:
-        self.lattice = lattice
-        self.splat_weights = lattice.splat_weights * before.index_select(0, lattice.splat_pixels)
-        self.weights = lattice.weights * (lattice.scale * after[:, None])
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """(P, C) -> (P, C)."""
-        on = self.lattice
-        blurred = on.blur(_bags(on.splat_pixels, values, self.splat_weights, on.splat_offsets))
-        return _bags(on.vertex_of, blurred, self.weights)
 
 
 class _Filter(torch.autograd.Function):
@@ -243,12 +231,13 @@ def _positions(mask: Tensor) -> Tensor:
 
 
 def bilateral_features(image: Tensor, xy_std: Tensor | float, rgb_std: Tensor | float, dtype: torch.dtype) -> Tensor:
-    """(H, W, 3) -> (P, 5): position over xy_std and colour over rgb_std, both from 0 on for the sake of rounding."""
+    """(H, W, 3) -> (P, 5): position over xy_std and colour over rgb_std.
+
+    Both from 0 on: pydensecrf's lattice has its origin there, and another one moves single labels.
+    """
     height, width = image.shape[:2]
     y, x = torch.meshgrid(
         *(torch.arange(side, dtype=dtype, device=image.device) for side in (height, width)), indexing="ij"
     )
-    color = image.to(dtype)
-    color = color - color.amin((0, 1))
-    features = torch.cat([torch.stack([x, y], 2) / xy_std, color / rgb_std], 2)
+    features = torch.cat([torch.stack([x, y], 2) / xy_std, image.to(dtype) / rgb_std], 2)
     return features.reshape(height * width, 5)

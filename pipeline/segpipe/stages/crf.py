@@ -92,22 +92,15 @@ def parameters_text(parameters: dict[str, float]) -> str:
 
 def write(context: Context, jobs: int) -> dict[str, Any]:
     """Write probs and labels of every image at its original size, and `crf.json`."""
-    import math
     import shutil
 
     import numpy as np
 
     from segpipe.core import files, seeding
     from segpipe.crf.effect import effect
-    from segpipe.crf.search import PARAMETERS
     from segpipe.data.maps import write_maps
 
     settings, measured = context.params.crf.tune, context.params.evaluate
-    grid = math.prod(len(getattr(settings, name)) for name in PARAMETERS)
-    if grid > settings.points:
-        raise ConfigError(
-            f"crf.tune: the grid has {grid} points, the budget is {settings.points}; raise it or shorten a list"
-        )
     seeding.make_deterministic(1)  # one thread an image: the bytes do not depend on the number of jobs
     index = files.read_json(context.path("prepare") / "index.json")
     work = Work(context, index, jobs, _resume(context))
@@ -203,7 +196,7 @@ def _tune(work: Work) -> tuple[list[str], Any]:
 
     from segpipe.core import files
     from segpipe.core.argmax import label_and_confidence
-    from segpipe.crf.search import PARAMETERS, Point, refine_at, tune
+    from segpipe.crf.search import Point, refine_at, tune
     from segpipe.metrics.counts import Counts, count
     from segpipe.metrics.scores import options_of, summarize
 
@@ -242,8 +235,7 @@ def _tune(work: Work) -> tuple[list[str], Any]:
             scores.append(reached)
         return scores
 
-    grid = {name: getattr(settings, name) for name in PARAMETERS}
-    return ids, tune(evaluate, grid, evaluate([])[0], points=settings.points)
+    return ids, tune(evaluate, settings.grid, evaluate([])[0], points=settings.points)
 
 
 def _refine(work: Work, split: str, i: int, parameters: dict[str, Any] | None) -> Path:
