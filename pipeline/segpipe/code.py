@@ -12,7 +12,7 @@ from segpipe.core.files import digest, digest_json
 ROOT = Path(__file__).parent
 
 # Packages whose files a stage imports by the names in params.yaml.
-_CHOSEN_BY_NAME = {"train": ("losses", "models"), "predict": ("models",)}
+_CHOSEN_BY_NAME = {"train": ("losses", "models", "training"), "predict": ("models",)}
 READS_CARD = ("download", "prepare", "stats", "crf", "evaluate")  # stages that read the dataset's card
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from segpipe.code import READS_CARD, digest_of_stage, files_of_stage
 from segpipe.core.errors import ConfigError, suggestion
@@ -90,7 +91,7 @@ def _body(params: Params) -> str:
         stage("download", "download", "", source, outs=[dataset]),
         stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
         stage("stats", "stats", "", data, outs=["data/stats.json"]),
-        stage("train", "train", _RUN, ["data/prepare", "data/stats.json"], outs=[f"data/train/{_KEY}"], matrix=every),
+        *_trainings(params, stage, every),
         stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
         stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
     ]
@@ -120,7 +121,10 @@ def _body(params: Params) -> str:
             stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
         ]
     if methods:
-        used = sorted({key for method in methods for key in params.members_of(method)}, key=members.index)
+        used = sorted(
+            {key for method in methods for key in params.members_of(method)},
+            key=[*members, *params.snapshot_keys()].index,
+        )
         each, results = f"method: [{', '.join(methods)}]", "results/ensembles/${item.method}"
         inputs = ["data/prepare", *(f"data/predict/{key}" for key in used)]
         name = "--ensemble ${item.method}"
@@ -134,6 +138,30 @@ def _body(params: Params) -> str:
     inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
     parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
     return "stages:\n" + "\n".join(parts)
+
+
+def _trainings(params: Params, stage: Any, every: str) -> list[str]:
+    """Stage train; a group more for each teacher's students, and one for the predictions of snapshots."""
+    students, weights = params.students(), {params.model_of(run).weights for run in params.runs} - {None}
+    inputs = ["data/prepare", "data/stats.json", *(_quoted(str(path)) for path in sorted(map(str, weights)))]
+    taught = {run for group in students.values() for run in group}
+    alone = [run for run in params.runs if run not in taught]
+    matrix = every if not taught else f"run: [{', '.join(alone)}]\nseed: ${{seeds}}"
+    parts = [stage("train", "train", _RUN, inputs, outs=[f"data/train/{_KEY}"], matrix=matrix)] if alone else []
+    for teacher, group in students.items():
+        each = f"run: [{', '.join(group)}]\nseed: ${{seeds}}"
+        known = [*inputs, f"data/train/{teacher}-${{item.seed}}"]
+        parts.append(
+            stage(f"train_taught_by_{teacher}", "train", _RUN, known, outs=[f"data/train/{_KEY}"], matrix=each)
+        )
+    for run in params.runs:
+        if count := params.snapshots_of(run):
+            each = f"seed: ${{seeds}}\nsnapshot: [{', '.join(str(i + 1) for i in range(count))}]"
+            select = f"--run {run} --seed ${{item.seed}} --snapshot ${{item.snapshot}}"
+            known, out = ["data/prepare", f"data/train/{run}-${{item.seed}}"], f"data/predict/{run}-${{item.seed}}"
+            outs = [f"{out}-snap${{item.snapshot}}"]
+            parts.append(stage(f"predict_snapshots_of_{run}", "predict", select, known, outs=outs, matrix=each))
+    return parts
 
 
 def _stage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from segpipe import losses, models
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.frequencies import SCHEMES
+from segpipe.training import parts
+from segpipe.training.schedules import cycle_ends
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")  # DVC matrix names: no dash, no at sign
 
@@ -23,6 +26,14 @@ _S = TypeVar("_S", bound="Section")
 Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+# Texts that name a part of the training and its options.
+Optimizer = Annotated[str, AfterValidator(partial(parts.check, "optimizer"))]
+Schedule = Annotated[str, AfterValidator(partial(parts.check, "schedule"))]
+Averaging = Annotated[str, AfterValidator(partial(parts.check, "averaging"))]
+Sampling = Annotated[str, AfterValidator(partial(parts.check, "sampling"))]
+Targets = Annotated[str, AfterValidator(partial(parts.check, "targets"))]
 
 
 def _loss(spec: str) -> str:
@@ -53,7 +64,7 @@ class Prepare(Section):
     height: Annotated[int, Field(ge=16)]
     width: Annotated[int, Field(ge=16)]
     labels: Annotated[str, Field(pattern=r"^(majority|annotator [1-9][0-9]*)$")]
-    normalization: Literal["zscore", "minmax"]
+    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal"]
     max_padding: Share
 
 
@@ -68,6 +79,7 @@ class Model(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     name: str
+    weights: str | None = None  # a file of weights to start from
 
     @model_validator(mode="after")
     def _known(self) -> Model:
@@ -76,16 +88,22 @@ class Model(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Everything but the name."""
+        """Everything but name and weights."""
         return dict(self.model_extra or {})
 
 
 class Augment(Section):
-    """Random changes of training images; 1, 1 / 0 / 0 switch them off."""
+    """Random changes of training images, see `data.augment.Augmentation`; the defaults switch them off."""
 
-    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    flip: Share
-    color: Share
+    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1.0, 1.0]
+    flip: Share = 0.0
+    flip_vertical: Share = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    color: Share = 0.0
+    blur: Share = 0.0
+    cutout: Share = 0.0
+    crop: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=2, max_length=2)] | None = None
+    max_class: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _ordered(self) -> Augment:
@@ -94,17 +112,51 @@ class Augment(Section):
         return self
 
 
+class Lookahead(Section):
+    """Slow weights around the optimiser; steps 0 switches them off."""
+
+    steps: Whole = 0
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class Train(Section):
     """The optimisation, shared by all runs unless a run overrides it."""
 
     epochs: Count
+    budget: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the epochs that a run takes
     batch_size: Count
+    accumulate: Count = 1
+    optimizer: Optimizer = "adamw"
+    lookahead: Lookahead = Lookahead()
     lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
-    schedule: Literal["constant", "cosine", "polynomial"]
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
+    schedule: Schedule
+    warmup_epochs: NotNegative
+    clip: Positive | None = None
+    averaging: Averaging = "none"
+    patience: Count | None = None
+    sampling: Sampling = "uniform"
+    targets: Targets = "hard"
+    sizes: Candidates[Annotated[float, Field(ge=0.25, le=4)]] = [1.0]
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
     augment: Augment
     workers: Whole
+
+    @property
+    def own_epochs(self) -> int:
+        """The epochs within the budget."""
+        return max(1, round(self.epochs * self.budget))
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Train:
+        cycles = parts.snapshots(self.schedule)
+        if cycles:
+            cycle_ends(self.own_epochs, cycles)
+            if self.patience is not None:
+                raise ConfigError("patience would end a run before its snapshots; set it to null")
+        return self
 
 
 class Run(Section):
@@ -112,6 +164,7 @@ class Run(Section):
 
     loss: Annotated[str, AfterValidator(_loss)]
     uncertainty: bool = False  # learn the weights of the loss's terms
+    teacher: str | None = None  # another run, whose network of the same seed gives targets
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
 
@@ -124,9 +177,14 @@ class Folds(Section):
 
 
 class Predict(Section):
-    """How logits are computed."""
+    """How logits are computed, see `training.inference.Options`."""
 
     batch_size: Count
+    flips: bool = False
+    scales: Candidates[Annotated[float, Field(ge=0.25, le=4)]] = [1.0]
+    window: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=2, max_length=2)] | None = None
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    passes: Whole = 0
 
 
 class Tune(Section):
@@ -245,8 +303,59 @@ class Params(Section):
             self.members_of(method)
         for name in self.runs:
             self.model_of(name)
-            self.train_of(name)
+            self._check_teacher(name)
         return self
+
+    def _check_teacher(self, name: str) -> None:
+        """Distillation needs a teacher, nothing else takes one, and nobody learns from itself."""
+        where, teacher = f"runs.{name}", self.runs[name].teacher
+        wants = parts.options("targets", self.train_of(name).targets)[0] == "distillation"
+        if wants and teacher is None:
+            raise ConfigError(f"{where}: targets 'distillation' need a teacher; add teacher: with the name of a run")
+        if teacher is None:
+            return
+        if not wants:
+            raise ConfigError(
+                f"{where}.teacher: only targets 'distillation' take a teacher; set train.targets or remove it"
+            )
+        if teacher not in self.runs:
+            raise ConfigError(f"{where}.teacher: unknown run '{teacher}'{suggestion(teacher, self.runs)}")
+        if name in self.teachers_of(name):
+            raise ConfigError(f"{where}.teacher: '{name}' would learn from itself; choose another run")
+        if any(fnmatchcase(name, pattern) for pattern in self.folds.runs):
+            raise ConfigError(
+                f"folds.runs: '{name}' has a teacher, which has seen the images of every fold; leave it out"
+            )
+
+    def teachers_of(self, run: str) -> list[str]:
+        """The run's teacher, the teacher's teacher, and so on."""
+        found: list[str] = []
+        following = self.runs[run].teacher
+        while following is not None and following in self.runs and following not in found:
+            found.append(following)
+            following = self.runs[following].teacher
+        return found
+
+    def students(self) -> dict[str, list[str]]:
+        """The runs that each teacher teaches."""
+        found: dict[str, list[str]] = {}
+        for name, run in self.runs.items():
+            if run.teacher is not None:
+                found.setdefault(run.teacher, []).append(name)
+        return found
+
+    def snapshots_of(self, run: str) -> int:
+        """How many snapshots a run leaves."""
+        return parts.snapshots(self.train_of(run).schedule)
+
+    def snapshot_keys(self) -> list[str]:
+        """All `run-seed-snapN`, N from 1."""
+        return [
+            f"{run}-{seed}-snap{number + 1}"
+            for run in self.runs
+            for seed in self.seeds
+            for number in range(self.snapshots_of(run))
+        ]
 
     def model_of(self, run: str) -> Model:
         """The network of a run: section `model` with the run's overrides."""
@@ -273,18 +382,19 @@ class Params(Section):
         return [f"{run}-{seed}" for run in chosen for seed in self.seeds]
 
     def members_of(self, method: str) -> list[str]:
-        """The `run-seed` that an ensemble's patterns choose.
+        """The `run-seed` that an ensemble's patterns choose; snapshots only where a pattern says -snap.
 
         Raises:
             ConfigError: a pattern matches nothing.
         """
         patterns = self.ensemble[method].members
         for pattern in patterns:
-            if not any(fnmatchcase(key, pattern) for key in self.all_keys()):
-                raise ConfigError(
-                    f"ensemble.{method}.members: '{pattern}' matches no run{suggestion(pattern, self.all_keys())}"
-                )
-        return [key for key in self.all_keys() if any(fnmatchcase(key, pattern) for pattern in patterns)]
+            known = self.snapshot_keys() if "-snap" in pattern else self.all_keys()
+            if not any(fnmatchcase(key, pattern) for key in known):
+                raise ConfigError(f"ensemble.{method}.members: '{pattern}' matches no run{suggestion(pattern, known)}")
+        plain, snapped = ([p for p in patterns if ("-snap" in p) == wanted] for wanted in (False, True))
+        chosen = [key for key in self.all_keys() if any(fnmatchcase(key, pattern) for pattern in plain)]
+        return chosen + [key for key in self.snapshot_keys() if any(fnmatchcase(key, pattern) for pattern in snapped)]
 
 
 def _overridden(section: _S, changes: dict[str, Any], where: str) -> _S:

@@ -6,8 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpipe.data.augment import Augmentation
-from segpipe.data.batches import EpochSampler, to_input
 from segpipe.data.frequencies import SCHEMES, class_weights
 from segpipe.data.geometry import Geometry, place_image, place_labels, restore
 
@@ -64,63 +62,6 @@ def test_an_image_keeps_its_mean_when_it_shrinks():
     image = np.random.default_rng(0).integers(0, 255, (64, 80, 3)).astype(np.uint8)
     placed = place_image(image, Geometry.fit((64, 80), (16, 20)))
     assert abs(placed.mean() - image.mean()) < 1
-
-
-def picture():
-    random = np.random.default_rng(0)
-    return random.integers(0, 255, (24, 30, 3)).astype(np.uint8), random.integers(0, 4, (24, 30)).astype(np.uint8)
-
-
-def test_augmentation_depends_on_its_key_alone():
-    change = Augmentation((0.5, 2.0), 0.5, 0.3)
-    image, labels = picture()
-    first = change(image, labels, (1, 2, 3))
-    change(image, labels, (9, 9, 9))
-    again = change(image, labels, (1, 2, 3))
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert any((a != b).any() for a, b in zip(first, change(image, labels, (1, 2, 4)), strict=True))
-
-
-def test_augmented_labels_are_old_ones_or_void_and_inputs_stay():
-    image, labels = picture()
-    before = image.copy(), labels.copy()
-    for key in range(30):
-        _, changed = Augmentation((0.5, 2.0), 0.5, 0.3)(image, labels, (key,))
-        assert set(np.unique(changed)) <= {0, 1, 2, 3, 255}
-    assert (image == before[0]).all()
-    assert (labels == before[1]).all()
-
-
-def test_neutral_augmentation_changes_nothing_and_a_flip_is_a_mirror():
-    image, labels = picture()
-    same = Augmentation()(image, labels, (0,))
-    assert (same[0] == image).all()
-    mirrored = Augmentation(flip=1.0)(image, labels, (0,))
-    assert (mirrored[0] == image[:, ::-1]).all()
-    assert (mirrored[1] == labels[:, ::-1]).all()
-
-
-def test_image_and_labels_move_together():
-    labels = np.zeros((40, 40), np.uint8)
-    labels[10:30, 10:30] = 1
-    image = np.repeat(labels[..., None] * 200, 3, 2)
-    for key in range(20):
-        moved, ids = Augmentation((0.6, 1.8), 0.5)(image, labels, (key,))
-        agree = ((moved[..., 0] > 100) == (ids == 1))[ids != 255]
-        assert agree.mean() > 0.96
-
-
-def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own():
-    def order(epoch):
-        return [index for batch in EpochSampler(23, 4, 0, epoch) for _, index in batch]
-
-    assert sorted(order(0)) == list(range(23))
-    assert order(0) == order(0) != order(1)
-
-
-def test_input_is_normalised():
-    images = np.full((1, 2, 2, 3), 255, np.uint8)
-    assert to_input(images, [0.5, 0.5, 0.5], [0.25, 0.5, 1.0])[0, :, 0, 0].tolist() == [2, 1, 0.5]
 
 
 CAMVID = [10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967]

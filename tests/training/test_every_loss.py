@@ -7,9 +7,9 @@ import yaml
 
 from segpipe import losses, models
 from segpipe.core.seeding import seed_torch
+from segpipe.core.upsample import upsample
 from segpipe.data import catalog, scenes
 from segpipe.losses import contract
-from segpipe.training.loop import upsample
 
 from conftest import ROOT
 

@@ -8,6 +8,7 @@ with W processes each holds the same loss L(S), S = sum_r s_r, and mean_r (W dL/
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -18,6 +19,46 @@ from torch import distributed as dist
 def active() -> bool:
     """Whether there is more than one process to talk to."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def launched() -> bool:
+    """Whether a launcher such as torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def join(device: str) -> torch.device:
+    """Meet the other processes; the device of this one."""
+    if device.startswith("cuda"):
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        device = f"cuda:{torch.cuda.current_device()}"
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return torch.device(device)
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process; 0 is the one that writes."""
+    return dist.get_rank() if active() else 0
+
+
+def world() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if active() else 1
+
+
+def gather(value: Any) -> list[Any]:
+    """A plain value of every process, in their order."""
+    if not active():
+        return [value]
+    found: list[Any] = [None] * world()
+    dist.all_gather_object(found, value)
+    return found
 
 
 def all_sum(value: Tensor) -> Tensor:

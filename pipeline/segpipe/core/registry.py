@@ -44,12 +44,14 @@ def register(name: str, *, source: str, **attributes: Any) -> Callable[[_T], _T]
 
 @cache
 def entries(package: str) -> dict[str, Entry]:
-    """All entries of a package by name, in the order of its files and lines."""
+    """All entries of a package, or of one module, by name, in the order of its files and lines."""
     found: dict[str, Entry] = {}
-    files = sorted(resources.files(package).iterdir(), key=lambda file: file.name)
+    parent, _, last = package.rpartition(".")
+    alone = resources.files(parent) / f"{last}.py"
+    files = [alone] if alone.is_file() else sorted(resources.files(package).iterdir(), key=lambda file: file.name)
     for file in files:
         if file.name.endswith(".py"):
-            module = f"{package}.{file.name[:-3]}"
+            module = package if file is alone else f"{package}.{file.name[:-3]}"
             for entry in _entries_of(module, file.read_text(encoding="utf-8")):
                 found[entry.name] = entry
     return found

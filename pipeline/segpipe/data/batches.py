@@ -2,86 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from segpipe.core.seeding import generator
-from segpipe.data.augment import Augmentation
+from segpipe.data.augment import VOID, Augmentation
 
-_ORDER, _SAMPLE = 1, 2  # streams of the seed
-
-
-def normalization(scheme: str, mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """(shift, scale) of `(image / 255 - shift) / scale` for a scheme: "zscore" or "minmax"."""
-    if scheme == "zscore":
-        return list(mean), [max(s, 1e-6) for s in std]
-    return [0.0] * len(mean), [1.0] * len(mean)
+_ORDER, _SAMPLE, _SCALE = 1, 2, 5  # streams of the seed
+Bytes = NDArray[np.uint8]
+Key = tuple[int, int, float]  # epoch, position, factor of the size
 
 
-def to_input(images: NDArray[np.uint8], shift: Sequence[float], scale: Sequence[float]) -> Tensor:
-    """uint8 (N, H, W, 3) as normalised float32 (N, 3, H, W)."""
-    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(255)
-    return batch.sub_(torch.tensor(shift)[:, None, None]).div_(torch.tensor(scale)[:, None, None])
+@dataclass(frozen=True)
+class Batch:
+    """images, weak: (N, H, W, 3), the latter with its geometry changed alone; labels (N, A, H, W).
+
+    indices: positions in the training set.
+    """
+
+    images: Bytes
+    weak: Bytes
+    labels: Bytes
+    indices: list[int]
 
 
-class TrainSet(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8], int]]):
-    """Augmented (image, labels, index); an item's key is (epoch, index). `rows`: which images (None: all)."""
+class TrainSet(Dataset[tuple[Bytes, Bytes, Bytes, int]]):
+    """Augmented images and label maps; an item's key is (epoch, position, factor).
+
+    Args:
+        images: (N, H, W, 3).
+        labels: (N, H, W), or (N, A, H, W) with one map an annotator.
+        rows: which images (None: all).
+        extents: (N, 2) heights and widths without padding; given, one more map is 0 there and void beyond.
+    """
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.uint8],
+        images: Bytes,
+        labels: Bytes,
         augmentation: Augmentation,
         seed: int,
         rows: Sequence[int] | None = None,
+        *,
+        extents: NDArray[np.int64] | None = None,
     ) -> None:
+        augmentation.check(tuple(images.shape[1:3]))
         self.images, self.labels, self.augmentation, self.seed = images, labels, augmentation, seed
         self.rows = range(len(images)) if rows is None else rows
+        self.extents = extents
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
-        epoch, index = key
-        row = self.rows[index]
-        image, labels = np.asarray(self.images[row]), np.asarray(self.labels[row])
-        image, labels = self.augmentation(image, labels, (self.seed, _SAMPLE, epoch, row))
-        return image, labels, index
+    def __getitem__(self, key: Key) -> tuple[Bytes, Bytes, Bytes, int]:
+        epoch, position, factor = key
+        row = self.rows[position]
+        image, labels = np.asarray(self.images[row]), self.maps(position)
+        if self.extents is not None:
+            inside = np.full((1, *labels.shape[1:]), VOID, np.uint8)
+            inside[0, : self.extents[row][0], : self.extents[row][1]] = 0
+            labels = np.concatenate([labels, inside])
+        changed = self.augmentation(image, labels, (self.seed, _SAMPLE, epoch, row), factor=factor)
+        return *changed, position
+
+    def maps(self, position: int) -> Bytes:
+        """The label maps (A, H, W) of an image as they are."""
+        labels = np.asarray(self.labels[self.rows[position]])
+        return labels[None] if labels.ndim == 2 else labels
+
+    def present(self, num_classes: int) -> NDArray[np.bool_]:
+        """(N, C): whether an image's first label map holds a class."""
+        counted = [np.bincount(self.maps(i)[0].ravel(), minlength=256)[:num_classes] for i in range(len(self))]
+        return np.stack(counted) > 0
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch: a permutation drawn from (seed, epoch)."""
-
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: int) -> None:
-        order = generator(seed, _ORDER, epoch).permutation(size)
-        self.batches = [
-            [(epoch, int(i)) for i in order[start : start + batch_size]] for start in range(0, size, batch_size)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.batches)
+def order_generator(seed: int, epoch: int) -> np.random.Generator:
+    """What the order of an epoch's images is drawn from."""
+    return generator(seed, _ORDER, epoch)
 
 
-def epoch_loader(dataset: TrainSet, batch_size: int, epoch: int, workers: int) -> DataLoader[Any]:
-    """The batches of one epoch as (images (N, H, W, 3), labels (N, H, W), indices) arrays."""
+def epoch_loader(
+    dataset: TrainSet,
+    order: Sequence[int] | NDArray[np.int64],
+    batch_size: int,
+    epoch: int,
+    workers: int,
+    *,
+    factors: Sequence[float] = (1.0,),
+    first: int = 0,
+    share: tuple[int, int] = (0, 1),
+) -> DataLoader[Any]:
+    """The batches of one epoch from number `first` on.
+
+    Args:
+        order: positions of the epoch's images.
+        factors: sizes that a batch draws from.
+        share: (i, n): the i-th of n processes takes every n-th image of each batch.
+    """
+    batches = []
+    for number, start in enumerate(range(0, len(order), batch_size)):
+        drawn = int(generator(dataset.seed, _SCALE, epoch, number).integers(len(factors))) if len(factors) > 1 else 0
+        keys = [(epoch, int(i), float(factors[drawn])) for i in order[start : start + batch_size]]
+        batches.append(keys[share[0] :: share[1]])
     return DataLoader(
         dataset,
-        batch_sampler=EpochSampler(len(dataset), batch_size, dataset.seed, epoch),
+        batch_sampler=batches[first:],
         num_workers=workers,
         collate_fn=_stack,
+        worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # its own: starting workers must not draw from the global one
     )
 
 
-def _stack(items: list[tuple[NDArray[np.uint8], NDArray[np.uint8], int]]) -> tuple[Any, Any, list[int]]:
-    images, labels, indices = zip(*items, strict=True)
-    return np.stack(images), np.stack(labels), list(indices)
+def _stack(items: list[tuple[Bytes, Bytes, Bytes, int]]) -> Batch:
+    images, weak, labels, indices = zip(*items, strict=True)
+    return Batch(np.stack(images), np.stack(weak), np.stack(labels), list(indices))
+
+
+def _ignore_interrupts(worker: Any) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one decides what it means."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

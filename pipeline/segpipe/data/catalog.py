@@ -158,12 +158,12 @@ def read_annotators(root: Path, sample: Sample, card: Card) -> tuple[NDArray[np.
 
 
 def majority(annotators: tuple[NDArray[np.uint8], ...]) -> NDArray[np.uint8]:
-    """The label that most of three annotators give, void where all three differ; of one, its own."""
-    if len(annotators) == 1:
-        return annotators[0]
-    first, second, third = annotators
-    agreed = np.where((first == second) | (first == third), first, np.where(second == third, second, VOID))
-    return agreed.astype(np.uint8)
+    """The label that more than half of the annotators give, void where there is none; of one, its own."""
+    found = np.full_like(annotators[0], VOID)
+    for labels in annotators:
+        votes = sum((labels == other).astype(np.uint8) for other in annotators)
+        np.copyto(found, labels, where=2 * votes > len(annotators))
+    return found
 
 
 def samples_of_lists(card: Card, source: Path) -> list[Sample]:

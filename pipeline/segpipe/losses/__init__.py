@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segpipe.losses.compound import Term, check, names, parse, scheme_names, with_class_weights
+from segpipe.core.choice import Term
+from segpipe.losses.compound import check, names, parse, scheme_names, with_class_weights
 
 if TYPE_CHECKING:
     from segpipe.losses import functional, targets

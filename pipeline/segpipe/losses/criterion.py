@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.core import registry
+from segpipe.core.choice import Term
 from segpipe.core.errors import ConfigError
 from segpipe.core.shapes import IGNORE_INDEX, make_batch
-from segpipe.losses.compound import PACKAGE, PER_CLASS, Term
+from segpipe.losses.compound import PACKAGE, PER_CLASS
 
 
 class Criterion(nn.Module):

@@ -10,6 +10,18 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.shapes import IGNORE_INDEX
 
 
+def one_hot(labels: Tensor, num_classes: int, *, ignore_index: int | None = IGNORE_INDEX) -> tuple[Tensor, Tensor]:
+    """Soft targets of integer labels (N, H, W).
+
+    Returns:
+        (N, C, H, W) float32, 0 under void, and keep (N, H, W) bool, False there.
+    """
+    keep = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
+    soft = torch.zeros(len(labels), num_classes, *labels.shape[1:], device=labels.device)
+    soft.scatter_(1, labels.long().masked_fill(~keep, 0).unsqueeze(1), keep.unsqueeze(1).float())
+    return soft, keep
+
+
 def boundary_label_smoothing(
     labels: Tensor, num_classes: int, *, epsilon: float = 0.5, size: int = 3, ignore_index: int | None = IGNORE_INDEX
 ) -> tuple[Tensor, Tensor]:
@@ -42,8 +54,6 @@ def boundary_label_smoothing(
     def window(values: Tensor) -> Tensor:
         return functional.max_pool2d(values.float().unsqueeze(1), size, 1, size // 2).squeeze(1)
 
-    boundary = (window(ids) != -window(-ids)) & (window(void) == 0)
-    spread = epsilon * boundary
-    soft = (spread / num_classes).unsqueeze(1).repeat(1, num_classes, 1, 1)
-    soft.scatter_add_(1, ids.unsqueeze(1), (1 - spread).unsqueeze(1))
-    return soft.masked_fill_(void.unsqueeze(1), 0), ~void
+    boundary = ((window(ids) != -window(-ids)) & (window(void) == 0)).unsqueeze(1)
+    soft, keep = one_hot(labels, num_classes, ignore_index=ignore_index)
+    return torch.where(boundary, (1 - epsilon) * soft + epsilon / num_classes, soft), keep

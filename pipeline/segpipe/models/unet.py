@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
+from segpipe.models.blocks.layers import check, convolution, double
 
 
 @register("unet", source="Ronneberger et al. 2015, arXiv:1505.04597, with a strided stem and batch norm")
@@ -24,18 +25,15 @@ class UNet(nn.Module):
         super().__init__()
         if stem_stride not in (1, 2, 4):
             raise ConfigError(f"model 'unet': stem_stride must be 1, 2 or 4, found {stem_stride}")
-        if min(width, depth) < 1 or not 0 <= dropout < 1:
-            raise ConfigError(
-                f"model 'unet': wanted width and depth >= 1 and dropout in [0, 1), found {width}, {depth}, {dropout}"
-            )
+        check("unet", dropout, width=width, depth=depth)
         self.stride = stem_stride
         widths = [width * 2**level for level in range(depth)]
         steps = stem_stride.bit_length() - 1
-        self.stem = nn.Sequential(*(_convolution(3 if i == 0 else width, width, stride=2) for i in range(steps)))
+        self.stem = nn.Sequential(*(convolution(3 if i == 0 else width, width, stride=2) for i in range(steps)))
         first = width if steps else 3
-        self.encoder = nn.ModuleList(_double(i, o) for i, o in zip([first, *widths], widths, strict=False))
+        self.encoder = nn.ModuleList(double(i, o) for i, o in zip([first, *widths], widths, strict=False))
         self.decoder = nn.ModuleList(
-            _double(deep + skip, skip) for skip, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            double(deep + skip, skip) for skip, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(width, num_classes, 1)
@@ -55,15 +53,3 @@ class UNet(nn.Module):
             features = block(torch.cat([features, skip], 1))
         logits: Tensor = self.head(features)
         return logits
-
-
-def _convolution(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _double(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(_convolution(inputs, outputs), _convolution(outputs, outputs))

@@ -65,6 +65,7 @@ class Context:
     run: str = ""
     seed: int = 0
     fold: int | None = None  # held out of the training
+    snapshot: int | None = None  # of the training, from 1
     method: str = ""
     invented: bool = False  # the run comes from --loss, not from params.yaml
     device: str = "auto"
@@ -74,8 +75,19 @@ class Context:
 
     @property
     def key(self) -> str:
-        """`run-seed`, or `run-seed-fold`."""
+        """`run-seed`, `run-seed-foldN` or `run-seed-snapN`."""
+        return self.trained_key + ("" if self.snapshot is None else f"-snap{self.snapshot}")
+
+    @property
+    def trained_key(self) -> str:
+        """The key of the training, which all its snapshots share."""
         return f"{self.run}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+
+    @property
+    def teacher(self) -> Context | None:
+        """The context of the run that gives targets to this one."""
+        name = self.params.runs[self.run].teacher if self.run else None
+        return None if name is None else self.member(f"{name}-{self.seed}")
 
     def digest(self, stage: str, variant: str = "", *, base: bool = False) -> str:
         """A name for all parameters that an output depends on."""
@@ -86,8 +98,12 @@ class Context:
         chosen = self.base if base else self.params
         paths = [path.format(run=self.run, method=self.method) for path in _DEPENDS[stage]]
         of_run = "runs.{run}" in _DEPENDS[stage]
+        if of_run:
+            paths += [f"runs.{name}" for name in chosen.teachers_of(self.run)]
         if self.fold is not None and of_run:
             return config_digest({p: _lookup(chosen, p) for p in (*paths, "folds.number")}, (self.seed, self.fold))
+        if self.snapshot is not None and stage == "predict":
+            return config_digest({p: _lookup(chosen, p) for p in paths}, (self.seed, "snapshot", self.snapshot))
         return config_digest({p: _lookup(chosen, p) for p in paths}, self.seed if of_run else None)
 
     def is_adhoc(self, stage: str, variant: str = "") -> bool:
@@ -111,15 +127,19 @@ class Context:
             return (ADHOC if adhoc else Path("results")) / kind / (self.method or self.key)
         if stage == "report":
             return ADHOC / "report" if adhoc else Path("results")
-        name = self.method or self.key
+        name = self.method or (self.trained_key if stage == "train" else self.key)
         if stage == "train" and adhoc:
             return ADHOC / name
         return (ADHOC if adhoc else Path("data")) / stage / name
 
     def member(self, key: str, fold: int | None = None) -> Context:
-        """The context of another run and seed (`run-seed`) under the same parameters."""
-        run, _, seed = key.rpartition("-")
-        return Context(self.stage, self.params, self.base, run=run, seed=int(seed), fold=fold, overrides=self.overrides)
+        """The context of another run and seed (`run-seed`, `run-seed-snapN`) under the same parameters."""
+        run, seed, *more = key.split("-")
+        snapshot = int(more[0].removeprefix("snap")) if more else None
+        return Context(
+            self.stage, self.params, self.base, run=run, seed=int(seed), fold=fold, snapshot=snapshot,
+            overrides=self.overrides,
+        )  # fmt: skip
 
     def require(self, stage: str, *, variant: str = "") -> Path:
         """The output of an earlier stage, complete and made with these parameters."""
@@ -138,6 +158,7 @@ class Context:
             words += ["--loss", self.params.runs[self.run].loss] if self.invented else ["--run", self.run]
             words += ["--seed", str(self.seed), *(["--crf"] if variant == "crf" else [])]
             words += [] if self.fold is None else ["--fold", str(self.fold)]
+            words += ["--snapshot", str(self.snapshot)] if self.snapshot and stage == "predict" else []
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join(words)
@@ -188,6 +209,7 @@ def start(
     loss: str | None = None,
     seed: int = 0,
     fold: int | None = None,
+    snapshot: int | None = None,
     method: str | None = None,
     overrides: Sequence[str] | None = None,
     device: str = "auto",
@@ -219,7 +241,12 @@ def start(
     context = Context(stage, params, base if not invented else _with_run(base, params, run), run=run or "", seed=seed)
     if fold is not None and fold >= params.folds.number:
         raise ConfigError(f"--fold {fold}: folds are 0..{params.folds.number - 1} (folds.number in params.yaml)")
-    context.fold = fold
+    if snapshot is not None and not 1 <= snapshot <= params.snapshots_of(context.run):
+        raise ConfigError(
+            f"--snapshot {snapshot}: run '{run}' leaves {params.snapshots_of(context.run)} snapshots; "
+            "schedule: restarts(cycles=N) leaves N"
+        )
+    context.fold, context.snapshot = fold, snapshot
     context.method, context.invented, context.overrides = method or "", invented, tuple(overrides or ())
     context.device, context.dry_run, context.as_json = device, dry_run, as_json
     return context
@@ -248,6 +275,11 @@ def invent(loss: str) -> str:
 def inside_dvc() -> bool:
     """True in a command that DVC runs."""
     return "DVC_STAGE" in os.environ
+
+
+def first_process() -> bool:
+    """True unless a launcher such as torchrun made this a further process: only the first one writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _with_run(base: Params, params: Params, run: str | None) -> Params:

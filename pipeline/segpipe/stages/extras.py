@@ -19,23 +19,24 @@ def make_upstream(context: Context) -> None:
                 module.run(context)
 
 
-def overlay(context: Context, model: Any, settings: Any, arrays: dict[str, Any], index: dict[str, Any]) -> str:
+def overlay(
+    context: Context, state: dict[str, Any], config: dict[str, Any], arrays: dict[str, Any], index: dict[str, Any]
+) -> str:
     """A picture of some val images: input, label, prediction; its path."""
     import numpy as np
-    import torch
 
     from segpipe.core.files import write_bytes
-    from segpipe.data.batches import to_input
+    from segpipe.core.upsample import upsample
     from segpipe.data.files import png_bytes
+    from segpipe.data.normalize import curve
     from segpipe.reporting.pictures import strip
-    from segpipe.training.loop import upsample
+    from segpipe.training import inference, trained
 
-    model.cpu().eval()
+    predictor = inference.Predictor(trained.network(config, state), curve(config["normalization"]), inference.Options())
     rows = []
     step = max(1, len(arrays["val_images"]) // 4)
     for image, labels in list(zip(arrays["val_images"][::step], arrays["val_labels"][::step], strict=True))[:4]:
-        with torch.no_grad():
-            logits = model(to_input(image[None], settings.shift, settings.scale))
+        logits = predictor.logits(image[None])[0]
         predicted = upsample(logits, labels.shape).argmax(1)[0].numpy().astype(np.uint8)
         rows.append(strip(image, [labels, predicted], index["palette"]))
     path = Path("runs/overlays") / f"{context.key}.png"

@@ -18,6 +18,10 @@ Fold = Annotated[
         help="Train without this fold of the train images, or predict it; see section folds.", min=0, show_default=False
     ),
 ]
+Snapshot = Annotated[
+    int | None,
+    typer.Option(help="A snapshot of a training with restarts, from 1.", min=1, show_default=False),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

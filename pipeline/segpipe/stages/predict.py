@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpipe.core.errors import ConfigError, TrainingError
+from segpipe.core.errors import ConfigError
 from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
 
@@ -15,12 +15,13 @@ def predict(
     loss: options.Loss = None,
     seed: options.Seed = 0,
     fold: options.Fold = None,
+    snapshot: options.Snapshot = None,
     settings: options.Set = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compute the logits of a trained run on val and test."""
+    """Compute the logits of a trained run on val and test; section `predict` says from how many looks."""
     if run is None and loss is None:
         raise ConfigError("give --run NAME or --loss NAME: whose model shall predict?")
     context = start(
@@ -29,6 +30,7 @@ def predict(
         loss=loss,
         seed=seed,
         fold=fold,
+        snapshot=snapshot,
         overrides=settings,
         device=device,
         dry_run=dry_run,
@@ -41,51 +43,53 @@ def predict(
     with context.writing(out):
         result = write(context)
     lines = [f"{out}: logits of {', '.join(f'{n} {split}' for split, n in result['images'].items())} images"]
-    context.finish(result, lines, context.command("evaluate") if fold is None else "segpipe audit")
+    following = context.command("evaluate") if snapshot is None else "an ensemble whose members name *-snap*"
+    context.finish(result, lines, following if fold is None else "segpipe audit")
 
 
 def write(context: Context) -> dict[str, Any]:
-    """Write `<split>.npy` of shape (N, C, h, w); of a fold, `train.npy` holds its images, named by `rows.json`."""
+    """Write `<split>.npy` of shape (N, C, h, w); of a fold, `train.npy` holds its images, named by `rows.json`.
+
+    Monte Carlo passes add `<split>_uncertainty.npy` (N, 2, h, w): entropy and mutual information.
+    """
     import numpy as np
     import torch
     from tqdm import tqdm
 
-    from segpipe import models
     from segpipe.core import files, seeding
-    from segpipe.data.batches import to_input
-    from segpipe.training import weights
+    from segpipe.data.normalize import curve
+    from segpipe.training import inference, trained
     from segpipe.training.device import choose
 
-    trained, prepared, out = context.path("train"), context.path("prepare"), context.path("predict")
-    config = files.read_json(trained / "config.json")
+    folder_of_run, prepared, out = context.path("train"), context.path("prepare"), context.path("predict")
+    section = context.params.predict
     seeding.make_deterministic(context.params.threads)
-    device = torch.device(choose(context.device))
-    options_ = {key: value for key, value in config["model"].items() if key != "name"}
-    model = models.create(config["model"]["name"], len(config["classes"]), **options_)
-    model.load_state_dict(weights.load(trained / "model.pt"))
-    model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    size, number = context.params.predict.batch_size, {}
+    model, config = trained.load(folder_of_run, context.snapshot)
+    chosen = inference.Options(**section.model_dump(exclude={"batch_size"}))
+    predictor = inference.Predictor(
+        model, curve(config["normalization"]), chosen, device=torch.device(choose(context.device)), seed=context.seed
+    )
+    size, number = section.batch_size, {}
     largest = float(np.finfo(np.float16).max)
     with files.folder(out, {"config": context.digest("predict")}) as folder:
         for split in SPLITS if context.fold is None else ("train",):
             images = files.read_array(prepared / f"{split}_images.npy")
             rows = _rows(context, len(images), folder)
-            stored: Any = None
+            stored: dict[str, Any] = {}
             for first in tqdm(range(0, len(rows), size), f"{context.key} {split}", unit="batch", disable=None):
-                batch = to_input(images[rows[first : first + size]], config["shift"], config["scale"]).to(device)
-                with torch.no_grad():
-                    logits = model(batch.contiguous(memory_format=torch.channels_last)).float()
-                if not bool(torch.isfinite(logits).all()):
-                    raise TrainingError(
-                        f"{trained} predicts values that are not finite; lower train.lr and train it again"
-                    )
-                if stored is None:
-                    shape = (len(rows), *logits.shape[1:])
-                    stored = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float16, shape)
-                stored[first : first + len(logits)] = logits.clamp(-largest, largest).cpu().numpy()
-            stored.flush()
+                logits, uncertainty = predictor.logits(images[rows[first : first + size]], first)
+                found = {split: logits.clamp(-largest, largest), f"{split}_uncertainty": uncertainty}
+                for name, values in found.items():
+                    if values is None:
+                        continue
+                    if name not in stored:
+                        shape = (len(rows), *values.shape[1:])
+                        stored[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+                    stored[name][first : first + len(values)] = values.cpu().numpy()
+            for array in stored.values():
+                array.flush()
             number[split] = len(rows)
-        files.write_json(folder / "train_ids.json", files.read_json(trained / "train_ids.json"))
+        files.write_json(folder / "train_ids.json", files.read_json(folder_of_run / "train_ids.json"))
     return {"path": str(out), "images": number}
 
 

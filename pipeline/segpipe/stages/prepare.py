@@ -102,7 +102,29 @@ def _write_split(
         )
     images.flush()
     labels.flush()
+    if split == "train":
+        _write_annotators(folder, samples, source, card, rows)
     return rows
+
+
+def _write_annotators(folder: Path, samples: list[Any], source: Path, card: Any, rows: list[dict[str, Any]]) -> None:
+    """`train_annotators.npy` (N, A, H, W), where images have several; an annotator that is missing is void."""
+    import numpy as np
+
+    from segpipe.data import catalog
+    from segpipe.data.geometry import Geometry, place_labels
+
+    number = max(len(sample.labels) for sample in samples)
+    if number == 1:
+        return
+    grid = (rows[0]["geometry"]["padded_height"], rows[0]["geometry"]["padded_width"])
+    shape = (len(samples), number, *grid)
+    maps = np.lib.format.open_memmap(folder / "train_annotators.npy", "w+", np.uint8, shape)
+    maps[:] = 255
+    for position, (sample, row) in enumerate(zip(samples, rows, strict=True)):
+        for rater, ids in enumerate(catalog.read_annotators(source, sample, card)):
+            maps[position, rater] = place_labels(ids, Geometry(**row["geometry"]))
+    maps.flush()
 
 
 def _warnings(shares: list[float], limit: float, splits: dict[str, list[dict[str, Any]]]) -> list[str]:

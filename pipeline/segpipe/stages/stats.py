@@ -50,7 +50,6 @@ def run(context: Context) -> dict[str, Any]:
     total = int(sizes.sum())
     with_class = [int(sizes[present[:, k]].sum()) for k in range(card.num_classes)]
     counts = [int(n) for n in pixels.sum(0)]
-    mean, std = _moments(prepared, index["splits"]["train"])
     result = {
         "config": context.digest("stats"),
         "classes": card.classes,
@@ -60,27 +59,22 @@ def run(context: Context) -> dict[str, Any]:
         "void_share": float(table[:, 255].sum() / total),
         "train_images": len(samples),
         "weights": class_weights(counts, with_class, total, effective_beta=context.params.stats.effective_beta),
-        "mean": mean,
-        "std": std,
+        **_colors(prepared, index["splits"]["train"]),
     }
     files.write_json(out, result)
     return result
 
 
-def _moments(prepared: Path, rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of R, G, B in [0, 1] over the prepared train images, without padding."""
+def _colors(prepared: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What normalisation needs of the prepared train images, without padding."""
     import numpy as np
 
     from segpipe.core.files import read_array
+    from segpipe.data.normalize import colors
 
-    images = read_array(prepared / "train_images.npy")
-    total, squares, number = np.zeros(3), np.zeros(3), 0
+    images, histogram = read_array(prepared / "train_images.npy"), np.zeros((3, 256), np.int64)
     for image, row in zip(images, rows, strict=True):
         size = row["geometry"]
-        part = image[: size["resized_height"], : size["resized_width"]].reshape(-1, 3).astype(np.int64)
-        total += part.sum(0)
-        squares += (part * part).sum(0)
-        number += len(part)
-    mean = total / number
-    std = np.sqrt(np.maximum(squares / number - mean * mean, 0))
-    return [float(m / 255) for m in mean], [float(s / 255) for s in std]
+        part = image[: size["resized_height"], : size["resized_width"]].reshape(-1, 3)
+        histogram += np.stack([np.bincount(part[:, channel], minlength=256) for channel in range(3)])
+    return colors(histogram)

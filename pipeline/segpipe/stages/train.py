@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from segpipe.core.errors import ConfigError
 from segpipe.stages import options
-from segpipe.stages.context import HIDDEN, Context, inside_dvc, start
+from segpipe.stages.context import HIDDEN, Context, first_process, inside_dvc, start
 
 ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 
@@ -36,20 +38,27 @@ def train(
         dry_run=dry_run,
         as_json=as_json,
     )
-    out = context.path("train")
+    out, teacher = context.path("train"), context.teacher
+    inputs = [context.path(stage) for stage in ("prepare", "stats")]
     if dry_run:
-        context.announce(out, *(context.path(stage) for stage in ("prepare", "stats")))
+        context.announce(out, *inputs, *([] if teacher is None else [teacher.path("train")]))
         return
     if inside_dvc():
         context.require("prepare")
         context.require("stats")
     else:
         _extras().make_upstream(context)
-    with context.writing(out):
+    if teacher is not None:
+        teacher.require("train")
+    with context.writing(out) if first_process() else nullcontext():
         result = fit(context)
+    if not first_process():
+        return
     lines = [
         f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"
     ]
+    lines += [f"{result['snapshots']} snapshots: segpipe predict ... --snapshot 1"] if result["snapshots"] else []
+    lines += [f"warning: {warning}" for warning in result["warnings"]]
     if result["overlay"]:
         lines.append(f"overlay: {result['overlay']}")
     context.finish(result, lines, context.command("predict"))
@@ -62,51 +71,74 @@ def fit(context: Context) -> dict[str, Any]:
     import torch
 
     from segpipe import losses, models
-    from segpipe.core import files, seeding
+    from segpipe.core import distributed, files, seeding
     from segpipe.data.augment import Augmentation
     from segpipe.data.batches import TrainSet
+    from segpipe.data.normalize import curve
     from segpipe.training import loop
     from segpipe.training.device import choose
+    from segpipe.training.settings import Settings
 
     params, prepared = context.params, context.path("prepare")
     index = files.read_json(prepared / "index.json")
+    section = params.train_of(context.run)
     config = _config(context, index)
-    model_section, section = params.model_of(context.run), params.train_of(context.run)
-    device = torch.device(choose(context.device))
+    several = distributed.launched()
+    device = distributed.join(choose(context.device)) if several else torch.device(choose(context.device))
     seeding.make_deterministic(params.threads)
     seeding.seed_torch(context.seed, 0)
-    model = models.create(model_section.name, len(config["classes"]), **model_section.options)
+    model = models.create(config["model"]["name"], len(config["classes"]), **params.model_of(context.run).options)
+    if config["model"]["weights"] is not None:
+        models.initialise(model, config["model"]["weights"])
     arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
-    augmentation = Augmentation(**section.augment.model_dump())
-    settings = loop.Settings(
-        **section.model_dump(exclude={"augment"}), seed=context.seed, shift=config["shift"], scale=config["scale"]
-    )
     rows = _rows(context, index)
     ids = [index["splits"]["train"][i]["id"] for i in rows]
+    labels, extra = _targets(context, index, arrays, rows)
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
         losses.create(config["resolved_loss"], uncertainty=config["uncertainty"]),
-        TrainSet(arrays["train_images"], arrays["train_labels"], augmentation, context.seed, rows),
+        TrainSet(
+            arrays["train_images"],
+            labels,
+            Augmentation(**section.augment.model_dump()),
+            context.seed,
+            rows,
+            extents=extra.pop("extents"),
+        ),
         (arrays["val_images"], arrays["val_labels"]),
-        settings,
+        Settings(
+            **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead"}),
+            epochs=section.own_epochs,
+            lookahead_steps=section.lookahead.steps,
+            lookahead_rate=section.lookahead.rate,
+            seed=context.seed,
+            curve=curve(config["normalization"]),
+        ),
         num_classes=len(config["classes"]),
         device=device,
         checkpoint=checkpoint,
         name=context.key,
         ids=ids,
+        **extra,
     )
-    _write(context, fitted, config, ids)
-    shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    model.load_state_dict(fitted.state)
+    first = distributed.rank() == 0
+    if first:
+        _write(context, fitted, config, ids)
+        shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    if several:
+        distributed.leave()
+    drawn = first and not inside_dvc()
     return {
         "path": str(context.path("train")),
         "run": context.run,
         "seed": context.seed,
         "val_miou_dataset": fitted.best_score,
         "best_epoch": fitted.best_epoch,
-        "epochs": section.epochs,
-        "overlay": None if inside_dvc() else _extras().overlay(context, model, settings, arrays, index),
+        "epochs": len(fitted.history),
+        "snapshots": len(fitted.snapshots),
+        "warnings": fitted.warnings,
+        "overlay": _extras().overlay(context, fitted.state, config, arrays, index) if drawn else None,
     }
 
 
@@ -121,25 +153,69 @@ def _rows(context: Context, index: dict[str, Any]) -> list[int]:
     return [i for i, fold in enumerate(assigned) if fold != context.fold]
 
 
+def _targets(
+    context: Context, index: dict[str, Any], arrays: dict[str, Any], rows: list[int]
+) -> tuple[Any, dict[str, Any]]:
+    """The label maps that the run's targets want, and what else they take: extents, a teacher, agreement."""
+    import numpy as np
+
+    from segpipe.core import files
+    from segpipe.core.errors import DataError
+    from segpipe.training import targets, trained
+
+    source, labels = _source(context), arrays["train_labels"]
+    extra: dict[str, Any] = {"extents": None}
+    if source.extents:
+        sizes = [row["geometry"] for row in index["splits"]["train"]]
+        extra["extents"] = np.array([[size["resized_height"], size["resized_width"]] for size in sizes])
+    if source.annotators:
+        path = context.path("prepare") / "train_annotators.npy"
+        if not path.exists():
+            raise DataError(f"dataset '{index['dataset']}' has one annotator, targets 'annotators' want several")
+        maps, classes = files.read_array(path), len(index["classes"])
+        extra["agreement"] = np.stack([targets.agreement(maps[i], labels[i], classes) for i in rows])
+        labels = maps
+    if context.teacher is not None:
+        taught, known = trained.load(context.teacher.path("train"))
+        if known["classes"] != index["classes"]:
+            raise DataError(
+                f"{context.teacher.path('train')} knows {len(known['classes'])} classes "
+                f"({', '.join(known['classes'][:3])}, ...), the data have {len(index['classes'])}; train it anew"
+            )
+        extra["teacher"] = taught
+    return labels, extra
+
+
+def _source(context: Context) -> Any:
+    """The class of the run's targets, which says what it wants."""
+    from segpipe.core import registry
+    from segpipe.training import parts
+
+    name = parts.options("targets", context.params.train_of(context.run).targets)[0]
+    return registry.find(parts.MODULES["targets"], "targets", name).load()
+
+
 def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
     """All that predict needs to know, and all that a reader wants to: the resolved configuration."""
     from segpipe import losses
     from segpipe.core import files
-    from segpipe.data.batches import normalization
+    from segpipe.data.normalize import recipe
 
     params, stats = context.params, files.read_json(context.path("stats"))
-    loss = params.runs[context.run].loss
-    shift, scale = normalization(index["normalization"], stats["mean"], stats["std"])
+    loss, weights = params.runs[context.run].loss, params.model_of(context.run).weights
     return {
         "loss": loss,
         "resolved_loss": losses.with_class_weights(loss, stats["weights"]),
         "uncertainty": params.runs[context.run].uncertainty,
+        "teacher": params.runs[context.run].teacher,
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
+        "weights_sha256": None if weights is None else files.digest_file(Path(weights)),
         "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),
         "classes": index["classes"],
-        "shift": shift,
-        "scale": scale,
+        "palette": index["palette"],
+        "size": [index["height"], index["width"]],
+        "normalization": recipe(index["normalization"], stats),
     }
 
 
@@ -150,6 +226,8 @@ def _write(context: Context, fitted: Any, config: dict[str, Any], ids: list[str]
 
     with files.folder(context.path("train"), {"config": context.digest("train")}) as folder:
         weights.save(folder / "model.pt", fitted.state)
+        for number, state in enumerate(fitted.snapshots):
+            weights.save(folder / f"snapshot{number + 1}.pt", state)
         files.write_json(folder / "config.json", config)
         files.write_text(folder / "history.csv", _table(fitted.history))
         files.write_json(folder / "train_ids.json", {"sha256": files.digest_json(sorted(ids)), "ids": ids})
@@ -166,9 +244,10 @@ def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
     from segpipe.core import files
 
     prepared = context.path("prepare")
-    data = {name: files.digest_file(prepared / f"{name}.npy") for name in ARRAYS}
+    data = {path.name: files.digest_file(path) for path in sorted(prepared.glob("*.npy"))}
+    taught = None if context.teacher is None else files.digest_file(context.teacher.path("train") / "model.pt")
     return files.digest_json(
-        [context.path("train").as_posix(), config, data, digest_of_stage("train"), context.params.threads]
+        [context.path("train").as_posix(), config, data, taught, digest_of_stage("train"), context.params.threads]
     )[:32]
 
 

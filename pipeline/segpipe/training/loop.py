@@ -1,11 +1,10 @@
-"""The training loop: seeded by (seed, epoch), best epoch kept, every epoch a checkpoint."""
+"""The training loop: seeded by (seed, epoch, step), best epoch kept, a checkpoint after every epoch and signal."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +12,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
-from tqdm import tqdm
 
-from segpipe.core.errors import DataError, TrainingError
+from segpipe.core import distributed
+from segpipe.core.errors import ConfigError, DataError, TrainingError
 from segpipe.core.seeding import seed_torch
-from segpipe.data.batches import TrainSet, epoch_loader, to_input
-from segpipe.metrics.counts import Counts, count
+from segpipe.core.upsample import upsample
+from segpipe.data.batches import Batch, TrainSet, epoch_loader, order_generator
+from segpipe.data.normalize import to_input
+from segpipe.metrics.counts import count
 from segpipe.metrics.scores import summarize
-from segpipe.training import schedule, weights
+from segpipe.training import batchnorm, memory, parts, schedules, weights
+from segpipe.training.interrupt import Signals
+from segpipe.training.optimizers import Lookahead
+from segpipe.training.progress import Progress
+from segpipe.training.settings import Fitted, Settings
+from segpipe.training.targets import Given, Part, Setup
+from segpipe.training.validation import collapse, validate
 
 Images = NDArray[np.uint8]
-Row = dict[str, float]
-_EPOCH = 3  # stream of the seed that dropout draws from
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Numbers of one training; the learning rate follows `schedule` over all steps."""
-
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    schedule: str
-    warmup_epochs: float
-    seed: int
-    workers: int
-    shift: Sequence[float]
-    scale: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The best epoch's weights, its score on val (mIoU^D) and the history, one row an epoch."""
-
-    state: dict[str, Tensor]
-    best_epoch: int
-    best_score: float
-    history: list[Row]
+PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+WATCHED = 3  # first epochs after which a collapse is looked for
+_STEP = 3  # stream of the seed that dropout draws from
 
 
 def fit(
@@ -66,159 +47,296 @@ def fit(
     checkpoint: Path,
     name: str,
     ids: Sequence[str],
+    teacher: nn.Module | None = None,
+    agreement: NDArray[np.float32] | None = None,
 ) -> Fitted:
     """Train, resuming from `checkpoint` when it fits; the result does not depend on interruptions.
 
+    Under torch.distributed every process calls it, and the result is that of one process with the same batches.
+
+    Args:
+        ids: names of the training images, for messages. teacher: a trained network, for distillation.
+        agreement: (N, A) of each annotator with the majority.
+
     Raises:
-        TrainingError: the loss is not finite; the message names epoch and images.
+        TrainingError: the loss is not finite; the message names epoch, images and checkpoint.
+        ConfigError: settings that do not fit each other, the data or the memory.
     """
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    criterion.to(device)
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    learned = list(criterion.parameters())  # weights of a compound's terms; decay would pull them to 1
-    groups += [{"params": learned, "weight_decay": 0.0}] if learned else []
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
-    state: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "best_score": -1.0, "best": {}, "history": []}
-    if checkpoint.exists():
-        state = _resume(checkpoint, model, criterion, optimizer, scaler, device) or state
-    progress = _Progress(name, settings.epochs, state["epoch"], -(-len(train_set) // settings.batch_size))
-    for epoch in range(state["epoch"], settings.epochs):
-        row = _train_epoch(model, criterion, optimizer, scaler, train_set, settings, epoch, device, progress, ids)
-        _require_finite(model, epoch)
-        scores = summarize(validate(model, *val, settings, num_classes=num_classes, device=device))
-        score = scores["miou_dataset"] or 0.0
-        state["history"].append({**row, "val_miou_dataset": score, "val_acc": scores["acc"] or 0.0})
-        if score > state["best_score"]:
-            best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
-            state |= {"best_epoch": epoch + 1, "best_score": score, "best": best}
-        state["epoch"] = epoch + 1
-        progress.epoch(state["history"][-1], state["best_score"])
-        modules: dict[str, Any] = {"model": model, "criterion": criterion, "optimizer": optimizer, "scaler": scaler}
-        weights.save(checkpoint, {**state, **{name: part.state_dict() for name, part in modules.items()}})
-    progress.close()
-    return Fitted(state["best"], state["best_epoch"], state["best_score"], state["history"])
-
-
-def _resume(
-    checkpoint: Path, model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any,
-    device: torch.device,
-) -> dict[str, Any] | None:  # fmt: skip
-    """The state of an interrupted training; a damaged checkpoint is said and passed over."""
-    try:
-        state: dict[str, Any] = weights.load(checkpoint)
-    except DataError as error:
-        print(f"starting anew: {error}", file=sys.stderr)
-        return None
-    model.load_state_dict(state.pop("model"))
-    criterion.load_state_dict(state.pop("criterion"))
     model.to(device)
-    optimizer.load_state_dict(state.pop("optimizer"))
-    scaler.load_state_dict(state.pop("scaler"))
-    print(f"resuming after epoch {state['epoch']}", file=sys.stderr)
-    return state
+    setup = Setup(num_classes, model, ids, settings.seed, teacher and teacher.to(device).eval(), agreement)
+    training = _Training(model, criterion.to(device), train_set, settings, setup, device, checkpoint, name)
+    training.resume()
+    return training.run(val)
 
 
-def _train_epoch(
-    model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, train_set: TrainSet,
-    settings: Settings, epoch: int, device: torch.device, progress: _Progress, ids: Sequence[str],
-) -> Row:  # fmt: skip
-    """One pass over the data; the row of the history without the validation scores."""
-    model.train()
-    seed_torch(settings.seed, _EPOCH, epoch)
-    loader = epoch_loader(train_set, settings.batch_size, epoch, settings.workers)
-    steps, warmup = settings.epochs * len(loader), round(settings.warmup_epochs * len(loader))
-    total, seen, lr = 0.0, 0, 0.0
-    for index, (images, labels, chosen) in enumerate(loader):
-        lr = settings.lr * schedule.factor(settings.schedule, epoch * len(loader) + index, steps, warmup=warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        batch = to_input(images, settings.shift, settings.scale).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, enabled=device.type == "cuda"):
-            logits = upsample(model(batch).contiguous(), labels.shape[-2:])
-        loss = _loss(criterion, logits, torch.from_numpy(labels).to(device))
-        value = loss.item()
+class _Training:
+    """All that changes while a run is trained; `state` and `modules` are what a checkpoint holds."""
+
+    def __init__(
+        self, model: nn.Module, criterion: nn.Module, train_set: TrainSet, settings: Settings, setup: Setup,
+        device: torch.device, checkpoint: Path, name: str,
+    ) -> None:  # fmt: skip
+        self.criterion, self.train_set, self.settings, self.setup = criterion, train_set, settings, setup
+        self.device, self.checkpoint, self.name = device, checkpoint, name
+        self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        model.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.model = batchnorm.share(model) if distributed.active() else model
+        self.forward: Any = self.model
+        if distributed.active():
+            self.forward = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+        if settings.compile:
+            self.forward = torch.compile(self.forward)
+        kind = settings.precision if settings.precision != "auto" else "float16" if device.type == "cuda" else "float32"
+        self.half = PRECISIONS[kind]
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        learned = list(criterion.parameters())  # weights of a compound's terms; decay would pull them to 1
+        groups += [{"params": learned, "weight_decay": 0.0}] if learned else []
+        self.optimizer: torch.optim.Optimizer = parts.create(
+            "optimizer", settings.optimizer, groups, settings.lr, settings.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
+        self.average = parts.create("averaging", settings.averaging, self.model, settings.epochs)
+        self.source = parts.create("targets", settings.targets, setup)
+        self.sampling = parts.create("sampling", settings.sampling, train_set.present(setup.num_classes))
+        self.lookahead = (
+            Lookahead(model.parameters(), steps=settings.lookahead_steps, rate=settings.lookahead_rate)
+            if settings.lookahead_steps
+            else None
+        )
+        self.batches = -(-self.sampling.number // settings.batch_size)
+        self.steps = -(-self.batches // settings.accumulate)  # of the optimiser, an epoch
+        cycles = parts.snapshots(settings.schedule)
+        self.snapshot_epochs = schedules.cycle_ends(settings.epochs, cycles) if cycles else []
+        self._check()
+        self.modules: dict[str, Any] = {
+            "model": self.model, "criterion": criterion, "optimizer": self.optimizer, "scaler": self.scaler,
+            "average": self.average, "source": self.source, "sampling": self.sampling, "lookahead": self.lookahead,
+        }  # fmt: skip
+        self.state: dict[str, Any] = {
+            "epoch": 0, "batch": 0, "total": 0.0, "seen": 0, "table": [[0] * setup.num_classes] * 3, "best_epoch": 0,
+            "best_score": -1.0, "best": {}, "history": [], "snapshots": [], "warnings": [],
+        }  # fmt: skip
+
+    def _check(self) -> None:
+        """Settings that do not fit each other."""
+        settings, last = self.settings, self.sampling.number % self.settings.batch_size or self.settings.batch_size
+        if settings.patience is not None and self.snapshot_epochs:
+            raise ConfigError(
+                "train.patience would end a run before its snapshots; set it to null, or another schedule"
+            )
+        if last < distributed.world():
+            raise ConfigError(
+                f"{self.sampling.number} images in batches of {settings.batch_size} leave {last} for the last batch, "
+                f"wanted one for each of {distributed.world()} processes; choose another train.batch_size"
+            )
+
+    def resume(self) -> None:
+        """Take up an interrupted training; a damaged checkpoint is said and passed over."""
+        if not self.checkpoint.exists():
+            return
+        try:
+            state: dict[str, Any] = weights.load(self.checkpoint)
+        except DataError as error:
+            _say(f"starting anew: {error}")
+            return
+        for name, module in self.modules.items():
+            kept = state.pop(name)
+            if module is not None:
+                module.load_state_dict(kept)
+        self.state = state
+        inside = f", batch {state['batch']}" if state["batch"] else ""
+        _say(f"resuming after epoch {state['epoch']}{inside}")
+
+    def run(self, val: tuple[Images, Images]) -> Fitted:
+        """All epochs that are left."""
+        settings, state = self.settings, self.state
+        progress = Progress(self.name, settings.epochs, state["epoch"], self.batches, quiet=distributed.rank() > 0)
+        with Signals() as signals:
+            while not self._finished():
+                self._epoch(progress, signals)
+                self._validate(val, progress)
+                self._save()
+                self._stop_if_asked(signals, save=False)
+        progress.close()
+        return Fitted(
+            state["best"], state["best_epoch"], state["best_score"], state["history"], state["snapshots"],
+            state["warnings"],
+        )  # fmt: skip
+
+    def _finished(self) -> bool:
+        patience, state = self.settings.patience, self.state
+        tired = patience is not None and state["epoch"] - state["best_epoch"] >= patience and state["epoch"] > 0
+        return bool(state["epoch"] >= self.settings.epochs or tired)
+
+    def _save(self) -> None:
+        if distributed.rank() == 0:
+            kept = {name: module.state_dict() if module is not None else {} for name, module in self.modules.items()}
+            weights.save(self.checkpoint, {**self.state, **kept})
+
+    def _stop_if_asked(self, signals: Signals, *, save: bool) -> None:
+        received = signals.received
+        if distributed.active():  # all stop after the same step
+            received = int(distributed.all_max(torch.tensor(received, device=self.device)))
+        if received:
+            if save:
+                self._save()
+            signals.received = received
+            signals.act()
+
+    def _epoch(self, progress: Progress, signals: Signals) -> None:
+        """What is left of an epoch."""
+        settings, state = self.settings, self.state
+        epoch = state["epoch"]
+        self.forward.train()
+        loader = epoch_loader(
+            self.train_set, self.sampling.order(order_generator(settings.seed, epoch)), settings.batch_size, epoch,
+            settings.workers, factors=settings.sizes, first=state["batch"],
+            share=(distributed.rank(), distributed.world()),
+        )  # fmt: skip
+        for number, batch in enumerate(loader, state["batch"]):
+            try:
+                value = self._batch(batch, number)
+            except torch.OutOfMemoryError:
+                raise memory.explain(self.model, settings.batch_size, batch.images.shape, self.device) from None
+            state["total"], state["seen"] = (
+                state["total"] + value * len(batch.indices),
+                state["seen"] + len(batch.indices),
+            )
+            state["batch"] = number + 1
+            progress.step(value)
+            if self._ends_step(number):
+                self._stop_if_asked(signals, save=True)
+
+    def _ends_step(self, number: int) -> bool:
+        return (number + 1) % self.settings.accumulate == 0 or number + 1 == self.batches
+
+    def _batch(self, batch: Batch, number: int) -> float:
+        """Forward, backward and, where one is due, a step of the optimiser; the loss."""
+        settings, epoch = self.settings, self.state["epoch"]
+        seed_torch(settings.seed, _STEP, epoch, number, *([distributed.rank()] if distributed.rank() else []))
+        step = epoch * self.steps + number // settings.accumulate
+        place = schedules.Place(step, settings.epochs, self.steps, round(settings.warmup_epochs * self.steps))
+        self.state["lr"] = settings.lr * schedules.factor(settings.schedule, place)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.state["lr"]
+        labels = torch.from_numpy(batch.labels).to(self.device)
+        images = self._input(batch.images)
+        with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+            logits = upsample(self._logits(images).contiguous(), labels.shape[-2:])
+            given = Given(
+                labels, images, self._input(batch.weak) if self.source.extents else images, batch.indices, epoch,
+                step / (settings.epochs * self.steps),
+            )  # fmt: skip
+            targets = self.source.parts(given)
+        loss = sum((self._part(logits, part) for part in targets), torch.zeros((), device=self.device))
+        value = float(loss.detach())
         if not np.isfinite(value):
-            names = ", ".join(ids[i] for i in chosen)
-            raise TrainingError(
-                f"the loss became {value} in epoch {epoch + 1}, step {index + 1}, on images {names}; "
-                "lower train.lr or look at these images"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        total, seen = total + value * len(chosen), seen + len(chosen)
-        progress.step(value)
-    return {"epoch": epoch + 1, "lr": lr, "train_loss": total / max(seen, 1)}
+            self._refuse(value, batch.indices, number)
+        if self.sampling.learns:
+            self._learn(logits, labels)
+        first = number - number % settings.accumulate
+        among = min(settings.accumulate, self.batches - first)
+        ends = self._ends_step(number)
+        waiting = self.forward.no_sync() if distributed.active() and not ends else nullcontext()
+        with waiting:
+            self.scaler.scale(loss / among).backward()
+        if ends:
+            self._step()
+        return value
 
-
-def _loss(criterion: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss; nan where the network's logits are not finite, which the criterion refuses."""
-    try:
-        value: Tensor = criterion(logits, labels)
-    except ValueError:
-        if bool(logits.isfinite().all()):
-            raise
-        return logits.new_tensor(float("nan"))
-    return value
-
-
-def _require_finite(model: nn.Module, epoch: int) -> None:
-    """A step may spoil weights after a loss that was still finite; such an epoch is never kept."""
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise TrainingError(
-                f"{name} is no longer finite after epoch {epoch + 1}; lower train.lr, the last good checkpoint is kept"
-            )
-
-
-@torch.no_grad()
-def validate(
-    model: nn.Module, images: Images, labels: Images, settings: Settings, *, num_classes: int, device: torch.device
-) -> Counts:
-    """Counts on prepared images (their padding is void), batch by batch."""
-    model.eval()
-    parts = []
-    size = 4 * settings.batch_size  # no gradients are kept, so more fit
-    for start in range(0, len(images), size):
-        rows = slice(start, start + size)
-        batch = to_input(images[rows], settings.shift, settings.scale).to(device, memory_format=torch.channels_last)
-        predicted = upsample(model(batch).float(), labels.shape[-2:]).argmax(1)
-        parts.append(count(predicted, np.asarray(labels[rows]), num_classes))
-    return Counts.concat(parts)
-
-
-def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear to (H, W)."""
-    if tuple(logits.shape[-2:]) == tuple(size):
+    def _logits(self, images: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self.forward(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"batch norm met one value a channel: {len(images)} image of {tuple(images.shape[-2:])} is too small a "
+                "batch for this network; raise train.batch_size or the size of the input"
+            ) from None
         return logits
-    return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
+    def _part(self, logits: Tensor, part: Part) -> Tensor:
+        """One part of the loss; nan where the network's logits are not finite, which the criterion refuses."""
+        t = part.temperature
+        try:
+            value: Tensor = self.criterion(logits if t == 1 else logits / t, part.target, part.keep)
+        except ValueError:
+            if bool(logits.isfinite().all()):
+                raise
+            return logits.new_tensor(float("nan"), dtype=torch.float32)
+        return part.weight * t * t * value
 
-class _Progress:
-    """A bar on a terminal; elsewhere one line an epoch. Both tell score and time left."""
+    def _step(self) -> None:
+        settings = self.settings
+        if settings.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.lookahead is not None:
+            self.lookahead.update()
+        self.average.after_step(self.model)
+        self.source.after_step(self.model)
 
-    def __init__(self, name: str, epochs: int, done: int, steps: int) -> None:
-        self.name, self.epochs, self.done, self.start = name, epochs, done, time.monotonic()
-        self.bar = tqdm(
-            total=epochs * steps, initial=done * steps, desc=name, unit="step", disable=None, dynamic_ncols=True
+    def _learn(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch to the table of what the epoch had right and wrong."""
+        found = count(logits.detach().argmax(1), labels[:, 0], self.setup.num_classes)
+        tables = distributed.gather([values.sum(0).tolist() for values in (found.tp, found.fp, found.fn)])
+        self.state["table"] = np.sum([self.state["table"], *tables], axis=0).tolist()
+
+    def _input(self, images: Images) -> Tensor:
+        return to_input(images, self.settings.curve).to(self.device, memory_format=self.layout)
+
+    def _refuse(self, value: float, indices: Sequence[int], number: int) -> None:
+        names = ", ".join(self.setup.ids[i] for i in indices)
+        raise TrainingError(
+            f"the loss became {value} in epoch {self.state['epoch'] + 1}, step {number + 1}, on images {names}; "
+            f"lower train.lr or look at these images{self._kept()}"
         )
 
-    def step(self, loss: float) -> None:
-        self.bar.update()
-        if not self.bar.disable:
-            self.bar.set_postfix_str(f"loss {loss:.3f}{self._score}", refresh=False)
+    def _kept(self) -> str:
+        return f"; the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
 
-    _score = ""
+    def _validate(self, val: tuple[Images, Images], progress: Progress) -> None:
+        """End an epoch: average, score, remember."""
+        settings, state = self.settings, self.state
+        epoch = state["epoch"]
+        self.sampling.learn(*np.array(state["table"]))
+        network = self.average.after_epoch(self.model, epoch, self._plain)
+        for name, tensor in network.state_dict().items():
+            # A step may spoil weights after a loss that was still finite; such an epoch is never kept.
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(f"{name} is no longer finite after epoch {epoch + 1}; lower train.lr{self._kept()}")
+        size = 4 * settings.batch_size  # no gradients are kept, so more fit
+        counts = validate(
+            network, *val, settings.curve, size=size, num_classes=self.setup.num_classes, device=self.device
+        )
+        scores = summarize(counts)
+        score = scores["miou_dataset"] or 0.0
+        row = {"epoch": epoch + 1, "lr": state["lr"], "train_loss": state["total"] / max(state["seen"], 1)}
+        state["history"].append({**row, "val_miou_dataset": score, "val_acc": scores["acc"] or 0.0})
+        copied = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+        if score > state["best_score"]:
+            state.update(best_epoch=epoch + 1, best_score=score, best=copied)
+        if epoch + 1 in self.snapshot_epochs:
+            state["snapshots"].append(copied)
+        warning = collapse(counts) if epoch < WATCHED and not state["warnings"] else None
+        if warning:
+            state["warnings"].append(f"epoch {epoch + 1}: {warning}")
+            progress.say(f"{self.name}: warning: {warning}")
+        state.update(epoch=epoch + 1, batch=0, total=0.0, seen=0, table=[[0] * self.setup.num_classes] * 3)
+        progress.epoch(state["history"][-1], state["best_score"])
 
-    def epoch(self, row: Row, best: float) -> None:
-        epoch = int(row["epoch"])
-        self._score = f", val mIoU^D {row['val_miou_dataset']:.3f} (best {best:.3f})"
-        if self.bar.disable:
-            left = (time.monotonic() - self.start) / (epoch - self.done) * (self.epochs - epoch)
-            done = f"{self.name}: epoch {epoch}/{self.epochs}, loss {row['train_loss']:.3f}{self._score}"
-            print(f"{done}, {left:.0f} s left", file=sys.stderr)
+    def _plain(self) -> Iterator[Tensor]:
+        """The training images as they are, for batch norm's statistics."""
+        size, dataset = self.settings.batch_size, self.train_set
+        for first in range(0, len(dataset), size):
+            rows = [dataset.rows[i] for i in range(first, min(first + size, len(dataset)))]
+            yield self._input(np.stack([np.asarray(dataset.images[row]) for row in rows]))
 
-    def close(self) -> None:
-        self.bar.close()
+
+def _say(line: str) -> None:
+    if distributed.rank() == 0:
+        print(line, file=sys.stderr)

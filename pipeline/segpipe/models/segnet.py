@@ -1,0 +1,64 @@
+"""SegNet, which remembers where its maxima were, and its Bayesian form."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segpipe.core.errors import ConfigError
+from segpipe.core.registry import register
+from segpipe.models.blocks.layers import check, convolution, double
+
+
+@register("segnet", source="Badrinarayanan et al. 2017, arXiv:1511.00561, with a strided stem")
+class SegNet(nn.Module):
+    """Encoder and decoder of `depth` levels; the decoder unpools to where the encoder found its maxima.
+
+    No features are passed across, only positions. Dropout follows the two deepest levels of both
+    (the central dropout of arXiv:1511.02680, sec. 4.1).
+    """
+
+    def __init__(
+        self, num_classes: int, *, width: int = 16, depth: int = 4, stem_stride: int = 2, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        check("segnet", dropout, width=width, depth=depth)
+        if stem_stride not in (1, 2, 4):
+            raise ConfigError(f"model 'segnet': stem_stride must be 1, 2 or 4, found {stem_stride}")
+        self.stride = stem_stride
+        widths = [width * 2**level for level in range(depth)]
+        steps = stem_stride.bit_length() - 1
+        self.stem = nn.Sequential(*(convolution(3 if i == 0 else width, width, stride=2) for i in range(steps)))
+        first = width if steps else 3
+        self.encoder = nn.ModuleList(double(i, o) for i, o in zip([first, *widths], widths, strict=False))
+        self.decoder = nn.ModuleList(double(o, i) for i, o in zip([width, *widths], widths, strict=False))
+        self.drop = nn.Dropout(dropout)
+        self.central = max(0, depth - 2)
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) -> logits (N, C, ceil(H / stride), ceil(W / stride))."""
+        features = self.stem(image)
+        places = []
+        for level, block in enumerate(self.encoder):
+            features = block(features)
+            size = features.shape[-2:]
+            features, indices = functional.max_pool2d(features, 2, ceil_mode=True, return_indices=True)
+            features = self.drop(features) if level >= self.central else features
+            places.append((indices, size))
+        for level, block in reversed(list(enumerate(self.decoder))):
+            indices, size = places[level]
+            features = block(functional.max_unpool2d(features, indices, [2, 2], output_size=list(size)))
+            features = self.drop(features) if level >= self.central else features
+        logits: Tensor = self.head(features)
+        return logits
+
+
+@register("bayesian_segnet", source="Kendall et al. 2015, arXiv:1511.02680")
+class BayesianSegNet(SegNet):
+    """SegNet with dropout 0.5; ask `predict` for Monte Carlo passes to sample from it."""
+
+    def __init__(
+        self, num_classes: int, *, width: int = 16, depth: int = 4, stem_stride: int = 2, dropout: float = 0.5
+    ) -> None:
+        super().__init__(num_classes, width=width, depth=depth, stem_stride=stem_stride, dropout=dropout)

@@ -1,0 +1,156 @@
+"""Probabilities of a trained network: whole images or windows, flips, sizes and Monte Carlo passes averaged."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segpipe.core.errors import TrainingError
+from segpipe.core.seeding import seed_torch
+from segpipe.core.upsample import upsample
+from segpipe.data.normalize import Curve, to_input
+from segpipe.models.blocks.layers import awake
+
+FLOOR = 1e-12  # of a probability whose logarithm is taken
+_PASSES = 6  # stream of the seed that dropout draws from
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an image is looked at.
+
+    flips: also mirrored. scales: at these sizes. window: height and width of the pieces that an image is cut
+    into, None for whole images; overlap: share that neighbouring windows have in common at least. passes:
+    Monte Carlo passes with dropout awake, 0 for none.
+    """
+
+    flips: bool = False
+    scales: Sequence[float] = (1.0,)
+    window: Sequence[int] | None = None
+    overlap: float = 0.5
+    passes: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """One look at the whole image, whose logits can be kept as they are."""
+        return not self.flips and tuple(self.scales) == (1.0,) and self.window is None and not self.passes
+
+
+class Predictor:
+    """A network that is asked for many images of one size at a time.
+
+    Raises:
+        ConfigError: passes are asked of a network without dropout.
+        TrainingError: the network predicts values that are not finite.
+    """
+
+    def __init__(
+        self, model: nn.Module, curve: Curve, options: Options, *, device: torch.device | None = None, seed: int = 0
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.curve, self.options, self.seed = curve, options, seed
+        awake(self.model) if options.passes else self.model.eval()
+
+    @torch.no_grad()
+    def logits(self, images: NDArray[np.uint8], first: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Logits (N, C, h, w) of images (N, H, W, 3) at the network's stride, and (N, 2, h, w) uncertainty.
+
+        Where several looks are averaged, the logits are logarithms of mean probabilities. Uncertainty, of Monte
+        Carlo passes alone, is the entropy of the mean and the mutual information, in nats (Gal et al. 2017,
+        arXiv:1703.02910, eq. 4).
+
+        first: the number of the first image: passes draw by it, so that a rerun draws the same.
+        """
+        batch = to_input(images, self.curve).to(self.device)
+        if self.options.plain:
+            return self._forward(batch), None
+        total, entropies, number = torch.zeros(()), torch.zeros(()), 0
+        for probs in self._looks(batch, first):
+            total, number = total + probs, number + 1
+            if self.options.passes:
+                entropies = entropies + entropy(probs)
+        mean = total / number
+        if not self.options.passes:
+            return mean.clamp(min=FLOOR).log(), None
+        whole = entropy(mean)
+        return mean.clamp(min=FLOOR).log(), torch.stack([whole, (whole - entropies / number).clamp(min=0)], 1)
+
+    def _looks(self, batch: Tensor, first: int) -> Iterator[Tensor]:
+        """The probabilities of every look, all at the stride of the whole image."""
+        stride = int(getattr(self.model, "stride", 1))
+        size = [-(-side // stride) for side in batch.shape[-2:]]
+        flips, scales = (False, True) if self.options.flips else (False,), self.options.scales
+        for number in range(max(1, self.options.passes)):
+            if self.options.passes:
+                seed_torch(self.seed, _PASSES, first, number)
+            for flipped, scale in itertools.product(flips, scales):
+                seen = batch.flip(3) if flipped else batch
+                if scale != 1:
+                    sides = [max(1, round(side * scale)) for side in batch.shape[-2:]]
+                    seen = functional.interpolate(
+                        seen, sides, mode="bilinear", align_corners=False, antialias=scale < 1
+                    )
+                probs = self._windows(seen) if self.options.window else self._forward(seen).softmax(1)
+                probs = upsample(probs, size)
+                yield probs.flip(3) if flipped else probs
+
+    def _windows(self, batch: Tensor) -> Tensor:
+        """Probabilities (N, C, H, W) from overlapping windows, blended by weights that fall towards their edges."""
+        assert self.options.window is not None
+        height, width = (min(w, side) for w, side in zip(self.options.window, batch.shape[-2:], strict=True))
+        weight = _hill(height)[:, None] * _hill(width)
+        weight = weight.to(batch)
+        total, weights = None, batch.new_zeros(batch.shape[-2:])
+        places = (
+            starts(side, w, self.options.overlap) for side, w in zip(batch.shape[-2:], (height, width), strict=True)
+        )
+        for top, left in itertools.product(*places):
+            part = (slice(top, top + height), slice(left, left + width))
+            probs = upsample(
+                self._forward(batch[..., *part].contiguous(memory_format=torch.channels_last)), (height, width)
+            )
+            if total is None:
+                total = batch.new_zeros(len(batch), probs.shape[1], *batch.shape[-2:])
+            total[..., *part] += probs.softmax(1) * weight
+            weights[part] += weight
+        assert total is not None
+        return total / weights
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        found: Tensor = self.model(batch).float()
+        if not bool(torch.isfinite(found).all()):
+            raise TrainingError("the network predicts values that are not finite; lower train.lr and train it again")
+        return found
+
+
+def starts(side: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin so that they cover a side, evenly, with at least this share in common.
+
+    >>> starts(100, 40, 0.25), starts(30, 30, 0.5)
+    ([0, 30, 60], [0])
+    """
+    if side <= window:
+        return [0]
+    step = max(1, int(window * (1 - overlap)))
+    number = -(-(side - window) // step) + 1
+    return [round(i * (side - window) / (number - 1)) for i in range(number)]
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """(N, h, w) of (N, C, h, w), in nats."""
+    found: Tensor = torch.special.entr(probs).sum(1)
+    return found
+
+
+def _hill(length: int) -> Tensor:
+    """Weights from near 0 at the edges to 1 in the middle; never 0, so that every pixel is covered."""
+    position = (torch.arange(length) + 0.5) / length
+    return (2 * torch.minimum(position, 1 - position)).clamp(min=1e-3)

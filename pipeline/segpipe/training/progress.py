@@ -1,0 +1,45 @@
+"""What a training says: a bar on a terminal; elsewhere one line an epoch. Both tell score and time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Steps and epochs of one run; `quiet` processes say nothing."""
+
+    def __init__(self, name: str, epochs: int, done: int, steps: int, *, quiet: bool = False) -> None:
+        self.name, self.epochs, self.done, self.quiet = name, epochs, done, quiet
+        self.start, self._score = time.monotonic(), ""
+        self.bar = tqdm(
+            total=epochs * steps, initial=done * steps, desc=name, unit="step", disable=True if quiet else None,
+            dynamic_ncols=True,
+        )  # fmt: skip
+
+    def step(self, loss: float) -> None:
+        """One batch is done."""
+        self.bar.update()
+        if not self.bar.disable:
+            self.bar.set_postfix_str(f"loss {loss:.3f}{self._score}", refresh=False)
+
+    def epoch(self, row: Mapping[str, float], best: float) -> None:
+        """One epoch is validated."""
+        epoch = int(row["epoch"])
+        self._score = f", val mIoU^D {row['val_miou_dataset']:.3f} (best {best:.3f})"
+        if self.bar.disable and not self.quiet:
+            left = (time.monotonic() - self.start) / (epoch - self.done) * (self.epochs - epoch)
+            done = f"epoch {epoch}/{self.epochs}, loss {row['train_loss']:.3f}{self._score}"
+            self.say(f"{self.name}: {done}, {left:.0f} s left")
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        if not self.quiet:
+            tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """No more bar."""
+        self.bar.close()

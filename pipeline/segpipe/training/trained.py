@@ -1,0 +1,40 @@
+"""A trained network, read back from the folder of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from segpipe import models
+from segpipe.core import files
+from segpipe.core.errors import DataError
+from segpipe.training import weights
+
+
+def load(folder: Path, snapshot: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network on the CPU in evaluation mode, and its resolved configuration.
+
+    snapshot: one of the snapshots, from 1; None: the best epoch.
+
+    Raises:
+        DataError: the folder holds no such network, or a damaged one.
+    """
+    config = files.read_json(folder / "config.json")
+    if not isinstance(config, dict) or not {"model", "classes", "normalization", "size"} <= config.keys():
+        raise DataError(f"{folder / 'config.json'} is no configuration of stage train; train the run again")
+    return network(
+        config, weights.load(folder / ("model.pt" if snapshot is None else f"snapshot{snapshot}.pt"))
+    ), config
+
+
+def network(config: dict[str, Any], state: dict[str, Any]) -> nn.Module:
+    """The network of a configuration with these weights."""
+    options = {key: value for key, value in config["model"].items() if key not in ("name", "weights", "pretrained")}
+    model = models.create(config["model"]["name"], len(config["classes"]), **options)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(f"the weights are of another network: {' '.join(str(error).split())[:200]}") from None
+    return model.eval()

@@ -1,0 +1,49 @@
+"""Counts on the val images after an epoch, and what they give away."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from segpipe.core import distributed
+from segpipe.core.upsample import upsample
+from segpipe.data.normalize import Curve, to_input
+from segpipe.metrics.counts import Counts, count
+
+COLLAPSED = 0.99  # share of the predictions in one class
+Images = NDArray[np.uint8]
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, images: Images, labels: Images, curve: Curve, *, size: int, num_classes: int, device: torch.device
+) -> Counts:
+    """Counts on prepared images (their padding is void), `size` images at a time; processes share them."""
+    model.eval()
+    found: list[Counts] = []
+    firsts = range(0, len(images), size)
+    for start in firsts[distributed.rank() :: distributed.world()]:
+        rows = slice(start, start + size)
+        batch = to_input(images[rows], curve).to(device)
+        predicted = upsample(model(batch).float(), labels.shape[-2:]).argmax(1)
+        found.append(count(predicted, np.asarray(labels[rows]), num_classes))
+    shares = distributed.gather(found)
+    return Counts.concat([shares[i % len(shares)][i // len(shares)] for i in range(len(firsts))])
+
+
+def collapse(counts: Counts) -> str | None:
+    """A warning when nearly all is predicted as one class that the labels do not hold as often."""
+    predicted, true = (counts.tp + counts.fp).sum(0), (counts.tp + counts.fn).sum(0)
+    if not predicted.sum() or not true.sum():
+        return None
+    top = int(predicted.argmax())
+    share, wanted = predicted[top] / predicted.sum(), true[top] / true.sum()
+    if share < COLLAPSED or wanted > 0.95 * share:
+        return None
+    return (
+        f"{share:.0%} of val is predicted as class {top}, which {wanted:.0%} of the labels are; try a longer "
+        "train.warmup_epochs, another train.lr, class weights such as ce(class_weights=median_frequency), or a "
+        "region loss such as 0.25*ce + 0.75*jml"
+    )

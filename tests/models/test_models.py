@@ -1,0 +1,171 @@
+"""Networks: promises over the whole registry, the parts they are composed of, and weights from files."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from segpipe import models
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.seeding import seed_torch
+from segpipe.models.blocks.backbone import Residual
+from segpipe.models.blocks.context import JPU, _means
+from segpipe.models.blocks.layers import awake
+
+SMALL = {name: {"width": 4} for name in models.names()}
+NAMES = models.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(32, 40), (33, 17), (5, 64)])
+def test_a_network_keeps_its_promises(name, size):
+    model = models.create(name, 3, width=4)
+    logits = model(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 3, *(-(-side // model.stride) for side in size))
+    logits.square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_reaches_every_parameter(name):
+    torch.manual_seed(0)
+    model = models.create(name, 3, width=4)
+    (model(torch.randn(2, 3, 64, 72)) * torch.randn(3, 1, 1)).square().mean().backward()
+    assert [key for key, p in model.named_parameters() if not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("name", ["unet", "segnet", "bayesian_segnet"])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_the_stem_sets_the_stride(name, stride):
+    model = models.create(name, 3, width=4, depth=3, stem_stride=stride)
+    assert model(torch.randn(1, 3, 33, 18)).shape[-2:] == (-(-33 // stride), -(-18 // stride))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_starts_from_its_seed(name):
+    def weights(seed):
+        seed_torch(seed)
+        return torch.cat([p.detach().flatten() for p in models.create(name, 3, **SMALL[name]).parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_can_be_stored_and_read_back(name, tmp_path):
+    seed_torch(0)
+    model = models.create(name, 3, width=4)
+    model(torch.randn(2, 3, 32, 32))  # moves batch norm's statistics
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    other = models.create(name, 3, width=4)
+    models.initialise(other, tmp_path / "w.pt")
+    image = torch.randn(1, 3, 32, 40)
+    assert torch.equal(model.eval()(image), other.eval()(image))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_takes_one_image_of_usual_size_in_training(name):
+    assert models.create(name, 3, width=4).train()(torch.randn(1, 3, 64, 64)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_is_an_option_that_can_stay_awake(name):
+    model = models.create(name, 3, width=4, dropout=0.5)
+    image = torch.randn(1, 3, 64, 64)
+    assert torch.equal(model.eval()(image), model(image))
+    awake(model)
+    assert not torch.equal(model(image), model(image))
+    assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    with pytest.raises(ConfigError, match="dropout"):
+        models.create(name, 3, dropout=1.0)
+    if name != "bayesian_segnet":
+        with pytest.raises(ConfigError, match=r"model\.dropout above 0"):
+            awake(models.create(name, 3, width=4))
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_an_atrous_backbone_sees_as_far_as_a_strided_one(stride):
+    backbone = Residual(width=4, output_stride=stride, blocks=2)
+    maps = backbone(torch.randn(1, 3, 64, 96))
+    assert [m.shape[2] for m in maps] == [64 // min(s, stride) for s in (4, 8, 16, 32)]
+    # The product of stride and dilation of a 3 x 3 convolution is the distance of its taps in the image.
+    last = backbone.stages[3][1].first[0]
+    assert last.dilation[0] * min(32, stride) == 32
+
+
+def test_joint_pyramid_upsampling_brings_three_strides_to_the_finest():
+    neck = JPU([8, 16, 32], 4)
+    maps = [torch.randn(1, 8, 9, 11), torch.randn(1, 16, 5, 6), torch.randn(1, 32, 3, 3)]
+    assert neck(maps).shape == (1, 16, 9, 11)
+
+
+@pytest.mark.parametrize("head", ["aspp", "psp", "fcn"])
+def test_necks_and_heads_compose(head):
+    assert models.create("fastfcn", 5, width=4, head=head)(torch.randn(2, 3, 64, 64)).shape == (2, 5, 8, 8)
+
+
+def test_the_pyramid_means_are_those_of_adaptive_pooling():
+    features = torch.randn(2, 3, 7, 13, dtype=torch.float64)
+    for cells in (1, 2, 3, 6):
+        assert torch.allclose(_means(features, cells), nn.functional.adaptive_avg_pool2d(features, cells))
+
+
+def test_segnet_unpools_to_where_the_maxima_were():
+    model = models.create("segnet", 2, width=4, depth=1, stem_stride=1)
+    pooled, places = nn.functional.max_pool2d(torch.tensor([[[[1.0, 2], [4, 3]]]]), 2, return_indices=True)
+    restored = nn.functional.max_unpool2d(pooled, places, [2, 2])
+    assert restored.tolist() == [[[[0, 0], [4, 0]]]]
+    assert model(torch.randn(1, 3, 9, 7)).shape == (1, 2, 9, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unett", {}, "did you mean 'unet'"),
+        ("unet", {"widht": 3}, "did you mean 'width'"),
+        ("unet", {"stem_stride": 3}, "stem_stride must be"),
+        ("unet", {"width": 0}, "width is 0"),
+        ("segnet", {"stem_stride": 8}, "stem_stride must be"),
+        ("deeplabv3", {"output_stride": 4}, "model 'deeplabv3': output_stride is 4"),
+        ("deeplabv3", {"rates": []}, "rates are"),
+        ("fastfcn", {"head": "unet"}, "head is 'unet', wanted one of fcn, psp, aspp"),
+        ("smp:", {}, "smp:Architecture/encoder"),
+    ],
+)
+def test_wrong_networks_and_options_are_refused(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        models.create(name, 3, **options)
+
+
+def test_a_network_of_the_extra_says_how_to_get_it():
+    try:
+        import segmentation_models_pytorch  # noqa: F401
+    except ImportError:
+        with pytest.raises(ConfigError, match=r"pip install 'segpipe\[smp\]'"):
+            models.create("smp:Unet/resnet18", 3)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert models.create("smp:Unet/resnet18", 3)(torch.randn(2, 3, 33, 40)).shape == (2, 3, 33, 40)
+
+
+def test_weights_of_another_network_or_none_at_all_are_refused(tmp_path):
+    model, path = models.create("unet", 3, width=4), tmp_path / "w.pt"
+    with pytest.raises(DataError, match="is missing"):
+        models.initialise(model, path)
+    torch.save(models.create("unet", 4, width=4).state_dict(), path)
+    with pytest.raises(DataError, match=r"head.weight is \(4, 4, 1, 1\), wanted \(3, 4, 1, 1\); .* 2 differences"):
+        models.initialise(model, path)
+    torch.save(models.create("segnet", 3, width=4).state_dict(), path)
+    with pytest.raises(DataError, match="of another network"):
+        models.initialise(model, path)
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(DataError, match="no plain weights"):
+        models.initialise(model, path)
+    torch.save([1, 2], path)
+    with pytest.raises(DataError, match="no state_dict"):
+        models.initialise(model, path)
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(DataError, match="no plain weights"):
+        models.initialise(model, path)
