@@ -100,6 +100,8 @@ def _set(data: dict[str, Any], override: str) -> None:
         node[parts[-1]] = yaml12.load(text)
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override}: '{text}' is not valid YAML") from None
+    if parts == ["model", "name"]:  # another network has other options
+        data["model"] = {"name": node["name"]}
 
 
 def _explained(error: Any) -> str:

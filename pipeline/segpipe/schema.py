@@ -358,8 +358,14 @@ class Params(Section):
         ]
 
     def model_of(self, run: str) -> Model:
-        """The network of a run: section `model` with the run's overrides."""
-        return _overridden(self.model, self.runs[run].model, f"runs.{run}.model")
+        """The network of a run: section `model` with the run's overrides.
+
+        A run with another network begins with that network's defaults.
+        """
+        changes, base = self.runs[run].model, self.model
+        if changes.get("name", base.name) != base.name:
+            base = Model(name=base.name)
+        return _overridden(base, changes, f"runs.{run}.model")
 
     def train_of(self, run: str) -> Train:
         """The optimisation of a run: section `train` with the run's overrides."""

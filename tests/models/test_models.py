@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from segpipe.core.seeding import seed_torch
 from segpipe.models.blocks.backbone import Residual
 from segpipe.models.blocks.context import JPU, _means
 from segpipe.models.blocks.layers import awake
+from segpipe.models.segnet import unpool
 
 SMALL = {name: {"width": 4} for name in models.names()}
 NAMES = models.names()
@@ -113,9 +115,12 @@ def test_the_pyramid_means_are_those_of_adaptive_pooling():
 
 def test_segnet_unpools_to_where_the_maxima_were():
     model = models.create("segnet", 2, width=4, depth=1, stem_stride=1)
-    pooled, places = nn.functional.max_pool2d(torch.tensor([[[[1.0, 2], [4, 3]]]]), 2, return_indices=True)
-    restored = nn.functional.max_unpool2d(pooled, places, [2, 2])
-    assert restored.tolist() == [[[[0, 0], [4, 0]]]]
+    image = torch.randn(2, 3, 5, 7)
+    pooled, places = nn.functional.max_pool2d(image, 2, ceil_mode=True, return_indices=True)
+    restored = unpool(pooled, places, image.shape[-2:])
+    for n, c, y, x in np.ndindex(2, 3, 5, 7):
+        window = image[n, c, y // 2 * 2 : y // 2 * 2 + 2, x // 2 * 2 : x // 2 * 2 + 2]
+        assert restored[n, c, y, x] == (image[n, c, y, x] if image[n, c, y, x] == window.max() else 0)
     assert model(torch.randn(1, 3, 9, 7)).shape == (1, 2, 9, 7)
 
 

@@ -57,17 +57,23 @@ def restore(logits: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:
     The one way back for all stages: bilinear to the padded grid, crop the padding, resize to the
     original size, softmax.
     """
-    g = geometry
-    planes = np.asarray(logits, np.float32)
-    restored = np.empty((len(planes), g.original_height, g.original_width), np.float32)
-    for plane, out in zip(planes, restored, strict=True):
-        grid = cv2.resize(plane, (g.padded_width, g.padded_height), interpolation=cv2.INTER_LINEAR)
-        crop = grid[: g.resized_height, : g.resized_width]
-        out[:] = cv2.resize(crop, (g.original_width, g.original_height), interpolation=cv2.INTER_LINEAR)
+    restored = resize_back(logits, geometry)
     restored -= restored.max(0)
     np.exp(restored, out=restored)
     restored /= restored.sum(0)
     return restored
+
+
+def resize_back(maps: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:
+    """Maps (C, h, w) of the network's grid as (C, H, W) at the original size, without the padding."""
+    g = geometry
+    planes = np.asarray(maps, np.float32)
+    found = np.empty((len(planes), g.original_height, g.original_width), np.float32)
+    for plane, out in zip(planes, found, strict=True):
+        grid = cv2.resize(plane, (g.padded_width, g.padded_height), interpolation=cv2.INTER_LINEAR)
+        crop = grid[: g.resized_height, : g.resized_width]
+        out[:] = cv2.resize(crop, (g.original_width, g.original_height), interpolation=cv2.INTER_LINEAR)
+    return found
 
 
 def _place(array: NDArray[np.uint8], geometry: Geometry, interpolation: int, padding: int) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -48,10 +49,20 @@ class SegNet(nn.Module):
             places.append((indices, size))
         for level, block in reversed(list(enumerate(self.decoder))):
             indices, size = places[level]
-            features = block(functional.max_unpool2d(features, indices, [2, 2], output_size=list(size)))
+            features = block(unpool(features, indices, size))
             features = self.drop(features) if level >= self.central else features
         logits: Tensor = self.head(features)
         return logits
+
+
+def unpool(features: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
+    """Put features (N, C, h, w) at the places in a (H, W) map that max pooling found, 0 elsewhere.
+
+    Windows do not overlap, so places are unique; torch's own warns that it is not deterministic.
+    """
+    n, c = features.shape[:2]
+    empty = features.new_zeros(n, c, size[0] * size[1])
+    return empty.scatter(2, indices.flatten(2), features.flatten(2)).reshape(n, c, *size)
 
 
 @register("bayesian_segnet", source="Kendall et al. 2015, arXiv:1511.02680")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.core.vision import cv2
+
 GAP = 4
 
 
@@ -17,6 +19,25 @@ def colorize(labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[
     table[: len(palette)] = np.asarray(palette, np.uint8)
     colors: NDArray[np.uint8] = table[labels]
     return colors
+
+
+def blend(
+    image: NDArray[np.uint8], labels: NDArray[Any], palette: Sequence[Sequence[int]], *, share: float = 0.5
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) under its labels (H, W); `share` of the colour is the labels', borders between them white."""
+    mixed = np.round((1 - share) * image + share * colorize(labels, palette)).astype(np.uint8)
+    border = np.zeros(labels.shape, bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    mixed[border] = 255
+    return mixed
+
+
+def heat(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W) from 0 to 1 as (H, W, 3): dark is 0, bright is 1."""
+    levels: Any = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    colored: NDArray[np.uint8] = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.ascontiguousarray(colored)
 
 
 def strip(

@@ -15,6 +15,7 @@ from torch.nn import functional
 from segpipe.core.errors import TrainingError
 from segpipe.core.seeding import seed_torch
 from segpipe.core.upsample import upsample
+from segpipe.data.geometry import Geometry, place_image, resize_back, restore
 from segpipe.data.normalize import Curve, to_input
 from segpipe.models.blocks.layers import awake
 
@@ -154,3 +155,20 @@ def _hill(length: int) -> Tensor:
     """Weights from near 0 at the edges to 1 in the middle; never 0, so that every pixel is covered."""
     position = (torch.arange(length) + 0.5) / length
     return (2 * torch.minimum(position, 1 - position)).clamp(min=1e-3)
+
+
+def image_probs(
+    predictor: Predictor, image: NDArray[np.uint8], grid: Sequence[int], number: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Probabilities (C, H, W) of one image (H, W, 3) at its size, and (2, H, W) uncertainty of Monte Carlo passes.
+
+    With windows the image is seen at its own size; without, fitted into the `grid` (height, width) of the training.
+    """
+    size = image.shape[:2]
+    whole = predictor.options.window is not None
+    geometry = Geometry(*size, *size, *size) if whole else Geometry.fit((size[0], size[1]), (grid[0], grid[1]))
+    logits, uncertainty = predictor.logits(place_image(image, geometry)[None], number)
+    found = restore(logits[0].cpu().numpy(), geometry)
+    if uncertainty is None:
+        return found, None
+    return found, resize_back(uncertainty[0].cpu().numpy(), geometry)

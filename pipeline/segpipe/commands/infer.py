@@ -1,0 +1,158 @@
+"""Command infer: label maps, overlays and probabilities of new images of any size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.stages import options
+
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+def infer(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
+    model: Annotated[str, typer.Option(help="A trained run: its folder, or its name (with --seed).")],
+    seed: options.Seed = 0,
+    snapshot: options.Snapshot = None,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/infer"),
+    probs: Annotated[bool, typer.Option("--probs", help="Also write probabilities as .npy, float16.")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images.")] = False,
+    scales: Annotated[str, typer.Option(help="Average over sizes, e.g. 0.75,1,1.25.")] = "1",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help="HxW: look through overlapping windows at the original size. Without it an image is fitted into "
+            "the grid that the run was trained on.",
+            show_default=False,
+        ),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share that windows have in common.", min=0, max=0.9)] = 0.5,
+    passes: Annotated[
+        int, typer.Option(help="Monte Carlo passes of a network with dropout; also writes its uncertainty.", min=0)
+    ] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1, show_default=False)] = None,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Segment new images with a trained run."""
+    import torch
+    from tqdm import tqdm
+
+    from segpipe.core import seeding
+    from segpipe.data.files import read_image
+    from segpipe.data.normalize import curve
+    from segpipe.training import inference, trained
+    from segpipe.training.device import choose
+
+    folder, files_ = run_folder(model, seed), _files(images, out)
+    chosen = inference.Options(flips, _scales(scales), size_of("--window", window), overlap, passes)
+    if dry_run:
+        _say(f"would read {len(files_)} images and write {out}", {"images": len(files_), "writes": str(out)}, as_json)
+        return
+    network, config = trained.load(folder, snapshot)
+    seeding.make_deterministic(threads or torch.get_num_threads())
+    predictor = inference.Predictor(
+        network, curve(config["normalization"]), chosen, device=torch.device(choose(device)), seed=seed
+    )
+    written, shares = [], []
+    for number, path in enumerate(tqdm(files_, "infer", unit="image", disable=None)):
+        image = read_image(path)
+        found, uncertainty = inference.image_probs(predictor, image, config["size"], number)
+        written.append(str(out / f"{path.stem}.png"))
+        shares.append(_write(out, path.stem, image, found, uncertainty, config, probs))
+    mean = [sum(values) / len(values) for values in zip(*shares, strict=True)]
+    named = sorted(zip(config["classes"], mean, strict=True), key=lambda pair: -pair[1])
+    line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
+    _say(f"{out}: {len(written)} images; most of them: {line}", {"path": str(out), "labels": written}, as_json)
+
+
+def run_folder(model: str, seed: int) -> Path:
+    """The folder of a trained run, given itself or by name.
+
+    Raises:
+        DataError: neither is there.
+    """
+    known = [Path(model), Path("data/train") / f"{model}-{seed}", Path("runs/adhoc") / f"{model}-{seed}"]
+    for folder in known:
+        if (folder / "config.json").is_file():
+            return folder
+    trained = sorted(path.parent.as_posix() for path in Path().glob("data/train/*/config.json"))
+    there = f"trained here: {', '.join(trained[:6])}" if trained else "train one with `segpipe train`"
+    raise DataError(f"--model {model}: no trained run at {', '.join(path.as_posix() for path in known)}; {there}")
+
+
+def size_of(option: str, text: str | None) -> tuple[int, int] | None:
+    """(height, width) of a text such as 128x160; ConfigError for anything else."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 16 for part in parts):
+        raise ConfigError(f"{option} {text}: wanted HEIGHTxWIDTH of at least 16, for example 128x160")
+    return int(parts[0]), int(parts[1])
+
+
+def _scales(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [0.0]
+    if not all(0.25 <= scale <= 4 for scale in found):
+        raise ConfigError(f"--scales {text}: wanted numbers from 0.25 to 4, for example 0.75,1,1.25")
+    return found
+
+
+def _files(given: Sequence[Path], out: Path) -> list[Path]:
+    """The images, folders opened; each needs a name of its own, and none may be overwritten."""
+    found: list[Path] = []
+    for path in given:
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"{path} holds no image ({', '.join(IMAGES)})")
+        found += inside
+    missing = [path for path in found if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is missing")
+    stems: dict[str, Path] = {}
+    for path in found:
+        if path.stem in stems:
+            raise ConfigError(f"{stems[path.stem]} and {path} would both become {out / path.stem}.png; rename one")
+        stems[path.stem] = path
+        if path.resolve().parent == out.resolve():
+            raise ConfigError(f"--out {out} holds {path.name} itself; write elsewhere")
+    return found
+
+
+def _write(
+    out: Path, stem: str, image: Any, probs: Any, uncertainty: Any, config: dict[str, Any], keep: bool
+) -> list[float]:
+    """The files of one image; the share of each class."""
+    import numpy as np
+
+    from segpipe.core import files
+    from segpipe.core.argmax import label_and_confidence
+    from segpipe.data.files import png_bytes
+    from segpipe.reporting.pictures import blend, heat
+
+    labels, _ = label_and_confidence(probs)
+    palette = [tuple(color) for color in config["palette"]]
+    files.write_bytes(out / f"{stem}.png", png_bytes(labels, palette + [(0, 0, 0)] * (256 - len(palette))))
+    files.write_bytes(out / f"{stem}_overlay.png", png_bytes(blend(image, labels, palette)))
+    if keep:
+        files.write_bytes(out / f"{stem}_probs.npy", files.array_bytes(probs.astype(np.float16)))
+    if uncertainty is not None:
+        most = float(np.log(len(probs)))  # of an entropy
+        for name, values in zip(("entropy", "mutual_information"), uncertainty, strict=True):
+            files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
+    counted = np.bincount(labels.ravel(), minlength=len(probs)) / labels.size
+    return [float(share) for share in counted]
+
+
+def _say(line: str, result: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(result) if as_json else line)
