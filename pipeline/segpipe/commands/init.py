@@ -120,8 +120,8 @@ def _check_source(card: Any, source: Path) -> None:
     """Read the lists now: a wrong folder should not wait for the first stage."""
     from segpipe.data import catalog
 
-    if card.layout == "lists":
-        catalog.samples_of_lists(card, source)
+    if card.layout != "generated":
+        catalog.samples_of(card, source)
     elif not source.is_dir():
         raise DataError(f"{source} is not a folder")
 

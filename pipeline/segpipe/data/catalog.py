@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.data.files import read_ids
 
 SPLITS = ("train", "val", "test")
-LAYOUTS = ("generated", "lists")
+LAYOUTS = ("generated", "lists", "pairs")
 VOID = 255
 
 
@@ -26,7 +26,9 @@ class Card:
     """What segpipe knows of a dataset.
 
     Class ids are positions in `classes`; `void` are raw values of the masks, and `values` the raw
-    values of each class where these are not the ids themselves.
+    values of each class where these are not the ids themselves. In layout "pairs" the folder holds
+    `image_files` (a pattern) and, for each, the `mask_files` with {stem} for its name; `groups` says which
+    groups belong to val and test, the rest trains.
     """
 
     name: str
@@ -42,6 +44,9 @@ class Card:
     instructions: str = ""
     group_pattern: str = ""
     group_block: int = 0
+    image_files: str = ""
+    mask_files: list[str] = field(default_factory=list)
+    groups: dict[str, list[str]] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
 
@@ -166,13 +171,39 @@ def majority(annotators: tuple[NDArray[np.uint8], ...]) -> NDArray[np.uint8]:
     return found
 
 
-def samples_of_lists(card: Card, source: Path) -> list[Sample]:
+def samples_of(card: Card, source: Path) -> list[Sample]:
+    """The samples in a folder of the user's, as the card's layout says.
+
+    Raises:
+        DataError: the folder, a list or a file is missing or does not fit.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; {card.instructions or 'give the folder of the dataset'}")
+    return _samples_of_pairs(card, source) if card.layout == "pairs" else _samples_of_lists(card, source)
+
+
+def _samples_of_pairs(card: Card, source: Path) -> list[Sample]:
+    """Images beside their masks, split by group."""
+    images = sorted(path.name for path in source.glob(card.image_files))
+    if not images:
+        raise DataError(f"{source} holds no {card.image_files}; {card.instructions}")
+    samples = []
+    for image in images:
+        masks = tuple(name.format(stem=Path(image).stem) for name in card.mask_files)
+        for mask in masks:
+            if not (source / mask).is_file():
+                raise DataError(f"{source / mask} is missing, the mask of {image}; complete the dataset")
+        samples.append(Sample(Path(image).stem, "train", "", image, masks))
+    grouped = _grouped(samples, card)
+    split_of = {group: split for split, groups in card.groups.items() for group in groups}
+    return [replace(sample, split=split_of.get(sample.group, "train")) for sample in grouped]
+
+
+def _samples_of_lists(card: Card, source: Path) -> list[Sample]:
     """The samples named by `train.txt`, `val.txt`, `test.txt`: lines of `image mask`.
 
     Absolute paths of another machine are re-rooted: the longest tail that exists below `source`.
     """
-    if not source.is_dir():
-        raise DataError(f"{source} is not a folder; {card.instructions or 'give the folder of the dataset'}")
     samples: list[Sample] = []
     for split in SPLITS:
         listing = source / f"{split}.txt"

@@ -66,7 +66,7 @@ def _generate(card: Any, folder: Path, limit: int | None) -> list[Any]:
 
 
 def _copy(card: Any, folder: Path, source: str | None, limit: int | None) -> list[Any]:
-    """Copy the files that the lists name; the source is never written."""
+    """Copy the files that the dataset names; the source is never written."""
     import shutil
 
     from segpipe.core.errors import ConfigError, DataError
@@ -75,7 +75,7 @@ def _copy(card: Any, folder: Path, source: str | None, limit: int | None) -> lis
     if source is None:
         raise ConfigError(f"download.source is null, but dataset '{card.name}' needs a folder; {card.instructions}")
     root = Path(source).expanduser()
-    samples = catalog.thin(catalog.samples_of_lists(card, root), limit)
+    samples = catalog.thin(catalog.samples_of(card, root), limit)
     for sample in samples:
         for path in (sample.image, *sample.labels):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

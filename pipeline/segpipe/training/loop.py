@@ -31,7 +31,7 @@ from segpipe.training.validation import collapse, validate
 
 Images = NDArray[np.uint8]
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
-WATCHED = 3  # first epochs after which a collapse is looked for
+WATCHED = range(1, 3)  # after the second and third epoch a collapse is looked for
 _STEP = 3  # stream of the seed that dropout draws from
 
 
@@ -322,7 +322,7 @@ class _Training:
             state.update(best_epoch=epoch + 1, best_score=score, best=copied)
         if epoch + 1 in self.snapshot_epochs:
             state["snapshots"].append(copied)
-        warning = collapse(counts) if epoch < WATCHED and not state["warnings"] else None
+        warning = collapse(counts) if epoch in WATCHED and not state["warnings"] else None
         if warning:
             state["warnings"].append(f"epoch {epoch + 1}: {warning}")
             progress.say(f"{self.name}: warning: {warning}")
