@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from segpipe import models
 from segpipe.core import registry
 from segpipe.losses.compound import PACKAGE
+from segpipe.training import parts
 
 import exhibit
 
@@ -17,6 +22,9 @@ README = ROOT / "README.md"
 LOSSES = ROOT / "docs" / "losses.md"
 METRICS = ROOT / "docs" / "metrics.md"
 CRF = ROOT / "docs" / "crf.md"
+TRAINING = ROOT / "docs" / "training.md"
+MODELS = ROOT / "docs" / "models.md"
+SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
 
 def blocks() -> dict[Path, dict[str, str]]:
@@ -30,7 +38,9 @@ def blocks() -> dict[Path, dict[str, str]]:
             "dag": _output("dvc", "dag", "--md", "--collapse-foreach-matrix"),
             "help": "```\n$ segpipe --help\n" + _output(sys.executable, "-m", "segpipe", "--help") + "\n```",
         },
-        LOSSES: {"losses": _losses()},
+        LOSSES: {"losses": _entries(PACKAGE)},
+        TRAINING: {kind: _entries(module) for kind, module in parts.MODULES.items()},
+        MODELS: {"models": _models()},
         METRICS: {"exhibit": exhibit.table()},
         CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }
@@ -46,13 +56,27 @@ def filled(text: str, contents: dict[str, str]) -> str:
     return text
 
 
-def _losses() -> str:
-    """A row for each registered loss."""
-    rows = ["| loss | options | what | source |", "| :- | :- | :- | :- |"]
-    for name, entry in registry.entries(PACKAGE).items():
+def _entries(package: str) -> str:
+    """A row for each registered function or class."""
+    rows = ["| name | options | what | source |", "| :- | :- | :- | :- |"]
+    for name, entry in registry.entries(package).items():
         options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
         summary = entry.summary.replace("|", "\\|")
         rows.append(f"| `{name}` | {f'`{options}`' if options else ''} | {summary} | {entry.source} |")
+    return "\n".join(rows)
+
+
+def _models() -> str:
+    """A row for each network as it is by default, for 8 classes."""
+    rows = ["| name | stride | parameters | multiply-adds | options | source |", "| :- | -: | -: | -: | :- | :- |"]
+    for name, entry in registry.entries(models.PACKAGE).items():
+        network = models.create(name, 8).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, 3, *SIZE))
+        weights = sum(p.numel() for p in network.parameters())
+        options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
+        cost = f"{weights / 1e6:.2f} M | {counter.get_total_flops() / 2e9:.2f} G"
+        rows.append(f"| `{name}` | {network.stride} | {cost} | `{options}` | {entry.source} |")
     return "\n".join(rows)
 
 

@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from segpipe.core.files import digest, digest_json
+from segpipe.training import parts
 
 ROOT = Path(__file__).parent
 
-# Packages whose files a stage imports by the names in params.yaml.
-_CHOSEN_BY_NAME = {"train": ("losses", "models", "training"), "predict": ("models",)}
+# Packages, and modules, whose files a stage imports by the names in params.yaml.
+_CHOSEN_BY_NAME = {"train": ("losses", "models", *parts.MODULES.values()), "predict": ("models",)}
 READS_CARD = ("download", "prepare", "stats", "crf", "evaluate")  # stages that read the dataset's card
 
 
@@ -33,8 +34,11 @@ def files_of_stage(stage: str) -> tuple[Path, ...]:
     """
     found: set[Path] = set()
     waiting = [Path("stages") / f"{stage}.py"]
-    for package in _CHOSEN_BY_NAME.get(stage, ()):
-        waiting += [file.relative_to(ROOT) for file in (ROOT / package).glob("*.py")]
+    for chosen in _CHOSEN_BY_NAME.get(stage, ()):
+        path = Path(*chosen.removeprefix("segpipe.").split("."))
+        alone = path.with_suffix(".py")
+        is_module = (ROOT / alone).is_file()
+        waiting += [alone] if is_module else [file.relative_to(ROOT) for file in (ROOT / path).glob("*.py")]
     while waiting:
         path = waiting.pop()
         if path not in found:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from segpipe import yaml12
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.files import digest_json
-from segpipe.schema import NAME, Params, Run, sentence
+from segpipe.schema import NAME, Params, sentence
+from segpipe.sections import Run
 
 FILE = Path("params.yaml")
 

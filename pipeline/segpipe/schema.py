@@ -2,249 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import re
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from segpipe import losses, models
+from segpipe import losses
 from segpipe.core.errors import ConfigError, suggestion
-from segpipe.data.frequencies import SCHEMES
+from segpipe.sections import (
+    Count,
+    Crf,
+    Download,
+    Ensemble,
+    Evaluate,
+    Folds,
+    Model,
+    Predict,
+    Prepare,
+    Report,
+    Run,
+    Section,
+    Stats,
+    Train,
+    Whole,
+)
 from segpipe.training import parts
-from segpipe.training.schedules import cycle_ends
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")  # DVC matrix names: no dash, no at sign
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-_T = TypeVar("_T")
-_S = TypeVar("_S", bound="Section")
-Candidates = Annotated[list[_T], Field(min_length=1)]
-Whole = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-# Texts that name a part of the training and its options.
-Optimizer = Annotated[str, AfterValidator(partial(parts.check, "optimizer"))]
-Schedule = Annotated[str, AfterValidator(partial(parts.check, "schedule"))]
-Averaging = Annotated[str, AfterValidator(partial(parts.check, "averaging"))]
-Sampling = Annotated[str, AfterValidator(partial(parts.check, "sampling"))]
-Targets = Annotated[str, AfterValidator(partial(parts.check, "targets"))]
-
-
-def _loss(spec: str) -> str:
-    losses.check(spec)
-    for scheme in losses.scheme_names(spec):
-        if scheme not in SCHEMES:
-            raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, SCHEMES)}")
-    return spec
-
-
-class Section(BaseModel):
-    """A part of params.yaml: unknown keys are errors, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Download(Section):
-    """Which dataset, from where, how much of it."""
-
-    dataset: str
-    source: str | None = None
-    limit: Count | None = None
-
-
-class Prepare(Section):
-    """The network's grid, the label choice and the normalisation."""
-
-    height: Annotated[int, Field(ge=16)]
-    width: Annotated[int, Field(ge=16)]
-    labels: Annotated[str, Field(pattern=r"^(majority|annotator [1-9][0-9]*)$")]
-    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal"]
-    max_padding: Share
-
-
-class Stats(Section):
-    """Numbers of the class-weight schemes."""
-
-    effective_beta: Annotated[float, Field(gt=0, lt=1)]
-
-
-class Model(Section):
-    """The network and its options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
-    name: str
-    weights: str | None = None  # a file of weights to start from
-
-    @model_validator(mode="after")
-    def _known(self) -> Model:
-        models.check(self.name, self.options)
-        return self
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but name and weights."""
-        return dict(self.model_extra or {})
-
-
-class Augment(Section):
-    """Random changes of training images, see `data.augment.Augmentation`; the defaults switch them off."""
-
-    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1.0, 1.0]
-    flip: Share = 0.0
-    flip_vertical: Share = 0.0
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    color: Share = 0.0
-    blur: Share = 0.0
-    cutout: Share = 0.0
-    crop: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=2, max_length=2)] | None = None
-    max_class: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Augment:
-        if self.scale[0] > self.scale[1]:
-            raise ConfigError(f"scale is {self.scale}, wanted [smallest, largest]")
-        return self
-
-
-class Lookahead(Section):
-    """Slow weights around the optimiser; steps 0 switches them off."""
-
-    steps: Whole = 0
-    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-
-
-class Train(Section):
-    """The optimisation, shared by all runs unless a run overrides it."""
-
-    epochs: Count
-    budget: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the epochs that a run takes
-    batch_size: Count
-    accumulate: Count = 1
-    optimizer: Optimizer = "adamw"
-    lookahead: Lookahead = Lookahead()
-    lr: Positive
-    weight_decay: NotNegative
-    schedule: Schedule
-    warmup_epochs: NotNegative
-    clip: Positive | None = None
-    averaging: Averaging = "none"
-    patience: Count | None = None
-    sampling: Sampling = "uniform"
-    targets: Targets = "hard"
-    sizes: Candidates[Annotated[float, Field(ge=0.25, le=4)]] = [1.0]
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    augment: Augment
-    workers: Whole
-
-    @property
-    def own_epochs(self) -> int:
-        """The epochs within the budget."""
-        return max(1, round(self.epochs * self.budget))
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Train:
-        cycles = parts.snapshots(self.schedule)
-        if cycles:
-            cycle_ends(self.own_epochs, cycles)
-            if self.patience is not None:
-                raise ConfigError("patience would end a run before its snapshots; set it to null")
-        return self
-
-
-class Run(Section):
-    """One training configuration; `model` and `train` override the sections of that name."""
-
-    loss: Annotated[str, AfterValidator(_loss)]
-    uncertainty: bool = False  # learn the weights of the loss's terms
-    teacher: str | None = None  # another run, whose network of the same seed gives targets
-    model: dict[str, Any] = {}
-    train: dict[str, Any] = {}
-
-
-class Folds(Section):
-    """Which runs (patterns) are also trained with a fold of the images held out, for the label audit."""
-
-    runs: list[str]
-    number: Annotated[int, Field(ge=2, le=20)]
-
-
-class Predict(Section):
-    """How logits are computed, see `training.inference.Options`."""
-
-    batch_size: Count
-    flips: bool = False
-    scales: Candidates[Annotated[float, Field(ge=0.25, le=4)]] = [1.0]
-    window: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=2, max_length=2)] | None = None
-    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
-    passes: Whole = 0
-
-
-class Tune(Section):
-    """How the CRF is searched, coarse to fine; no CRF competes too."""
-
-    metric: str
-    images: Count
-    points: Count
-    iterations: Count
-    unary_scale: Candidates[Positive]
-    pos_w: Candidates[NotNegative]
-    pos_xy_std: Candidates[Positive]
-    bi_w: Candidates[NotNegative]
-    bi_xy_std: Candidates[Positive]
-    bi_rgb_std: Candidates[Positive]
-
-    @property
-    def grid(self) -> dict[str, list[float]]:
-        """The lists, by parameter of the CRF."""
-        return {name: value for name, value in self if isinstance(value, list)}
-
-    @model_validator(mode="after")
-    def _affordable(self) -> Tune:
-        number = math.prod(map(len, self.grid.values()))
-        if number > self.points:
-            raise ConfigError(f"the grid has {number} points, the budget is {self.points}: raise it or shorten a list")
-        return self
-
-
-class Crf(Section):
-    """Which runs get a dense CRF (patterns), and how it is tuned."""
-
-    runs: list[str]
-    tune: Tune
-
-
-class Ensemble(Section):
-    """One ensemble: how its members vote and which they are (patterns of run-seed)."""
-
-    method: Literal["average", "plurality"]
-    members: list[str] = ["*"]
-
-
-class Evaluate(Section):
-    """What the scores are made of."""
-
-    bins: Annotated[int, Field(ge=2, le=1000)]
-    quantiles: list[Annotated[float, Field(gt=0, le=100)]]
-    thresholds: list[Share]
-    trimap: list[Count]
-    boundary: Annotated[float, Field(gt=0, le=1)]
-    surface: bool
-    resamples: Annotated[int, Field(ge=100, le=100_000)]
-    pictures: Count
-
-
-class Report(Section):
-    """What the report shows first."""
-
-    metric: str
+_S = TypeVar("_S", bound=Section)
 
 
 class Params(Section):
@@ -299,11 +85,11 @@ class Params(Section):
                     raise ConfigError(
                         f"{section_name}.runs: '{pattern}' matches no run{suggestion(pattern, self.runs)}"
                     )
-        for method in self.ensemble:
-            self.members_of(method)
         for name in self.runs:
             self.model_of(name)
             self._check_teacher(name)
+        for method in self.ensemble:
+            self.members_of(method)
         return self
 
     def _check_teacher(self, name: str) -> None:

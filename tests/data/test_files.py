@@ -91,7 +91,7 @@ def lists(folder, train, val="b.png b_m.png\n", test="c.png c_m.png\n"):
 
 
 def test_absolute_paths_of_another_machine_are_rerooted(tmp_path):
-    samples = catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, "/far/away/a.png /far/away/a_m.png\n"))
+    samples = catalog.samples_of(catalog.card("camvid"), lists(tmp_path, "/far/away/a.png /far/away/a_m.png\n"))
     assert (samples[0].image, samples[0].labels, samples[0].split) == ("a.png", ("a_m.png",), "train")
 
 
@@ -106,14 +106,14 @@ def test_absolute_paths_of_another_machine_are_rerooted(tmp_path):
 )
 def test_broken_lists_are_refused(tmp_path, train, words):
     with pytest.raises(DataError, match=words):
-        catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, train))
+        catalog.samples_of(catalog.card("camvid"), lists(tmp_path, train))
 
 
 def test_folders_without_lists_or_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="is missing"):
-        catalog.samples_of_lists(catalog.card("camvid"), tmp_path)
+        catalog.samples_of(catalog.card("camvid"), tmp_path)
     with pytest.raises(DataError, match="lists no image"):
-        catalog.samples_of_lists(catalog.card("camvid"), lists(tmp_path, "", "", ""))
+        catalog.samples_of(catalog.card("camvid"), lists(tmp_path, "", "", ""))
 
 
 def test_a_card_may_map_raw_values_to_classes(tmp_path):

@@ -15,7 +15,7 @@ def camvid(real_data):
 
 def test_camvid_lists_give_its_official_split(camvid):
     card = catalog.card("camvid")
-    samples = catalog.samples_of_lists(card, camvid)
+    samples = catalog.samples_of(card, camvid)
     assert {split: sum(s.split == split for s in samples) for split in catalog.SPLITS} == card.images
     groups = {split: {s.group for s in samples if s.split == split} for split in catalog.SPLITS}
     assert len(groups["train"]) >= 10  # blocks of consecutive frames, enough to resample
@@ -25,7 +25,7 @@ def test_camvid_lists_give_its_official_split(camvid):
 
 def test_camvid_train_frequencies_give_the_known_weights(camvid):
     card = catalog.card("camvid")
-    samples = [s for s in catalog.samples_of_lists(card, camvid) if s.split == "train"]
+    samples = [s for s in catalog.samples_of(card, camvid) if s.split == "train"]
     table = np.stack(
         [np.bincount(catalog.read_labels(camvid, s, card, "majority").ravel(), minlength=256) for s in samples]
     )

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import ConfigError, DataError
 from segpipe.stages import options
 from segpipe.stages.context import HIDDEN, Context, first_process, inside_dvc, start
 
@@ -160,7 +160,6 @@ def _targets(
     import numpy as np
 
     from segpipe.core import files
-    from segpipe.core.errors import DataError
     from segpipe.training import targets, trained
 
     source, labels = _source(context), arrays["train_labels"]
@@ -203,6 +202,8 @@ def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
 
     params, stats = context.params, files.read_json(context.path("stats"))
     loss, weights = params.runs[context.run].loss, params.model_of(context.run).weights
+    if weights is not None and not Path(weights).is_file():
+        raise DataError(f"{weights} is missing; check model.weights")
     return {
         "loss": loss,
         "resolved_loss": losses.with_class_weights(loss, stats["weights"]),
