@@ -119,6 +119,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     except typer.Abort:
         return _explain("interrupted", 130, False)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            return _explain("the GPU has too little memory; lower train.batch_size or predict.batch_size", 2, debug)
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.ctx.get_help())  # type: ignore[attr-defined]
             return 2

@@ -100,7 +100,7 @@ def _body(params: Params) -> str:
         numbers = ", ".join(map(str, range(params.folds.number)))
         each = f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}\nfold: [{numbers}]"
         trained, found = f"data/train/{_KEY}-fold${{item.fold}}", f"data/predict/{_KEY}-fold${{item.fold}}"
-        inputs, select = ["data/prepare", "data/stats.json"], f"{_RUN} {_FOLD}"
+        inputs, select = _training_inputs(params), f"{_RUN} {_FOLD}"
         parts += [
             stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
             stage(
@@ -140,10 +140,15 @@ def _body(params: Params) -> str:
     return "stages:\n" + "\n".join(parts)
 
 
+def _training_inputs(params: Params) -> list[str]:
+    """What every training reads: data, class weights, and the files of weights that any run starts from."""
+    weights = {params.model_of(run).weights for run in params.runs} - {None}
+    return ["data/prepare", "data/stats.json", *(_quoted(str(path)) for path in sorted(map(str, weights)))]
+
+
 def _trainings(params: Params, stage: Any, every: str) -> list[str]:
     """Stage train; a group more for each teacher's students, and one for the predictions of snapshots."""
-    students, weights = params.students(), {params.model_of(run).weights for run in params.runs} - {None}
-    inputs = ["data/prepare", "data/stats.json", *(_quoted(str(path)) for path in sorted(map(str, weights)))]
+    students, inputs = params.students(), _training_inputs(params)
     taught = {run for group in students.values() for run in group}
     alone = [run for run in params.runs if run not in taught]
     matrix = every if not taught else f"run: [{', '.join(alone)}]\nseed: ${{seeds}}"
@@ -160,7 +165,9 @@ def _trainings(params: Params, stage: Any, every: str) -> list[str]:
             select = f"--run {run} --seed ${{item.seed}} --snapshot ${{item.snapshot}}"
             known, out = ["data/prepare", f"data/train/{run}-${{item.seed}}"], f"data/predict/{run}-${{item.seed}}"
             outs = [f"{out}-snap${{item.snapshot}}"]
-            parts.append(stage(f"predict_snapshots_of_{run}", "predict", select, known, outs=outs, matrix=each))
+            parts.append(
+                stage(f"predict_snapshots_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run)
+            )
     return parts
 
 
@@ -175,10 +182,11 @@ def _stage(
     results: str = "",
     matrix: str = "",
     more: Sequence[str] = (),
+    run: str = "${item.run}",
     dataset: str = "",
 ) -> str:
     """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
-    sections = [path.format(run="${item.run}", method="${item.method}") for path in (*SECTIONS[command], *more)]
+    sections = [path.format(run=run, method="${item.method}") for path in (*SECTIONS[command], *more)]
     if results:
         kept = [f"{results}/{part}" for part in RESULTS]
     blocks = {

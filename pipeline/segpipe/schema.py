@@ -87,10 +87,23 @@ class Params(Section):
                     )
         for name in self.runs:
             self.model_of(name)
+            self.predict_of(name)
             self._check_teacher(name)
+            self._check_targets(name)
         for method in self.ensemble:
             self.members_of(method)
         return self
+
+    def _check_targets(self, name: str) -> None:
+        """Losses that want hard labels do not meet soft targets."""
+        source, options = parts.options("targets", self.train_of(name).targets)
+        if source == "hard" or options.get("combine") == "random":
+            return
+        for term in losses.parse(self.runs[name].loss):
+            if losses.wants_hard_labels(term):
+                raise ConfigError(
+                    f"runs.{name}: loss '{term}' wants hard labels, targets '{source}' are soft; change one"
+                )
 
     def _check_teacher(self, name: str) -> None:
         """Distillation needs a teacher, nothing else takes one, and nobody learns from itself."""
@@ -156,6 +169,10 @@ class Params(Section):
     def train_of(self, run: str) -> Train:
         """The optimisation of a run: section `train` with the run's overrides."""
         return _overridden(self.train, self.runs[run].train, f"runs.{run}.train")
+
+    def predict_of(self, run: str) -> Predict:
+        """How a run predicts: section `predict` with the run's overrides."""
+        return _overridden(self.predict, self.runs[run].predict, f"runs.{run}.predict")
 
     def all_keys(self) -> list[str]:
         """All `run-seed`, in the order of runs, then seeds."""

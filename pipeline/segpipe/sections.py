@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,15 +12,12 @@ from segpipe import losses, models
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.frequencies import SCHEMES
 from segpipe.training import parts
-from segpipe.training.schedules import cycle_ends
-
-NAME = re.compile(r"^[a-z][a-z0-9_]*$")  # DVC matrix names: no dash, no at sign
+from segpipe.training.schedules import Place, cycle_ends, factor
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 _T = TypeVar("_T")
-_S = TypeVar("_S", bound="Section")
 Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -155,17 +151,26 @@ class Train(Section):
             cycle_ends(self.own_epochs, cycles)
             if self.patience is not None:
                 raise ConfigError("patience would end a run before its snapshots; set it to null")
+        factor(self.schedule, Place(0, self.own_epochs, 1))  # refuses options out of range
+        if self.warmup_epochs >= self.own_epochs:
+            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}, wanted fewer than the {self.own_epochs} epochs")
+        semi = parts.options("targets", self.targets)[0] == "semi_supervised"
+        if semi and (parts.options("sampling", self.sampling)[0] != "uniform" or self.augment.max_class < 1):
+            raise ConfigError(
+                "targets 'semi_supervised' hide labels that sampling and augment.max_class would use; unset them"
+            )
         return self
 
 
 class Run(Section):
-    """One training configuration; `model` and `train` override the sections of that name."""
+    """One training configuration; `model`, `train` and `predict` override the sections of that name."""
 
     loss: Annotated[str, AfterValidator(_loss)]
     uncertainty: bool = False  # learn the weights of the loss's terms
     teacher: str | None = None  # another run, whose network of the same seed gives targets
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
+    predict: dict[str, Any] = {}
 
 
 class Folds(Section):

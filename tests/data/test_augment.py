@@ -153,15 +153,20 @@ def test_an_epoch_can_begin_in_the_middle():
     assert (rest[0].images == whole[2].images).all()
 
 
+def test_an_image_drawn_twice_is_changed_twice():
+    first, again = (batch.images for batch in epoch_loader(dataset(), [4, 4, 4], 1, 0, 0, first=1))
+    assert (first != again).any()
+
+
 def test_the_map_of_the_padding_moves_with_the_image():
     extents = np.tile([[12, 20]], (23, 1))
     made = dataset(extents=extents)
-    _, _, labels, _ = made[(0, 3, 1.0)]
+    _, _, labels, _ = made[(0, 3, 1.0, 0)]
     assert labels.shape == (2, 16, 20)
     assert set(np.unique(labels[1])) == {0, VOID}
     plain = TrainSet(made.images, made.labels, Augmentation(), 5, extents=extents)
-    assert (plain[(0, 0, 1.0)][2][1, :12] == 0).all()
-    assert (plain[(0, 0, 1.0)][2][1, 12:] == VOID).all()
+    assert (plain[(0, 0, 1.0, 0)][2][1, :12] == 0).all()
+    assert (plain[(0, 0, 1.0, 0)][2][1, 12:] == VOID).all()
 
 
 def test_presence_is_that_of_the_first_label_map():

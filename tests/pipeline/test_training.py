@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,11 @@ def test_a_student_waits_for_its_teacher_and_its_snapshots_make_an_ensemble(taug
         ({"ensemble.average.members": ["ce-*-snap*"]}, "'ce-*-snap*' matches no run"),
         ({"train.patience": 2}, "patience would end a run before its snapshots"),
         ({"runs.student.train": {"targets": "distillation", "schedule": "restarts(cycles=9)"}}, "cannot hold 9 cycles"),
+        ({"runs.ce.loss": "lovasz", "train.targets": "smoothing"}, "wants hard labels, targets 'smoothing' are soft"),
+        ({"runs.ce.train": {"targets": "semi_supervised", "sampling": "oversample"}}, "hide labels that sampling"),
+        ({"runs.ce.predict": {"pases": 3}}, "did you mean 'passes'?"),
+        ({"train.warmup_epochs": 99}, "warmup_epochs is 99"),
+        ({"train.schedule": "cosine(floor=5)"}, "floor is 5, wanted a number from 0 to 1"),
         ({"train.optimizer": "adam"}, "unknown optimizer 'adam'; did you mean 'adamw'?"),
         ({"train.sampling": "lmp(mx=1)"}, "has no option 'mx'; did you mean 'mix'?"),
         ({"train.augment.crop": [8, 8]}, "wanted greater than or equal to 16"),
@@ -220,12 +226,15 @@ def test_monte_carlo_passes_show_what_a_network_is_unsure_of(workspace):
         (2, ["photos", "--model", "ce", "--passes", "2"], "model.dropout above 0"),
         (2, ["photos", "--model", "ce", "--out", "photos"], "holds photo0.png itself"),
         (2, ["photos", "photos/photo0.png", "--model", "ce"], "would both become"),
+        (2, ["photos", "more/photo0_overlay.png", "--model", "ce"], "would both become"),
         (3, ["photos", "--model", "ce", "--snapshot", "1"], "snapshot1.pt"),
     ],
 )
 def test_wrong_input_to_infer_is_one_line(workspace, code, words, message, fails):
     photos(workspace / "photos", 1)
     (workspace / "empty").mkdir()
+    shutil.copytree(workspace / "photos", workspace / "more")
+    (workspace / "more/photo0.png").rename(workspace / "more/photo0_overlay.png")
     (workspace / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     assert message in fails(code, "infer", *words, cwd=workspace)
     assert not (workspace / "runs/infer").exists()

@@ -39,15 +39,15 @@ def test_two_processes_give_the_losses_scores_and_weights_of_one(tmp_path, words
     ((wanted_history, wanted),) = train(tmp_path / "one", 1, *words)
     for a, b, c in zip(history, other_history, wanted_history, strict=True):
         assert a == b  # each knows the same
-        assert a == pytest.approx(c, rel=2e-3, abs=2e-3)
+        assert a == pytest.approx(c, rel=2e-3, abs=3e-3)
     for key, value in wanted.items():
         assert torch.equal(state[key], other_state[key])
         assert torch.allclose(state[key].float(), value.float(), atol=5e-3), key
 
 
 def test_a_last_batch_without_an_image_for_each_process_is_refused(tmp_path):
-    with pytest.raises(AssertionError, match=r"8 images in batches of 7 leave 1 for the last batch"):
-        train(tmp_path, 2, "ce", "batch_size=7")
+    with pytest.raises(AssertionError, match=r"11 images in batches of 5 leave 1 for the last batch"):
+        train(tmp_path, 2, "ce", "batch_size=5")
 
 
 def test_shared_batch_norm_alone_is_batch_norm():

@@ -11,7 +11,7 @@ PRESENT = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0]], bool
 
 
 def drawn(name, epochs=4000):
-    sampling = parts.create("sampling", name, PRESENT)
+    sampling = parts.create("sampling", name, 5, lambda: PRESENT)
     return np.mean([np.bincount(sampling.order(generator(7, e)), minlength=5) for e in range(epochs)], 0)
 
 
@@ -26,7 +26,7 @@ def plain_shares():
 
 @pytest.mark.parametrize("name", parts.names("sampling"))
 def test_a_sampling_shows_as_many_images_as_it_says_and_depends_on_its_numbers_alone(name):
-    sampling = parts.create("sampling", name, PRESENT)
+    sampling = parts.create("sampling", name, 5, lambda: PRESENT)
     for epoch in range(20):
         order = sampling.order(generator(0, epoch))
         assert len(order) == sampling.number
@@ -35,7 +35,7 @@ def test_a_sampling_shows_as_many_images_as_it_says_and_depends_on_its_numbers_a
 
 
 def test_uniform_shows_every_image_once():
-    assert sorted(parts.create("sampling", "uniform", PRESENT).order(generator(1))) == [0, 1, 2, 3, 4]
+    assert sorted(parts.create("sampling", "uniform", 5, lambda: PRESENT).order(generator(1))) == [0, 1, 2, 3, 4]
 
 
 def test_oversampling_draws_classes_evenly():
@@ -46,7 +46,7 @@ def test_oversampling_draws_classes_evenly():
 
 def test_undersampling_keeps_the_rarest_and_shows_none_twice():
     # Acceptance 1/5, 3/5, 3/5, 1, 0: 2.4 images are expected, 2 are shown.
-    sampling = parts.create("sampling", "undersample", PRESENT)
+    sampling = parts.create("sampling", "undersample", 5, lambda: PRESENT)
     assert sampling.number == 2
     found = drawn("undersample")
     assert found[4] == 0
@@ -56,7 +56,7 @@ def test_undersampling_keeps_the_rarest_and_shows_none_twice():
 
 
 def test_performance_sampling_mixes_uniform_and_badness():
-    sampling = parts.create("sampling", "lmp(mix=0.6, decay=0.5)", PRESENT)
+    sampling = parts.create("sampling", "lmp(mix=0.6, decay=0.5)", 5, lambda: PRESENT)
     assert sampling.probabilities() == pytest.approx([0.2] * 5)
     tables = np.array([[8, 1, 0], [1, 2, 3], [1, 1, 1]]), np.array([[2, 2, 1], [0, 0, 1], [4, 1, 1]])
     remembered = np.zeros((3, 3))
@@ -69,13 +69,13 @@ def test_performance_sampling_mixes_uniform_and_badness():
         classes = [c for c in range(3) if image[c]]
         q.append(sum(1 - iou[c] for c in classes) / len(classes) if classes else 0)
     assert sampling.probabilities() == pytest.approx([0.4 / 5 + 0.6 * x / sum(q) for x in q])
-    other = parts.create("sampling", "lmp(mix=0.6, decay=0.5)", PRESENT)
+    other = parts.create("sampling", "lmp(mix=0.6, decay=0.5)", 5, lambda: PRESENT)
     other.load_state_dict(sampling.state_dict())
     assert (other.probabilities() == sampling.probabilities()).all()
 
 
 def test_wrong_numbers_and_images_without_labels_are_refused():
     with pytest.raises(ConfigError, match=r"mix in 0..1"):
-        parts.create("sampling", "lmp(mix=2)", PRESENT)
+        parts.create("sampling", "lmp(mix=2)", 5, lambda: PRESENT)
     with pytest.raises(ConfigError, match="no training image holds a label"):
-        parts.create("sampling", "oversample", np.zeros((3, 2), bool)).order(generator(0))
+        parts.create("sampling", "oversample", 3, lambda: np.zeros((3, 2), bool)).order(generator(0))

@@ -46,6 +46,10 @@ def test_one_cycle_rises_then_falls():
     assert all(a >= b for a, b in pairwise(found[5:]))
 
 
+def test_one_cycle_has_a_warm_up_of_its_own():
+    assert values("one_cycle", warmup=7) == values("one_cycle")
+
+
 def test_restarts_begin_anew_after_whole_epochs():
     # 5 epochs in 2 cycles: 2 and 3 epochs, 8 and 12 steps.
     found = values("restarts(cycles=2)")
@@ -81,5 +85,6 @@ def test_wrong_schedules_are_refused(schedule, message):
         parts.check("schedule", schedule)
     with pytest.raises(ConfigError, match="cannot hold 4 cycles"):
         cycle_ends(3, 4)
-    with pytest.raises(ConfigError, match="rise is 1"):
-        factor("one_cycle(rise=1)", Place(0, 1, 1))
+    for wrong in ("one_cycle(rise=1)", "one_cycle(start=-1)", "cosine(floor=5)", "polynomial(power=-1)"):
+        with pytest.raises(ConfigError, match="wanted a"):
+            factor(wrong, Place(0, 1, 1))

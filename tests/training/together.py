@@ -22,8 +22,8 @@ def main(out: Path, loss: str, **changes) -> None:
     if distributed.launched():
         distributed.join("cpu")
     random = np.random.default_rng(0)
-    labels = (random.random((8, 1, 1)) * 20 + np.arange(32) > 24).astype(np.uint8) + np.zeros((8, 32, 32), np.uint8)
-    images = np.clip(labels[..., None] * 120 + random.normal(60, 20, (8, 32, 32, 3)), 0, 255).astype(np.uint8)
+    labels = (random.random((11, 1, 1)) * 20 + np.arange(32) > 24).astype(np.uint8) + np.zeros((11, 32, 32), np.uint8)
+    images = np.clip(labels[..., None] * 120 + random.normal(60, 20, (11, 32, 32, 3)), 0, 255).astype(np.uint8)
     labels[3:5, :20] = 255  # processes hold unequal numbers of valid pixels
     seed_torch(0)
     model = models.create("unet", 2, width=4, depth=2, stem_stride=2)
@@ -32,7 +32,7 @@ def main(out: Path, loss: str, **changes) -> None:
     fitted = fit(
         model, losses.create(loss), TrainSet(images, labels, Augmentation((0.8, 1.2), 0.5), 0), (images, labels),
         settings, num_classes=2, device=torch.device("cpu"), checkpoint=out / "checkpoint" / "state.pt", name="x",
-        ids=[str(i) for i in range(8)],
+        ids=[str(i) for i in range(11)],
     )  # fmt: skip
     torch.save((fitted.history, fitted.state), out / f"rank{distributed.rank()}.pt")
     distributed.leave()

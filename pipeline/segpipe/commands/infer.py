@@ -12,6 +12,7 @@ import typer
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.stages import options
 
+KINDS = ("overlay", "entropy", "mutual_information")  # written beside a label map
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -119,11 +120,12 @@ def _files(given: Sequence[Path], out: Path) -> list[Path]:
     missing = [path for path in found if not path.is_file()]
     if missing:
         raise DataError(f"{missing[0]} is missing")
-    stems: dict[str, Path] = {}
+    taken: dict[str, Path] = {}
     for path in found:
-        if path.stem in stems:
-            raise ConfigError(f"{stems[path.stem]} and {path} would both become {out / path.stem}.png; rename one")
-        stems[path.stem] = path
+        for name in (path.stem, *(f"{path.stem}_{kind}" for kind in KINDS)):
+            if name in taken:
+                raise ConfigError(f"{taken[name]} and {path} would both become {out / name}.png; rename one")
+            taken[name] = path
         if path.resolve().parent == out.resolve():
             raise ConfigError(f"--out {out} holds {path.name} itself; write elsewhere")
     return found
@@ -148,7 +150,7 @@ def _write(
         files.write_bytes(out / f"{stem}_probs.npy", files.array_bytes(probs.astype(np.float16)))
     if uncertainty is not None:
         most = float(np.log(len(probs)))  # of an entropy
-        for name, values in zip(("entropy", "mutual_information"), uncertainty, strict=True):
+        for name, values in zip(KINDS[1:], uncertainty, strict=True):
             files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
     counted = np.bincount(labels.ravel(), minlength=len(probs)) / labels.size
     return [float(share) for share in counted]

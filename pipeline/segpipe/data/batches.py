@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from segpipe.data.augment import VOID, Augmentation
 
 _ORDER, _SAMPLE, _SCALE = 1, 2, 5  # streams of the seed
 Bytes = NDArray[np.uint8]
-Key = tuple[int, int, float]  # epoch, position, factor of the size
+Key = tuple[int, int, float, int]  # epoch, position, factor of the size, how often it came before in the epoch
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Batch:
 
 
 class TrainSet(Dataset[tuple[Bytes, Bytes, Bytes, int]]):
-    """Augmented images and label maps; an item's key is (epoch, position, factor).
+    """Augmented images and label maps; an item's key is (epoch, position, factor, repetition).
 
     Args:
         images: (N, H, W, 3).
@@ -62,14 +63,15 @@ class TrainSet(Dataset[tuple[Bytes, Bytes, Bytes, int]]):
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> tuple[Bytes, Bytes, Bytes, int]:
-        epoch, position, factor = key
+        epoch, position, factor, repetition = key
         row = self.rows[position]
         image, labels = np.asarray(self.images[row]), self.maps(position)
         if self.extents is not None:
             inside = np.full((1, *labels.shape[1:]), VOID, np.uint8)
             inside[0, : self.extents[row][0], : self.extents[row][1]] = 0
             labels = np.concatenate([labels, inside])
-        changed = self.augmentation(image, labels, (self.seed, _SAMPLE, epoch, row), factor=factor)
+        drawn = (self.seed, _SAMPLE, epoch, row, *([repetition] if repetition else []))
+        changed = self.augmentation(image, labels, drawn, factor=factor)
         return *changed, position
 
     def maps(self, position: int) -> Bytes:
@@ -106,10 +108,14 @@ def epoch_loader(
         factors: sizes that a batch draws from.
         share: (i, n): the i-th of n processes takes every n-th image of each batch.
     """
-    batches = []
+    batches: list[list[Key]] = []
+    seen: Counter[int] = Counter()
     for number, start in enumerate(range(0, len(order), batch_size)):
         drawn = int(generator(dataset.seed, _SCALE, epoch, number).integers(len(factors))) if len(factors) > 1 else 0
-        keys = [(epoch, int(i), float(factors[drawn])) for i in order[start : start + batch_size]]
+        keys: list[Key] = []
+        for i in map(int, order[start : start + batch_size]):
+            keys.append((epoch, i, float(factors[drawn]), seen[i]))
+            seen[i] += 1
         batches.append(keys[share[0] :: share[1]])
     return DataLoader(
         dataset,
@@ -127,6 +133,7 @@ def _stack(items: list[tuple[Bytes, Bytes, Bytes, int]]) -> Batch:
 
 
 def _ignore_interrupts(worker: Any) -> None:
-    """Ctrl-C reaches every process of a terminal; the main one decides what it means."""
+    """Signals reach every process of a terminal or a group; the main one decides what they mean."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segpipe.core.choice import Term
-from segpipe.losses.compound import check, names, parse, scheme_names, with_class_weights
+from segpipe.losses.compound import check, names, parse, scheme_names, wants_hard_labels, with_class_weights
 
 if TYPE_CHECKING:
     from segpipe.losses import functional, targets
@@ -28,6 +28,7 @@ __all__ = [
     "parse",
     "scheme_names",
     "targets",
+    "wants_hard_labels",
     "with_class_weights",
 ]
 

@@ -49,6 +49,13 @@ def check(spec: str) -> str:
     return spec
 
 
+def wants_hard_labels(term: Term) -> bool:
+    """True for a term that refuses soft targets."""
+    entry = registry.find(PACKAGE, "loss", term.name)
+    distance = term.name == "spatial" and term.options.get("kind") == "distance"
+    return distance or entry.attributes.get("needs") == "hard labels"
+
+
 PER_CLASS = ("class_weights", "alpha", "prior")  # options that hold one number a class, or the name of such
 
 

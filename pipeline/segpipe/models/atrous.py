@@ -62,7 +62,7 @@ class DeepLabV3(_Headed):
     ) -> None:  # fmt: skip
         super().__init__(
             "deeplabv3", num_classes, "aspp", width=width, blocks=blocks, output_stride=output_stride, dropout=dropout,
-            rates=[rate * 16 // max(8, output_stride) for rate in rates],
+            rates=_scaled("deeplabv3", rates, 16 // max(8, output_stride)),
         )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ class DeepLabV3Plus(nn.Module):
         self.stride = 4
         self.backbone = _named("deeplabv3plus", Residual, width=width, output_stride=output_stride, blocks=blocks)
         channels = self.backbone.channels
-        scaled = [rate * 16 // max(8, output_stride) for rate in rates]
+        scaled = _scaled("deeplabv3plus", rates, 16 // max(8, output_stride))
         self.context = _named("deeplabv3plus", ASPP, channels[3], 4 * width, scaled)
         self.skip = convolution(channels[0], SKIP, 1)
         self.decoder = nn.Sequential(convolution(4 * width + SKIP, 4 * width), convolution(4 * width, 4 * width))
@@ -108,7 +108,7 @@ class FastFCN(nn.Module):
         self.stride = 8
         self.backbone = Residual(width=width, output_stride=32, blocks=blocks)
         self.neck = JPU(self.backbone.channels[1:], 2 * width)
-        self.context = _named("fastfcn", make_head, head, self.neck.channels, 4 * width, [2 * rate for rate in rates])
+        self.context = _named("fastfcn", make_head, head, self.neck.channels, 4 * width, _scaled("fastfcn", rates, 2))
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(4 * width, num_classes, 1)
 
@@ -116,6 +116,13 @@ class FastFCN(nn.Module):
         """(N, 3, H, W) -> logits (N, C, ceil(H / 8), ceil(W / 8))."""
         logits: Tensor = self.head(self.dropout(self.context(self.neck(self.backbone(image)[1:]))))
         return logits
+
+
+def _scaled(name: str, rates: Any, factor: int) -> list[int]:
+    """Dilations given for output stride 16, at another one: never below 1."""
+    if not isinstance(rates, list | tuple) or not rates or not all(type(r) is int and r >= 1 for r in rates):
+        raise ConfigError(f"model '{name}': rates are {rates}, wanted a list of dilations of at least 1")
+    return [max(1, rate * factor) for rate in rates]
 
 
 def _named(name: str, make: Any, *arguments: Any, **options: Any) -> Any:

@@ -29,7 +29,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "prepare": ("prepare",),
     "stats": ("stats",),
     "train": ("threads", "model", "train", "runs.{run}"),
-    "predict": ("threads", "predict"),
+    "predict": ("threads", "predict", "runs.{run}"),
     "crf": ("threads", *_CRF),
     "ensemble": ("seeds", "runs", "ensemble.{method}"),
     "evaluate": ("evaluate",),
@@ -100,11 +100,15 @@ class Context:
         of_run = "runs.{run}" in _DEPENDS[stage]
         if of_run:
             paths += [f"runs.{name}" for name in chosen.teachers_of(self.run)]
+        values: dict[str, Any] = {p: _lookup(chosen, p) for p in paths}
+        weights = chosen.model_of(self.run).weights if of_run else None
+        if weights is not None and Path(weights).expanduser().is_file():
+            values["weights"] = files.digest_file(Path(weights).expanduser())
         if self.fold is not None and of_run:
-            return config_digest({p: _lookup(chosen, p) for p in (*paths, "folds.number")}, (self.seed, self.fold))
+            return config_digest({**values, "folds.number": chosen.folds.number}, (self.seed, self.fold))
         if self.snapshot is not None and stage == "predict":
-            return config_digest({p: _lookup(chosen, p) for p in paths}, (self.seed, "snapshot", self.snapshot))
-        return config_digest({p: _lookup(chosen, p) for p in paths}, self.seed if of_run else None)
+            return config_digest(values, (self.seed, "snapshot", self.snapshot))
+        return config_digest(values, self.seed if of_run else None)
 
     def is_adhoc(self, stage: str, variant: str = "") -> bool:
         """True when the output differs from what params.yaml asks for, so DVC's folders stay untouched."""

@@ -62,7 +62,7 @@ def write(context: Context) -> dict[str, Any]:
     from segpipe.training.device import choose
 
     folder_of_run, prepared, out = context.path("train"), context.path("prepare"), context.path("predict")
-    section = context.params.predict
+    section = context.params.predict_of(context.run)
     seeding.make_deterministic(context.params.threads)
     model, config = trained.load(folder_of_run, context.snapshot)
     chosen = inference.Options(**section.model_dump(exclude={"batch_size"}))

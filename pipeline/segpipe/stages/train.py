@@ -89,7 +89,7 @@ def fit(context: Context) -> dict[str, Any]:
     seeding.seed_torch(context.seed, 0)
     model = models.create(config["model"]["name"], len(config["classes"]), **params.model_of(context.run).options)
     if config["model"]["weights"] is not None:
-        models.initialise(model, config["model"]["weights"])
+        models.initialise(model, Path(config["model"]["weights"]).expanduser())
     arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
     rows = _rows(context, index)
     ids = [index["splits"]["train"][i]["id"] for i in rows]
@@ -202,7 +202,7 @@ def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
 
     params, stats = context.params, files.read_json(context.path("stats"))
     loss, weights = params.runs[context.run].loss, params.model_of(context.run).weights
-    if weights is not None and not Path(weights).is_file():
+    if weights is not None and not Path(weights).expanduser().is_file():
         raise DataError(f"{weights} is missing; check model.weights")
     return {
         "loss": loss,
@@ -211,7 +211,7 @@ def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
         "teacher": params.runs[context.run].teacher,
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
-        "weights_sha256": None if weights is None else files.digest_file(Path(weights)),
+        "weights_sha256": None if weights is None else files.digest_file(Path(weights).expanduser()),
         "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),
         "classes": index["classes"],
         "palette": index["palette"],

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
+from segpipe.training.batchnorm import SharedBatchNorm2d
 
 
 class Average(Protocol):
@@ -142,11 +143,15 @@ def refresh(model: nn.Module, batches: Iterable[Tensor]) -> None:
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a cumulative mean
+        if isinstance(layer, SharedBatchNorm2d):
+            layer.alone = True  # every process sees all images
         layer.train()
     for batch in batches:
         model(batch)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+        if isinstance(layer, SharedBatchNorm2d):
+            layer.alone = False
     model.eval()
 
 

@@ -12,11 +12,13 @@ from segpipe.core import distributed
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d over the batch of all processes."""
+    """BatchNorm2d over the batch of all processes; `alone`: over that of this process."""
+
+    alone = False
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W), normalised by the means and variances of all processes' features."""
-        if not (self.training and distributed.active()):
+        if self.alone or not (self.training and distributed.active()):
             normal: Tensor = super().forward(features)
             return normal
         axes = (0, 2, 3)

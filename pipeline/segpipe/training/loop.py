@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from segpipe.training.optimizers import Lookahead
 from segpipe.training.progress import Progress
 from segpipe.training.settings import Fitted, Settings
 from segpipe.training.targets import Given, Part, Setup
-from segpipe.training.validation import collapse, validate
+from segpipe.training.validation import collapse, not_finite, validate
 
 Images = NDArray[np.uint8]
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -97,7 +97,8 @@ class _Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
         self.average = parts.create("averaging", settings.averaging, self.model, settings.epochs)
         self.source = parts.create("targets", settings.targets, setup)
-        self.sampling = parts.create("sampling", settings.sampling, train_set.present(setup.num_classes))
+        present = partial(train_set.present, setup.num_classes)
+        self.sampling = parts.create("sampling", settings.sampling, len(train_set), present)
         self.lookahead = (
             Lookahead(model.parameters(), steps=settings.lookahead_steps, rate=settings.lookahead_rate)
             if settings.lookahead_steps
@@ -120,10 +121,6 @@ class _Training:
     def _check(self) -> None:
         """Settings that do not fit each other."""
         settings, last = self.settings, self.sampling.number % self.settings.batch_size or self.settings.batch_size
-        if settings.patience is not None and self.snapshot_epochs:
-            raise ConfigError(
-                "train.patience would end a run before its snapshots; set it to null, or another schedule"
-            )
         if last < distributed.world():
             raise ConfigError(
                 f"{self.sampling.number} images in batches of {settings.batch_size} leave {last} for the last batch, "
@@ -137,7 +134,7 @@ class _Training:
         try:
             state: dict[str, Any] = weights.load(self.checkpoint)
         except DataError as error:
-            _say(f"starting anew: {error}")
+            Progress.tell(f"starting anew: {error}")
             return
         for name, module in self.modules.items():
             kept = state.pop(name)
@@ -145,7 +142,7 @@ class _Training:
                 module.load_state_dict(kept)
         self.state = state
         inside = f", batch {state['batch']}" if state["batch"] else ""
-        _say(f"resuming after epoch {state['epoch']}{inside}")
+        Progress.tell(f"resuming after epoch {state['epoch']}{inside}")
 
     def run(self, val: tuple[Images, Images]) -> Fitted:
         """All epochs that are left."""
@@ -194,18 +191,34 @@ class _Training:
             share=(distributed.rank(), distributed.world()),
         )  # fmt: skip
         for number, batch in enumerate(loader, state["batch"]):
+            value, hungry = 0.0, False
             try:
                 value = self._batch(batch, number)
             except torch.OutOfMemoryError:
-                raise memory.explain(self.model, settings.batch_size, batch.images.shape, self.device) from None
-            state["total"], state["seen"] = (
-                state["total"] + value * len(batch.indices),
-                state["seen"] + len(batch.indices),
-            )
+                hungry = True  # explained outside: here the failed step still holds its memory
+            if hungry:
+                self._explain_memory(batch)
+            # Of all processes together, as the loss is.
+            size = min(settings.batch_size, self.sampling.number - number * settings.batch_size)
+            state["total"], state["seen"] = state["total"] + value * size, state["seen"] + size
             state["batch"] = number + 1
             progress.step(value)
             if self._ends_step(number):
                 self._stop_if_asked(signals, save=True)
+
+    def _explain_memory(self, batch: Batch) -> None:
+        """Raise the error that names a batch size, tried with forward pass, loss and backward pass."""
+        self.optimizer.zero_grad(set_to_none=True)
+        size = batch.labels.shape[-2:]
+
+        def trial(images: int) -> None:
+            self.model.zero_grad(set_to_none=True)
+            labels = torch.zeros(images, *size, dtype=torch.uint8, device=self.device)
+            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+                logits = upsample(self.model(torch.zeros(images, 3, *size, device=self.device)), size)
+            self.criterion(logits, labels).backward()
+
+        raise memory.explain(None if distributed.active() else trial, self.settings.batch_size, size, self.device)
 
     def _ends_step(self, number: int) -> bool:
         return (number + 1) % self.settings.accumulate == 0 or number + 1 == self.batches
@@ -219,30 +232,31 @@ class _Training:
         self.state["lr"] = settings.lr * schedules.factor(settings.schedule, place)
         for group in self.optimizer.param_groups:
             group["lr"] = self.state["lr"]
-        labels = torch.from_numpy(batch.labels).to(self.device)
-        images = self._input(batch.images)
-        with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-            logits = upsample(self._logits(images).contiguous(), labels.shape[-2:])
-            given = Given(
-                labels, images, self._input(batch.weak) if self.source.extents else images, batch.indices, epoch,
-                step / (settings.epochs * self.steps),
-            )  # fmt: skip
-            targets = self.source.parts(given)
-        loss = sum((self._part(logits, part) for part in targets), torch.zeros((), device=self.device))
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            self._refuse(value, batch.indices, number)
-        if self.sampling.learns:
-            self._learn(logits, labels)
-        first = number - number % settings.accumulate
+        first, ends = number - number % settings.accumulate, self._ends_step(number)
         among = min(settings.accumulate, self.batches - first)
-        ends = self._ends_step(number)
+        # Processes add their gradients once a step; that is decided when the forward pass begins.
         waiting = self.forward.no_sync() if distributed.active() and not ends else nullcontext()
         with waiting:
+            loss = self._loss(batch, step / (settings.epochs * self.steps))
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                self._refuse(value, batch.indices, number)
             self.scaler.scale(loss / among).backward()
         if ends:
             self._step()
         return value
+
+    def _loss(self, batch: Batch, progress: float) -> Tensor:
+        """The loss of a batch against the parts of its targets."""
+        labels = torch.from_numpy(batch.labels).to(self.device)
+        images = self._input(batch.images)
+        with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+            logits = upsample(self._logits(images).contiguous(), labels.shape[-2:])
+            weak = self._input(batch.weak) if self.source.extents else images
+            targets = self.source.parts(Given(labels, images, weak, batch.indices, self.state["epoch"], progress))
+        if self.sampling.learns:
+            self._learn(logits, labels)
+        return sum((self._part(logits, part) for part in targets), torch.zeros((), device=self.device))
 
     def _logits(self, images: Tensor) -> Tensor:
         try:
@@ -272,6 +286,9 @@ class _Training:
         if settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip, foreach=True)
+        for learned in self.criterion.parameters():  # beside the network, which DDP takes care of
+            if distributed.active() and learned.grad is not None:
+                learned.grad = distributed.all_sum(learned.grad) / distributed.world()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -305,10 +322,9 @@ class _Training:
         epoch = state["epoch"]
         self.sampling.learn(*np.array(state["table"]))
         network = self.average.after_epoch(self.model, epoch, self._plain)
-        for name, tensor in network.state_dict().items():
-            # A step may spoil weights after a loss that was still finite; such an epoch is never kept.
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise TrainingError(f"{name} is no longer finite after epoch {epoch + 1}; lower train.lr{self._kept()}")
+        spoiled = not_finite(network)
+        if spoiled is not None:
+            raise TrainingError(f"{spoiled} is no longer finite after epoch {epoch + 1}; lower train.lr{self._kept()}")
         size = 4 * settings.batch_size  # no gradients are kept, so more fit
         counts = validate(
             network, *val, settings.curve, size=size, num_classes=self.setup.num_classes, device=self.device
@@ -335,8 +351,3 @@ class _Training:
         for first in range(0, len(dataset), size):
             rows = [dataset.rows[i] for i in range(first, min(first + size, len(dataset)))]
             yield self._input(np.stack([np.asarray(dataset.images[row]) for row in rows]))
-
-
-def _say(line: str) -> None:
-    if distributed.rank() == 0:
-        print(line, file=sys.stderr)

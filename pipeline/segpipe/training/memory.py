@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
 
 from segpipe.core.errors import ConfigError
 
 
-def explain(model: nn.Module, batch_size: int, shape: Sequence[int], device: torch.device) -> ConfigError:
-    """The error that says which batch size would fit; images are (N, H, W, 3)."""
-    fits = _largest(model, batch_size, (int(shape[1]), int(shape[2])), device)
+def explain(
+    trial: Callable[[int], None] | None, batch_size: int, size: Sequence[int], device: torch.device
+) -> ConfigError:
+    """The error that says which batch size would fit.
+
+    Args:
+        trial: does what a step does, with so many images; None where no single process can try.
+        size: height and width of the images.
+    """
+    if trial is None:
+        return ConfigError(
+            f"a GPU has too little memory for its share of train.batch_size={batch_size}; lower it, and raise "
+            "train.accumulate for steps of the same size"
+        )
+    fits = batch_size // 2
+    while fits and not _works(trial, fits, device):
+        fits //= 2
     if not fits:
         return ConfigError(
-            f"{device} has too little memory for one image of {shape[1]} x {shape[2]}; lower prepare.height and "
+            f"{device} has too little memory for one image of {size[0]} x {size[1]}; lower prepare.height and "
             "prepare.width, set train.augment.crop, or take a smaller model"
         )
-    steps = -(-batch_size // fits)
     return ConfigError(
         f"{device} has too little memory for train.batch_size={batch_size}; {fits} fits: set train.batch_size={fits} "
-        f"and train.accumulate={steps} for steps of the same size"
+        f"and train.accumulate={-(-batch_size // fits)} for steps of the same size"
     )
 
 
-def _largest(model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device) -> int:
-    """The largest halving of the batch that a forward and a backward pass can hold, 0 for none."""
-    fits = batch_size // 2
-    while fits:
-        model.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            model(torch.zeros(fits, 3, *size, device=device)).square().mean().backward()
-        except torch.OutOfMemoryError:
-            fits //= 2
-        except ValueError:  # batch norm of one value
-            return 0
-        else:
-            return fits
-    return 0
+def _works(trial: Callable[[int], None], images: int, device: torch.device) -> bool:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        trial(images)
+    except (torch.OutOfMemoryError, ValueError):  # ValueError: batch norm of one value
+        return False
+    return True

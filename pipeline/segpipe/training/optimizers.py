@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 
 
@@ -16,6 +17,8 @@ def adamw(
     groups: list[dict[str, Any]], lr: float, weight_decay: float, *, beta1: float = 0.9, beta2: float = 0.999
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay."""
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        raise ConfigError(f"optimizer 'adamw': wanted beta1 and beta2 in [0, 1), found {beta1} and {beta2}")
     return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay, fused=True)
 
 
@@ -24,6 +27,8 @@ def sgd(
     groups: list[dict[str, Any]], lr: float, weight_decay: float, *, momentum: float = 0.9, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum."""
+    if not 0 <= momentum < 1 or (nesterov and not momentum):
+        raise ConfigError(f"optimizer 'sgd': wanted momentum in [0, 1), above 0 with nesterov, found {momentum}")
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, foreach=True)
 
 

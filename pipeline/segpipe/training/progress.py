@@ -36,9 +36,14 @@ class Progress:
             self.say(f"{self.name}: {done}, {left:.0f} s left")
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """A line for people, from the process that is not quiet."""
         if not self.quiet:
-            tqdm.write(line, file=sys.stderr)
+            self.tell(line)
+
+    @staticmethod
+    def tell(line: str) -> None:
+        """A line for people beside the bar."""
+        tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """No more bar."""

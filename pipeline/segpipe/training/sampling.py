@@ -1,11 +1,13 @@
 """Which images an epoch shows, in which order; drawn from (seed, epoch) and what was learned before it.
 
-present (N, C): whether an image holds a class. An image's class-balanced share is
+`find` gives present (N, C): whether an image holds a class. An image's class-balanced share is
 (1 / C) sum_c [c in image] / n_c: a class is drawn evenly, then an image that holds it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,17 +25,22 @@ class Sampling:
 
     learns = False  # wants to be told what training batches had right and wrong
 
-    def __init__(self, present: Bools) -> None:
-        self.present = present
+    def __init__(self, images: int, find: Callable[[], Bools]) -> None:
+        self.images, self._find = images, find
+
+    @cached_property
+    def present(self) -> Bools:
+        """Looked up at the first use: it takes a pass over all labels."""
+        return self._find()
 
     @property
     def number(self) -> int:
         """Images an epoch, the same in each: schedules count on it."""
-        return len(self.present)
+        return self.images
 
     def order(self, random: np.random.Generator) -> Ints:
         """The positions of an epoch's images."""
-        return random.permutation(len(self.present))
+        return random.permutation(self.images)
 
     def learn(self, tp: Ints, fp: Ints, fn: Ints) -> None:
         """Pixels of each class (C,) that an epoch's training batches had right and wrong."""
@@ -67,12 +74,12 @@ class Oversample(Sampling):
 
     def order(self, random: np.random.Generator) -> Ints:
         """Drawn anew each epoch."""
-        return random.choice(len(self.present), len(self.present), p=self._balanced())
+        return random.choice(self.images, self.images, p=self._balanced())
 
 
 @register("undersample", source="class-balanced shares as acceptance rates; without replacement")
 class Undersample(Sampling):
-    """Fewer images: the image of the largest share is kept for sure, others in proportion, none twice."""
+    """Fewer images, none twice, drawn so that those of a larger share come first more often."""
 
     @property
     def number(self) -> int:
@@ -100,12 +107,12 @@ class ByPerformance(Sampling):
 
     learns = True
 
-    def __init__(self, present: Bools, *, mix: float = 0.5, decay: float = 0.5) -> None:
+    def __init__(self, images: int, find: Callable[[], Bools], *, mix: float = 0.5, decay: float = 0.5) -> None:
         if not 0 <= mix <= 1 or not 0 <= decay < 1:
             raise ConfigError(f"sampling 'lmp': wanted mix in 0..1 and decay in [0, 1), found {mix} and {decay}")
-        super().__init__(present)
+        super().__init__(images, find)
         self.mix, self.decay = mix, decay
-        self.table = np.zeros((3, present.shape[1]))  # remembered tp, fp, fn
+        self.table = np.zeros((3, self.present.shape[1]))  # remembered tp, fp, fn
 
     def learn(self, tp: Ints, fp: Ints, fn: Ints) -> None:
         """Fade what is remembered and add this epoch."""
@@ -113,7 +120,7 @@ class ByPerformance(Sampling):
 
     def order(self, random: np.random.Generator) -> Ints:
         """Drawn with replacement."""
-        return random.choice(len(self.present), len(self.present), p=self.probabilities())
+        return random.choice(self.images, self.images, p=self.probabilities())
 
     def probabilities(self) -> NDArray[np.float64]:
         """Of each image, summing to one."""

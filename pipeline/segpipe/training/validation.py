@@ -47,3 +47,11 @@ def collapse(counts: Counts) -> str | None:
         "train.warmup_epochs, another train.lr, class weights such as ce(class_weights=median_frequency), or a "
         "region loss such as 0.25*ce + 0.75*jml"
     )
+
+
+def not_finite(model: nn.Module) -> str | None:
+    """The first weight or statistic that is not finite: a step may spoil them after a loss that still was."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name
+    return None

@@ -27,9 +27,9 @@ class Residual(nn.Module):
             stride = 2 if reached < output_stride else 1
             dilation *= 1 if stride == 2 else 2
             reached *= stride
-            # The first block of an atrous stage still has the dilation of the stage before.
-            first = _Basic(inputs, outputs, stride, max(1, dilation // 2 if stride == 1 else 1))
-            rest = (_Basic(outputs, outputs, 1, dilation) for _ in range(blocks - 1))
+            # The convolution that would have strided still has the dilation of the stage before.
+            first = _Basic(inputs, outputs, stride, dilation if stride == 2 else dilation // 2, dilation)
+            rest = (_Basic(outputs, outputs, 1, dilation, dilation) for _ in range(blocks - 1))
             stages.append(nn.Sequential(first, *rest))
             inputs = outputs
         self.stages = nn.ModuleList(stages)
@@ -46,9 +46,9 @@ class Residual(nn.Module):
 class _Basic(nn.Module):
     """Two convolutions beside a shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, before: int, dilation: int) -> None:
         super().__init__()
-        self.first = convolution(inputs, outputs, stride=stride, dilation=dilation)
+        self.first = convolution(inputs, outputs, stride=stride, dilation=before)
         self.second = nn.Sequential(*list(convolution(outputs, outputs, dilation=dilation))[:2])
         same = inputs == outputs and stride == 1
         self.shortcut = (

@@ -70,8 +70,6 @@ class ASPP(nn.Module):
 
     def __init__(self, inputs: int, width: int, rates: Sequence[int]) -> None:
         super().__init__()
-        if not rates or min(rates) < 1:
-            raise ConfigError(f"rates are {list(rates)}, wanted dilations of at least 1")
         branches = [convolution(inputs, width, 1), *(convolution(inputs, width, dilation=rate) for rate in rates)]
         self.branches = nn.ModuleList(branches)
         self.mean = nn.Conv2d(inputs, width, 1)
