@@ -99,11 +99,8 @@ class _Training:
         self.source = parts.create("targets", settings.targets, setup)
         present = partial(train_set.present, setup.num_classes)
         self.sampling = parts.create("sampling", settings.sampling, len(train_set), present)
-        self.lookahead = (
-            Lookahead(model.parameters(), steps=settings.lookahead_steps, rate=settings.lookahead_rate)
-            if settings.lookahead_steps
-            else None
-        )
+        steps, rate = settings.lookahead_steps, settings.lookahead_rate
+        self.lookahead = Lookahead(model.parameters(), steps=steps, rate=rate) if steps else None
         self.batches = -(-self.sampling.number // settings.batch_size)
         self.steps = -(-self.batches // settings.accumulate)  # of the optimiser, an epoch
         cycles = parts.snapshots(settings.schedule)
