@@ -152,8 +152,8 @@ class Train(Section):
             if self.patience is not None:
                 raise ConfigError("patience would end a run before its snapshots; set it to null")
         factor(self.schedule, Place(0, self.own_epochs, 1))  # refuses options out of range
-        if self.warmup_epochs >= self.own_epochs:
-            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}, wanted fewer than the {self.own_epochs} epochs")
+        if self.warmup_epochs > self.own_epochs:
+            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}, wanted at most the {self.own_epochs} epochs")
         semi = parts.options("targets", self.targets)[0] == "semi_supervised"
         if semi and (parts.options("sampling", self.sampling)[0] != "uniform" or self.augment.max_class < 1):
             raise ConfigError(
