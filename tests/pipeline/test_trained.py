@@ -84,7 +84,7 @@ def test_a_student_waits_for_its_teacher_and_its_snapshots_make_an_ensemble(taug
         ({"runs.student.train": {"targets": "distillation", "schedule": "restarts(cycles=9)"}}, "cannot hold 9 cycles"),
         ({"runs.ce.loss": "lovasz", "train.targets": "smoothing"}, "wants hard labels, targets 'smoothing' are soft"),
         ({"train.targets": "semi_supervised", "train.sampling": "oversample"}, "hide labels that sampling"),
-        ({"runs.ce": {"loss": "ce", "predict": {"pases": 3}}}, "did you mean 'passes'?"),
+        ({"predict.passes": -1}, "wanted greater than or equal to 0"),
         ({"train.warmup_epochs": 99}, "warmup_epochs is 99"),
         ({"train.schedule": "cosine(floor=5)"}, "floor is 5, wanted a number from 0 to 1"),
         ({"train.optimizer": "adam"}, "unknown optimizer 'adam'; did you mean 'adamw'?"),
