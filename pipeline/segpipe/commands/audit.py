@@ -15,6 +15,9 @@ from segpipe.stages import options
 from segpipe.stages.context import Context, start
 
 HEADER = ("kind", "what", "image", "value", "note")
+SUSPECTS = (
+    "rank", "image", "label", "predicted", "area", "core", "surprise", "score", "top", "left", "bottom", "right",
+)  # fmt: skip
 NOT_MEASURED = (
     "Not measured: a label can only be doubted by networks that did not learn it. Train a run with folds held out "
     "(folds.runs in params.yaml, then segpipe dag --write and dvc repro; or segpipe init scenes --profile audit)."
@@ -220,20 +223,6 @@ def _suspects(view: _View, number: int, smallest: int, out: Path) -> list[Any]:
     for i, row in enumerate(tqdm(rows, "train labels", unit="image", disable=None)):
         found += [(region, i) for region in regions(probs_of(i), view.target(row, "train"), smallest=smallest)]
     found.sort(key=lambda pair: (-pair[0].score, rows[pair[1]]["id"], pair[0].box))
-    header = (
-        "rank",
-        "image",
-        "label",
-        "predicted",
-        "area",
-        "core",
-        "surprise",
-        "score",
-        "top",
-        "left",
-        "bottom",
-        "right",
-    )
     lines = [
         [
             n,
@@ -248,7 +237,7 @@ def _suspects(view: _View, number: int, smallest: int, out: Path) -> list[Any]:
         ]
         for n, (r, i) in enumerate(found, 1)
     ]
-    files.write_text(out / "label_suspects.csv", csv_text(header, lines))
+    files.write_text(out / "label_suspects.csv", csv_text(SUSPECTS, lines))
     cases = []
     for region, i in found[: 4 * number]:
         predicted = probs_of(i).argmax(0).astype("uint8")

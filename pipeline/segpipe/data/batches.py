@@ -23,9 +23,9 @@ Key = tuple[int, int, float, int]  # epoch, position, factor of the size, how of
 
 @dataclass(frozen=True)
 class Batch:
-    """images, weak: (N, H, W, 3), the latter with its geometry changed alone; labels (N, A, H, W).
+    """images: (N, H, W, 3); weak: the same, with its geometry changed alone where extents are given.
 
-    indices: positions in the training set.
+    labels: (N, A, H, W). indices: positions in the training set.
     """
 
     images: Bytes
@@ -71,8 +71,8 @@ class TrainSet(Dataset[tuple[Bytes, Bytes, Bytes, int]]):
             inside[0, : self.extents[row][0], : self.extents[row][1]] = 0
             labels = np.concatenate([labels, inside])
         drawn = (self.seed, _SAMPLE, epoch, row, *([repetition] if repetition else []))
-        changed = self.augmentation(image, labels, drawn, factor=factor)
-        return *changed, position
+        strong, weak, ids = self.augmentation(image, labels, drawn, factor=factor)
+        return strong, strong if self.extents is None else weak, ids, position
 
     def maps(self, position: int) -> Bytes:
         """The label maps (A, H, W) of an image as they are."""
@@ -129,7 +129,9 @@ def epoch_loader(
 
 def _stack(items: list[tuple[Bytes, Bytes, Bytes, int]]) -> Batch:
     images, weak, labels, indices = zip(*items, strict=True)
-    return Batch(np.stack(images), np.stack(weak), np.stack(labels), list(indices))
+    stacked = np.stack(images)
+    same = all(a is b for a, b in zip(images, weak, strict=True))
+    return Batch(stacked, stacked if same else np.stack(weak), np.stack(labels), list(indices))
 
 
 def _ignore_interrupts(worker: Any) -> None:

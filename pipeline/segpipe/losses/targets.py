@@ -22,6 +22,12 @@ def one_hot(labels: Tensor, num_classes: int, *, ignore_index: int | None = IGNO
     return soft, keep
 
 
+def check_smoothing(epsilon: float, size: int = 1) -> None:
+    """ConfigError for a share outside 0..1 or a window without a centre."""
+    if not 0 <= epsilon <= 1 or size < 1 or size % 2 == 0:
+        raise ConfigError(f"label smoothing: wanted epsilon in 0..1 and an odd size, found {epsilon} and {size}")
+
+
 def boundary_label_smoothing(
     labels: Tensor, num_classes: int, *, epsilon: float = 0.5, size: int = 3, ignore_index: int | None = IGNORE_INDEX
 ) -> tuple[Tensor, Tensor]:
@@ -42,8 +48,7 @@ def boundary_label_smoothing(
     Raises:
         ConfigError: epsilon or size out of range. ValueError: labels of a wrong type or range.
     """
-    if not 0 <= epsilon <= 1 or size < 1 or size % 2 == 0:
-        raise ConfigError(f"boundary label smoothing wants epsilon in 0..1 and an odd size, found {epsilon}, {size}")
+    check_smoothing(epsilon, size)
     if labels.is_floating_point() or labels.ndim != 3:
         raise ValueError(f"labels are {tuple(labels.shape)} {labels.dtype}, wanted integer (N, H, W)")
     void = torch.zeros_like(labels, dtype=torch.bool) if ignore_index is None else labels == ignore_index

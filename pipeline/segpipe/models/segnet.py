@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.models.blocks.layers import check, convolution, double
+from segpipe.models.blocks.layers import check, double, encoder, stem
 
 
 @register("segnet", source="Badrinarayanan et al. 2017, arXiv:1511.00561, with a strided stem")
@@ -24,14 +23,10 @@ class SegNet(nn.Module):
     ) -> None:
         super().__init__()
         check("segnet", dropout, width=width, depth=depth)
-        if stem_stride not in (1, 2, 4):
-            raise ConfigError(f"model 'segnet': stem_stride must be 1, 2 or 4, found {stem_stride}")
         self.stride = stem_stride
         widths = [width * 2**level for level in range(depth)]
-        steps = stem_stride.bit_length() - 1
-        self.stem = nn.Sequential(*(convolution(3 if i == 0 else width, width, stride=2) for i in range(steps)))
-        first = width if steps else 3
-        self.encoder = nn.ModuleList(double(i, o) for i, o in zip([first, *widths], widths, strict=False))
+        self.stem, first = stem("segnet", width, stem_stride)
+        self.encoder = encoder(first, widths)
         self.decoder = nn.ModuleList(double(o, i) for i, o in zip([width, *widths], widths, strict=False))
         self.drop = nn.Dropout(dropout)
         self.central = max(0, depth - 2)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.models.blocks.layers import check, convolution, double
+from segpipe.models.blocks.layers import check, double, encoder, stem
 
 
 @register("unet", source="Ronneberger et al. 2015, arXiv:1505.04597, with a strided stem and batch norm")
@@ -23,15 +22,11 @@ class UNet(nn.Module):
         self, num_classes: int, *, width: int = 16, depth: int = 4, stem_stride: int = 2, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if stem_stride not in (1, 2, 4):
-            raise ConfigError(f"model 'unet': stem_stride must be 1, 2 or 4, found {stem_stride}")
         check("unet", dropout, width=width, depth=depth)
         self.stride = stem_stride
         widths = [width * 2**level for level in range(depth)]
-        steps = stem_stride.bit_length() - 1
-        self.stem = nn.Sequential(*(convolution(3 if i == 0 else width, width, stride=2) for i in range(steps)))
-        first = width if steps else 3
-        self.encoder = nn.ModuleList(double(i, o) for i, o in zip([first, *widths], widths, strict=False))
+        self.stem, first = stem("unet", width, stem_stride)
+        self.encoder = encoder(first, widths)
         self.decoder = nn.ModuleList(
             double(deep + skip, skip) for skip, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )

@@ -74,14 +74,11 @@ def fit(context: Context) -> dict[str, Any]:
     from segpipe.core import distributed, files, seeding
     from segpipe.data.augment import Augmentation
     from segpipe.data.batches import TrainSet
-    from segpipe.data.normalize import curve
     from segpipe.training import loop
     from segpipe.training.device import choose
-    from segpipe.training.settings import Settings
 
     params, prepared = context.params, context.path("prepare")
     index = files.read_json(prepared / "index.json")
-    section = params.train_of(context.run)
     config = _config(context, index)
     several = distributed.launched()
     device = distributed.join(choose(context.device)) if several else torch.device(choose(context.device))
@@ -93,7 +90,7 @@ def fit(context: Context) -> dict[str, Any]:
     arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
     rows = _rows(context, index)
     ids = [index["splits"]["train"][i]["id"] for i in rows]
-    labels, extra = _targets(context, index, arrays, rows)
+    labels, extents, extra = _targets(context, index, arrays, rows)
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
@@ -101,20 +98,13 @@ def fit(context: Context) -> dict[str, Any]:
         TrainSet(
             arrays["train_images"],
             labels,
-            Augmentation(**section.augment.model_dump()),
+            Augmentation(**params.train_of(context.run).augment.model_dump()),
             context.seed,
             rows,
-            extents=extra.pop("extents"),
+            extents=extents,
         ),
         (arrays["val_images"], arrays["val_labels"]),
-        Settings(
-            **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead"}),
-            epochs=section.own_epochs,
-            lookahead_steps=section.lookahead.steps,
-            lookahead_rate=section.lookahead.rate,
-            seed=context.seed,
-            curve=curve(config["normalization"]),
-        ),
+        _settings(context, config),
         num_classes=len(config["classes"]),
         device=device,
         checkpoint=checkpoint,
@@ -142,6 +132,22 @@ def fit(context: Context) -> dict[str, Any]:
     }
 
 
+def _settings(context: Context, config: dict[str, Any]) -> Any:
+    """The numbers of the training loop."""
+    from segpipe.data.normalize import curve
+    from segpipe.training.settings import Settings
+
+    section = context.params.train_of(context.run)
+    return Settings(
+        **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead"}),
+        epochs=section.own_epochs,
+        lookahead_steps=section.lookahead.steps,
+        lookahead_rate=section.lookahead.rate,
+        seed=context.seed,
+        curve=curve(config["normalization"]),
+    )
+
+
 def _rows(context: Context, index: dict[str, Any]) -> list[int]:
     """The images to train on: all, or those outside of the fold."""
     from segpipe.data import folds
@@ -155,18 +161,19 @@ def _rows(context: Context, index: dict[str, Any]) -> list[int]:
 
 def _targets(
     context: Context, index: dict[str, Any], arrays: dict[str, Any], rows: list[int]
-) -> tuple[Any, dict[str, Any]]:
-    """The label maps that the run's targets want, and what else they take: extents, a teacher, agreement."""
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The label maps that the run's targets want, the extents without padding, and the loop's teacher and agreement."""
     import numpy as np
 
     from segpipe.core import files
     from segpipe.training import targets, trained
 
     source, labels = _source(context), arrays["train_labels"]
-    extra: dict[str, Any] = {"extents": None}
+    extents: Any = None
+    extra: dict[str, Any] = {}
     if source.extents:
         sizes = [row["geometry"] for row in index["splits"]["train"]]
-        extra["extents"] = np.array([[size["resized_height"], size["resized_width"]] for size in sizes])
+        extents = np.array([[size["resized_height"], size["resized_width"]] for size in sizes])
     if source.annotators:
         path = context.path("prepare") / "train_annotators.npy"
         if not path.exists():
@@ -182,7 +189,7 @@ def _targets(
                 f"({', '.join(known['classes'][:3])}, ...), the data have {len(index['classes'])}; train it anew"
             )
         extra["teacher"] = taught
-    return labels, extra
+    return labels, extents, extra
 
 
 def _source(context: Context) -> Any:

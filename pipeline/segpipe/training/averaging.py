@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,47 +15,35 @@ from segpipe.core.registry import register
 from segpipe.training.batchnorm import SharedBatchNorm2d
 
 
-class Average(Protocol):
-    """What the loop asks of an average; `model` is a network of its own, None while there is nothing to average."""
+class Average:
+    """The base: the weights as they are, and nothing to remember."""
+
+    def __init__(self, model: nn.Module, epochs: int) -> None:
+        del model, epochs
 
     def after_step(self, model: nn.Module) -> None:
         """Take the weights after a step."""
 
     def after_epoch(self, model: nn.Module, epoch: int, batches: Callable[[], Iterable[Tensor]]) -> nn.Module:
         """Take the weights after epoch `epoch` (0-based) and return the network to validate."""
+        del epoch, batches
+        return model
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore it."""
 
 
 @register("none", source="the weights as they are")
-class NoAverage:
+class NoAverage(Average):
     """The last weights."""
-
-    def __init__(self, model: nn.Module, epochs: int) -> None:
-        del model, epochs
-
-    def after_step(self, model: nn.Module) -> None:
-        """Nothing."""
-
-    def after_epoch(self, model: nn.Module, epoch: int, batches: Callable[[], Iterable[Tensor]]) -> nn.Module:
-        """The network itself."""
-        del epoch, batches
-        return model
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 @register("ema", source="Polyak and Juditsky 1992; decay that grows with the steps as in Tarvainen and Valpola 2017")
-class ExponentialAverage:
+class ExponentialAverage(Average):
     """Exponential moving average of weights and of batch norm's statistics.
 
     decay: of each step; in the first steps min(decay, (1 + steps) / (10 + steps)), so that the
@@ -63,7 +51,7 @@ class ExponentialAverage:
     """
 
     def __init__(self, model: nn.Module, epochs: int, *, decay: float = 0.99) -> None:
-        del epochs
+        super().__init__(model, epochs)
         if not 0 <= decay < 1:
             raise ConfigError(f"averaging 'ema': decay is {decay}, wanted a share from 0 to below 1")
         self.decay, self.steps = decay, 0
@@ -96,20 +84,18 @@ class ExponentialAverage:
 
 
 @register("swa", source="Izmailov et al. 2018, arXiv:1803.05407, algorithm 1")
-class StochasticWeightAverage:
+class StochasticWeightAverage(Average):
     """Plain mean of the weights at the ends of the last epochs, with batch norm's statistics refreshed.
 
     start: share of the epochs after which averaging begins; until then the weights themselves are validated.
     """
 
     def __init__(self, model: nn.Module, epochs: int, *, start: float = 0.5) -> None:
+        super().__init__(model, epochs)
         if not 0 <= start < 1:
             raise ConfigError(f"averaging 'swa': start is {start}, wanted a share from 0 to below 1")
         self.first, self.number = int(start * epochs), 0
         self.model = _frozen(model)
-
-    def after_step(self, model: nn.Module) -> None:
-        """Nothing."""
 
     @torch.no_grad()
     def after_epoch(self, model: nn.Module, epoch: int, batches: Callable[[], Iterable[Tensor]]) -> nn.Module:

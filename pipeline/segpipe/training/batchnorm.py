@@ -5,6 +5,8 @@ torch's SyncBatchNorm refuses the CPU.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -52,3 +54,10 @@ def share(model: nn.Module) -> nn.Module:
         if type(layer) is nn.BatchNorm2d:
             layer.__class__ = SharedBatchNorm2d
     return model
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """The model with gradients averaged over processes; buffers need no exchange, they are shared already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames the option, older ones lack the new name
+        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)

@@ -83,7 +83,7 @@ class _Training:
         self.model = batchnorm.share(model) if distributed.active() else model
         self.forward: Any = self.model
         if distributed.active():
-            self.forward = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+            self.forward = batchnorm.wrap(self.model)
         if settings.compile:
             self.forward = torch.compile(self.forward)
         kind = settings.precision if settings.precision != "auto" else "float16" if device.type == "cuda" else "float32"

@@ -22,7 +22,7 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 from segpipe.core.seeding import generator
 from segpipe.core.upsample import upsample
-from segpipe.losses.targets import boundary_label_smoothing, one_hot
+from segpipe.losses.targets import boundary_label_smoothing, check_smoothing, one_hot
 
 VOID = 255
 _RATER = 4  # stream of the seed
@@ -32,7 +32,7 @@ _RATER = 4  # stream of the seed
 class Given:
     """One batch for a source.
 
-    labels: (N, A, H, W) int64 on the device. images: normalised (N, 3, H, W), with colours changed; weak:
+    labels: (N, A, H, W) uint8 on the device. images: normalised (N, 3, H, W), with colours changed; weak:
     with the geometry changed alone. indices: positions in the training set. progress: share of the steps done.
     """
 
@@ -102,8 +102,7 @@ class Smoothing(Source):
 
     def __init__(self, setup: Setup, *, epsilon: float = 0.1) -> None:
         super().__init__(setup)
-        if not 0 <= epsilon <= 1:
-            raise ConfigError(f"targets 'smoothing': epsilon is {epsilon}, wanted a share from 0 to 1")
+        check_smoothing(epsilon)
         self.epsilon = epsilon
 
     def parts(self, given: Given) -> list[Part]:
@@ -118,10 +117,7 @@ class BoundarySmoothing(Source):
 
     def __init__(self, setup: Setup, *, epsilon: float = 0.5, size: int = 3) -> None:
         super().__init__(setup)
-        if not 0 <= epsilon <= 1 or size < 1 or size % 2 == 0:
-            raise ConfigError(
-                f"targets 'boundary_smoothing': wanted epsilon in 0..1 and an odd size, found {epsilon} and {size}"
-            )
+        check_smoothing(epsilon, size)
         self.epsilon, self.size = epsilon, size
 
     def parts(self, given: Given) -> list[Part]:

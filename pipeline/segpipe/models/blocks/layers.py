@@ -30,6 +30,20 @@ def separable(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
     )
 
 
+def stem(name: str, width: int, stride: int) -> tuple[nn.Sequential, int]:
+    """Strided convolutions from an image to stride 1, 2 or 4, and the channels of what they give."""
+    if stride not in (1, 2, 4):
+        raise ConfigError(f"model '{name}': stem_stride must be 1, 2 or 4, found {stride}")
+    steps = stride.bit_length() - 1
+    layers = (convolution(3 if i == 0 else width, width, stride=2) for i in range(steps))
+    return nn.Sequential(*layers), width if steps else 3
+
+
+def encoder(inputs: int, widths: list[int]) -> nn.ModuleList:
+    """Two convolutions for each level."""
+    return nn.ModuleList(double(i, o) for i, o in zip([inputs, *widths], widths, strict=False))
+
+
 def check(name: str, dropout: float, **sizes: int) -> None:
     """ConfigError for a size below 1 or a dropout outside [0, 1)."""
     for option, value in sizes.items():
