@@ -7,12 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from segpipe import models
 from segpipe.core import registry
 from segpipe.losses.compound import PACKAGE
+from segpipe.models.cost import multiply_adds
 from segpipe.training import parts
 
 import exhibit
@@ -71,11 +69,9 @@ def _models() -> str:
     rows = ["| name | stride | parameters | multiply-adds | options | source |", "| :- | -: | -: | -: | :- | :- |"]
     for name, entry in registry.entries(models.PACKAGE).items():
         network = models.create(name, 8).eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.zeros(1, 3, *SIZE))
         weights = sum(p.numel() for p in network.parameters())
         options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
-        cost = f"{weights / 1e6:.2f} M | {counter.get_total_flops() / 2e9:.2f} G"
+        cost = f"{weights / 1e6:.2f} M | {multiply_adds(network, SIZE) / 1e9:.2f} G"
         rows.append(f"| `{name}` | {network.stride} | {cost} | `{options}` | {entry.source} |")
     return "\n".join(rows)
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 
 # Packages, and modules, whose files a stage imports by the names in params.yaml.
 _CHOSEN_BY_NAME = {"train": ("losses", "models", *parts.MODULES.values()), "predict": ("models",)}
-READS_CARD = ("download", "prepare", "stats", "crf", "evaluate")  # stages that read the dataset's card
+READS_CARD = ("download", "prepare", "stats", "crf", "ensemble", "evaluate")  # stages that read the dataset's card
 
 
 def digest_of_stage(stage: str) -> str:

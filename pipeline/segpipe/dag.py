@@ -17,7 +17,7 @@ from segpipe.core.files import json_text
 from segpipe.data.catalog import LOCAL
 from segpipe.params import Params
 from segpipe.stages import NAMES
-from segpipe.stages.context import SECTIONS
+from segpipe.stages.context import SECTIONS, more_of_ensemble
 
 FILE = Path("dvc.yaml")
 CODE = Path(".segpipe/code.json")  # hashes of the installed package, where its files are not in the workspace
@@ -37,15 +37,21 @@ def is_fresh(params: Params) -> bool:
 
 
 def check_names(params: Params) -> None:
-    """ConfigError when a dataset or metric is unknown: said now, not after the last training.
+    """ConfigError when a dataset or metric is unknown, or an ensemble cannot be: said now, not after the last training.
 
     Here and not in the schema, so that a stage depends on no code that it does not run.
     """
     from segpipe.data import catalog
+    from segpipe.ensembles import methods
     from segpipe.metrics.comparison import lower_is_better
     from segpipe.metrics.scores import names
 
     catalog.card(params.download.dataset)
+    for method, section in params.ensemble.items():
+        try:
+            methods.create(section.method).check(len(params.members_of(method)))
+        except ConfigError as error:
+            raise ConfigError(f"ensemble.{method}: {error}") from None
     known = names(params.evaluate.quantiles, params.evaluate.thresholds)
     counted = [name for name in known if not lower_is_better(name)]
     for path, name, choice in (
@@ -81,10 +87,9 @@ def in_repository() -> bool:
 
 def _body(params: Params) -> str:
     runs, refined = list(params.runs), list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
-    methods, members = list(params.ensemble), params.all_keys()
     dataset, every = "data/download/${download.dataset}", "run: ${runs}\nseed: ${seeds}"
     source = [_quoted(params.download.source)] if params.download.source else []
-    predicted, refined_by, of_method = f"data/predict/{_KEY}", f"data/crf/{_KEY}", "data/ensemble/${item.method}"
+    predicted, refined_by = f"data/predict/{_KEY}", f"data/crf/{_KEY}"
     data = [dataset, "data/prepare"]
     stage = partial(_stage, dataset=params.download.dataset)
     parts = [
@@ -120,22 +125,18 @@ def _body(params: Params) -> str:
             stage("crf", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
             stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
         ]
-    if methods:
-        used = sorted(
-            {key for method in methods for key in params.members_of(method)},
-            key=[*members, *params.snapshot_keys()].index,
-        )
-        each, results = f"method: [{', '.join(methods)}]", "results/ensembles/${item.method}"
-        inputs = ["data/prepare", *(f"data/predict/{key}" for key in used)]
-        name = "--ensemble ${item.method}"
-        parts += [
-            stage("ensemble", "ensemble", "--method ${item.method}", inputs, outs=[of_method], matrix=each),
-            stage("evaluate_ensemble", "evaluate", name, [*data, of_method], results=results, matrix=each),
-        ]
+    parts += _ensembles(params, stage)
     evaluated = [f"results/runs/{run}-{seed}" for run in runs for seed in params.seeds]
-    evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [f"results/ensembles/{m}" for m in methods]
-    inputs = ["data/prepare", *(f"data/train/{key}" for key in members), *(f"data/crf/{k}" for k in params.crf_keys())]
+    evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
+        f"results/ensembles/{m}" for m in params.ensemble
+    ]
+    inputs = [
+        "data/prepare",
+        *(f"data/train/{key}" for key in params.all_keys()),
+        *(f"data/crf/{k}" for k in params.crf_keys()),
+    ]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
+    inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
     parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
     return "stages:\n" + "\n".join(parts)
 
@@ -171,6 +172,46 @@ def _trainings(params: Params, stage: Any, every: str) -> list[str]:
     return parts
 
 
+def _ensembles(params: Params, stage: Any) -> list[str]:
+    """Stages ensemble and evaluate_ensemble, a group for all methods that read the same; looks that members name."""
+    keys = {key: None for method in params.ensemble for key in params.members_of(method)}
+    looks: dict[str, set[str]] = {}
+    for key in keys:
+        run, _, *suffix = key.split("-")
+        if suffix and suffix[0].startswith("look"):
+            looks.setdefault(run, set()).add(suffix[0].removeprefix("look"))
+    parts = []
+    for run, numbers in looks.items():
+        each = f"seed: ${{seeds}}\nlook: [{', '.join(sorted(numbers, key=int))}]"
+        select = f"--run {run} --seed ${{item.seed}} --look ${{item.look}}"
+        known = ["data/prepare", f"data/train/{run}-${{item.seed}}"]
+        outs = [f"data/predict/{run}-${{item.seed}}-look${{item.look}}"]
+        parts.append(stage(f"predict_looks_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run))
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for method in params.ensemble:
+        groups.setdefault((_inputs_of(params, method), tuple(more_of_ensemble(params, method))), []).append(method)
+    for number, ((read, more), methods) in enumerate(groups.items()):
+        group, results = f"method: [{', '.join(methods)}]", "results/ensembles/${item.method}"
+        ending, made = f"_{methods[0]}" if number else "", "data/ensemble/${item.method}"
+        data = ["data/download/${download.dataset}", "data/prepare"]
+        name, select = "ensemble" + ending, "--method ${item.method}"
+        parts.append(stage(name, "ensemble", select, [*data, *read], outs=[made], matrix=group, more=more))
+        name, select = "evaluate_ensemble" + ending, "--ensemble ${item.method}"
+        parts.append(stage(name, "evaluate", select, [*data, made], results=results, matrix=group))
+    return parts
+
+
+def _inputs_of(params: Params, method: str) -> tuple[str, ...]:
+    """The folders of an ensemble's members, those of every fold where it is fitted out of fold."""
+    found = []
+    for key in params.members_of(method):
+        plain = key.removesuffix("-crf")
+        found += [f"data/predict/{plain}"] + ([f"data/crf/{plain}"] if key != plain else [])
+        folds = range(params.folds.number) if params.ensemble[method].folds else ()
+        found += [f"data/predict/{key}-fold{fold}" for fold in folds]
+    return tuple(dict.fromkeys(found))
+
+
 def _stage(
     name: str,
     command: str,
@@ -188,7 +229,7 @@ def _stage(
     """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
     sections = [path.format(run=run, method="${item.method}") for path in (*SECTIONS[command], *more)]
     if results:
-        kept = [f"{results}/{part}" for part in RESULTS]
+        kept = [f"{results}/{part}" for part in (*RESULTS, *(("members.json",) if "ensembles" in results else ()))]
     blocks = {
         "deps": [*deps, *(_code(command) if in_repository() else _local_card(command, dataset))],
         "params": sections if in_repository() else [*sections, f"{CODE.as_posix()}:\n          - {command}"],

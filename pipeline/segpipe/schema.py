@@ -9,8 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from segpipe import losses
+from segpipe.core import registry
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.sections import (
+    METHODS,
     Count,
     Crf,
     Download,
@@ -58,7 +60,10 @@ class Params(Section):
         if not isinstance(data, dict):
             return data
         filled = dict(data)
-        for section, key, known in (("runs", "loss", losses.names()), ("ensemble", "method", ("average", "plurality"))):
+        for section, key, known in (
+            ("runs", "loss", losses.names()),
+            ("ensemble", "method", registry.entries(METHODS)),
+        ):
             entries = data.get(section)
             if section == "ensemble" and entries is None and section in data:
                 entries = {}
@@ -91,8 +96,17 @@ class Params(Section):
             self._check_teacher(name)
             self._check_targets(name)
         for method in self.ensemble:
-            self.members_of(method)
+            self._check_folds(method)
         return self
+
+    def _check_folds(self, method: str) -> None:
+        """A fit out of fold needs networks of every fold."""
+        for key in self.members_of(method):
+            if self.ensemble[method].folds and key not in self.fold_keys():
+                raise ConfigError(
+                    f"ensemble.{method}: folds=true needs networks that left out each fold, and '{key}' has none; "
+                    "add its run to folds.runs, and name runs alone (no -snap, -look or -crf)"
+                )
 
     def _check_targets(self, name: str) -> None:
         """Losses that want hard labels do not meet soft targets."""
@@ -156,6 +170,21 @@ class Params(Section):
             for number in range(self.snapshots_of(run))
         ]
 
+    def looks_of(self, run: str) -> int:
+        """How many looks a prediction of the run averages: Monte Carlo passes, times mirror images, times sizes."""
+        section = self.predict_of(run)
+        return max(1, section.passes) * (1 + section.flips) * len(section.scales)
+
+    def look_keys(self) -> list[str]:
+        """All `run-seed-lookN`, N from 1, of runs that look more than once."""
+        return [
+            f"{run}-{seed}-look{number + 1}"
+            for run in self.runs
+            if self.looks_of(run) > 1
+            for seed in self.seeds
+            for number in range(self.looks_of(run))
+        ]
+
     def model_of(self, run: str) -> Model:
         """The network of a run: section `model` with the run's overrides.
 
@@ -191,19 +220,31 @@ class Params(Section):
         return [f"{run}-{seed}" for run in chosen for seed in self.seeds]
 
     def members_of(self, method: str) -> list[str]:
-        """The `run-seed` that an ensemble's patterns choose; snapshots only where a pattern says -snap.
+        """The members that an ensemble's patterns choose.
+
+        Plain patterns mean `run-seed`. A pattern with -snap means snapshots (`run-seed-snapN`), with -look single
+        looks of a prediction (`run-seed-lookN`: passes, mirror images, sizes), with -crf what the CRF made of a run.
 
         Raises:
             ConfigError: a pattern matches nothing.
         """
-        patterns = self.ensemble[method].members
-        for pattern in patterns:
-            known = self.snapshot_keys() if "-snap" in pattern else self.all_keys()
-            if not any(fnmatchcase(key, pattern) for key in known):
-                raise ConfigError(f"ensemble.{method}.members: '{pattern}' matches no run{suggestion(pattern, known)}")
-        plain, snapped = ([p for p in patterns if ("-snap" in p) == wanted] for wanted in (False, True))
-        chosen = [key for key in self.all_keys() if any(fnmatchcase(key, pattern) for pattern in plain)]
-        return chosen + [key for key in self.snapshot_keys() if any(fnmatchcase(key, pattern) for pattern in snapped)]
+        kinds = {
+            "-snap": self.snapshot_keys(),
+            "-look": self.look_keys(),
+            "-crf": [f"{key}-crf" for key in self.crf_keys()],
+            "": self.all_keys(),
+        }
+        chosen = []
+        for pattern in self.ensemble[method].members:
+            known = next(keys for mark, keys in kinds.items() if mark in pattern)
+            found = [key for key in known if fnmatchcase(key, pattern)]
+            if not found:
+                raise ConfigError(
+                    f"ensemble.{method}.members: '{pattern}' matches no member{suggestion(pattern, known)}"
+                )
+            chosen += found
+        order = [key for mark in ("", "-snap", "-look", "-crf") for key in kinds[mark]]
+        return sorted(set(chosen), key=order.index)
 
 
 def _overridden(section: _S, changes: dict[str, Any], where: str) -> _S:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from segpipe import losses, models
+from segpipe.core import choice
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.frequencies import SCHEMES
 from segpipe.training import parts
@@ -18,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 _T = TypeVar("_T")
+METHODS = "segpipe.ensembles.methods"  # by name: what only reads params.yaml depends on none of their code
 Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,6 +31,11 @@ Schedule = Annotated[str, AfterValidator(partial(parts.check, "schedule"))]
 Averaging = Annotated[str, AfterValidator(partial(parts.check, "averaging"))]
 Sampling = Annotated[str, AfterValidator(partial(parts.check, "sampling"))]
 Targets = Annotated[str, AfterValidator(partial(parts.check, "targets"))]
+
+
+def _method(text: str) -> str:
+    choice.choose(METHODS, "ensemble method", text)
+    return text
 
 
 def _loss(spec: str) -> str:
@@ -226,10 +233,15 @@ class Crf(Section):
 
 
 class Ensemble(Section):
-    """One ensemble: how its members vote and which they are (patterns of run-seed)."""
+    """One ensemble: its method with options, and its members (patterns of run-seed, see `Params.members_of`)."""
 
-    method: Literal["average", "plurality"]
-    members: list[str] = ["*"]
+    method: Annotated[str, AfterValidator(_method)]
+    members: Candidates[str] = ["*"]
+
+    @property
+    def folds(self) -> bool:
+        """True when the fit sees the train images, each through networks that did not."""
+        return choice.choose(METHODS, "ensemble method", self.method)[1].get("folds", False) is True
 
 
 class Evaluate(Section):

@@ -18,7 +18,13 @@ IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 def infer(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
-    model: Annotated[str, typer.Option(help="A trained run: its folder, or its name (with --seed).")],
+    model: Annotated[
+        str | None, typer.Option(help="A trained run: its folder, or its name (with --seed).", show_default=False)
+    ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(help="An ensemble instead: its ensemble.json, its folder, or its name.", show_default=False),
+    ] = None,
     seed: options.Seed = 0,
     snapshot: options.Snapshot = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/infer"),
@@ -42,32 +48,48 @@ def infer(
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
-    """Segment new images with a trained run."""
+    """Segment new images with a trained run, or with an ensemble as it was made."""
     import torch
     from tqdm import tqdm
 
+    from segpipe.commands.combined import Combined, definition_of
     from segpipe.core import seeding
+    from segpipe.core.argmax import label_and_confidence
     from segpipe.data.files import read_image
     from segpipe.data.normalize import curve
     from segpipe.training import inference, trained
     from segpipe.training.device import choose
 
-    folder, files_ = run_folder(model, seed), _files(images, out)
+    if (model is None) == (ensemble is None):
+        raise ConfigError("give --model RUN or --ensemble NAME: who shall look at the images?")
+    if ensemble is not None and (flips or scales != "1" or window or passes or snapshot):
+        raise ConfigError("an ensemble's members look as they did when it was made: no --flips, --scales, ...")
+    folder = run_folder(model, seed) if model is not None else definition_of(str(ensemble))
+    files_ = _files(images, out)
     chosen = inference.Options(flips, _scales(scales), size_of("--window", window), overlap, passes)
     if dry_run:
         _say(f"would read {len(files_)} images and write {out}", {"images": len(files_), "writes": str(out)}, as_json)
         return
-    network, config = trained.load(folder, snapshot)
     seeding.make_deterministic(threads or torch.get_num_threads())
-    predictor = inference.Predictor(
-        network, curve(config["normalization"]), chosen, device=torch.device(choose(device)), seed=seed
-    )
+    place = torch.device(choose(device))
+    if model is None:
+        combined = Combined(folder, place)
+        config = combined.config
+        if probs and combined.method.votes:
+            raise ConfigError("--probs: this ensemble votes, and has labels alone")
+    else:
+        network, config = trained.load(folder, snapshot)
+        predictor = inference.Predictor(network, curve(config["normalization"]), chosen, device=place, seed=seed)
     written, shares = [], []
     for number, path in enumerate(tqdm(files_, "infer", unit="image", disable=None)):
-        image = read_image(path)
-        found, uncertainty = inference.image_probs(predictor, image, config["size"], number)
+        image, uncertainty = read_image(path), None
+        if model is None:
+            labels, found = combined.predict(image, number)
+        else:
+            found, uncertainty = inference.image_probs(predictor, image, config["size"], number)
+            labels = label_and_confidence(found)[0]
         written.append(str(out / f"{path.stem}.png"))
-        shares.append(_write(out, path.stem, image, found, uncertainty, config, probs))
+        shares.append(_write(out, path.stem, image, labels, found if probs else None, uncertainty, config))
     mean = [sum(values) / len(values) for values in zip(*shares, strict=True)]
     named = sorted(zip(config["classes"], mean, strict=True), key=lambda pair: -pair[1])
     line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
@@ -132,27 +154,25 @@ def _files(given: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _write(
-    out: Path, stem: str, image: Any, probs: Any, uncertainty: Any, config: dict[str, Any], keep: bool
+    out: Path, stem: str, image: Any, labels: Any, probs: Any, uncertainty: Any, config: dict[str, Any]
 ) -> list[float]:
-    """The files of one image; the share of each class."""
+    """The files of one image; the share of each class. Rejected pixels are 255."""
     import numpy as np
 
     from segpipe.core import files
-    from segpipe.core.argmax import label_and_confidence
     from segpipe.data.files import png_bytes
     from segpipe.reporting.pictures import blend, heat
 
-    labels, _ = label_and_confidence(probs)
-    palette = [tuple(color) for color in config["palette"]]
+    palette, classes = [tuple(color) for color in config["palette"]], len(config["classes"])
     files.write_bytes(out / f"{stem}.png", png_bytes(labels, palette + [(0, 0, 0)] * (256 - len(palette))))
     files.write_bytes(out / f"{stem}_overlay.png", png_bytes(blend(image, labels, palette)))
-    if keep:
+    if probs is not None:
         files.write_bytes(out / f"{stem}_probs.npy", files.array_bytes(probs.astype(np.float16)))
     if uncertainty is not None:
-        most = float(np.log(len(probs)))  # of an entropy
+        most = float(np.log(classes))  # of an entropy
         for name, values in zip(KINDS[1:], uncertainty, strict=True):
             files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
-    counted = np.bincount(labels.ravel(), minlength=len(probs)) / labels.size
+    counted = np.bincount(labels.ravel(), minlength=classes)[:classes] / labels.size
     return [float(share) for share in counted]
 
 

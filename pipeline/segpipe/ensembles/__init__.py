@@ -1,5 +1,37 @@
-"""Ensembles: members in, one prediction out; the rule for ties and abstentions is declared."""
+"""Ensembles: members in, one prediction out; fitted on one split, reported on another.
 
-from segpipe.ensembles.pixelwise import average, majority, plurality
+pixelwise  averages and votes
+weights    weights by likelihood, by score, greedily
+stacking   a learner over the members' log-probabilities; learners: which there are
+samples    the pixels that a fit sees
+diversity  how members differ
+methods    what params.yaml names
+"""
 
-__all__ = ["average", "majority", "plurality"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segpipe.ensembles.pixelwise import average, majority, plurality
+    from segpipe.ensembles.stacking import Stacker
+    from segpipe.ensembles.weights import fit_weights, greedy
+
+__all__ = ["Stacker", "average", "fit_weights", "greedy", "majority", "plurality"]
+_HOMES = {
+    "average": "pixelwise",
+    "majority": "pixelwise",
+    "plurality": "pixelwise",
+    "Stacker": "stacking",
+    "fit_weights": "weights",
+    "greedy": "weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: params.yaml is checked without OpenCV."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segpipe.ensembles' has no attribute '{name}'")
+    return getattr(import_module(f"segpipe.ensembles.{_HOMES[name]}"), name)

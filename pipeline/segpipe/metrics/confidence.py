@@ -124,6 +124,12 @@ class Calibration:
             )
         )
 
+    def merge(self, other: Calibration) -> None:
+        """Take over the images of another collection, after one's own."""
+        self.levels += other.levels
+        self.of_class += other.of_class
+        self.images += other.images
+
     def _classes(self, p: Floats, true: NDArray[np.int64], hit: NDArray[np.bool_]) -> Floats:
         """(4, C, CLASS_LEVELS) of one image."""
         level = _level(p, CLASS_LEVELS) + np.arange(self.num_classes)[:, None] * CLASS_LEVELS

@@ -95,6 +95,24 @@ class Evaluation:
             self._calibrate(probs, target)
         return labels
 
+    def merge(self, other: Evaluation) -> None:
+        """Take over the images of another collection, after one's own; as if they had been added here."""
+        for name in ("counted", "accepted", "bands", "contours", "surfaces", "by_rater"):
+            getattr(self, name).extend(getattr(other, name))
+        numbers = sorted({len(raters) for raters in self.by_rater})
+        if len(numbers) > 1:
+            raise ValueError(f"images have {' and '.join(map(str, numbers))} annotators, wanted as many of each")
+        for width, parts in other.near.items():
+            self.near[width].extend(parts)
+        for name, values in other.disagreement.items():
+            self.disagreement[name].extend(values)
+        for name in ("calibration", "calibrated"):
+            own, theirs = getattr(self, name), getattr(other, name)
+            if own is None:
+                setattr(self, name, theirs)
+            elif theirs is not None:
+                own.merge(theirs)
+
     def _disagreements(self, labels: NDArray[Any], probs: NDArray[Any] | None, raters: Sequence[NDArray[Any]]) -> None:
         if self.by_rater and len(self.by_rater[0]) != len(raters):
             raise ValueError(f"an image has {len(raters)} annotators, wanted the {len(self.by_rater[0])} of the others")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,7 @@ _DEPENDS: dict[str, tuple[str, ...]] = {
     "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
     "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
 }
+_SUFFIX = re.compile(r"(snap|look|crf)(\d*)")
 _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 
 
@@ -66,6 +68,8 @@ class Context:
     seed: int = 0
     fold: int | None = None  # held out of the training
     snapshot: int | None = None  # of the training, from 1
+    look: int | None = None  # of the prediction, from 1: one alone, instead of the mean of all
+    refined: bool = False  # as a member: what the CRF made of the prediction
     method: str = ""
     invented: bool = False  # the run comes from --loss, not from params.yaml
     device: str = "auto"
@@ -75,8 +79,9 @@ class Context:
 
     @property
     def key(self) -> str:
-        """`run-seed`, `run-seed-foldN` or `run-seed-snapN`."""
-        return self.trained_key + ("" if self.snapshot is None else f"-snap{self.snapshot}")
+        """`run-seed`, `run-seed-foldN`, `run-seed-snapN` or `run-seed-lookN`."""
+        suffix = "" if self.snapshot is None else f"-snap{self.snapshot}"
+        return self.trained_key + suffix + ("" if self.look is None else f"-look{self.look}")
 
     @property
     def trained_key(self) -> str:
@@ -98,6 +103,8 @@ class Context:
         chosen = self.base if base else self.params
         paths = [path.format(run=self.run, method=self.method) for path in _DEPENDS[stage]]
         of_run = "runs.{run}" in _DEPENDS[stage]
+        if self.method:
+            paths += more_of_ensemble(chosen, self.method)
         if of_run:
             paths += [f"runs.{name}" for name in chosen.teachers_of(self.run)]
         values: dict[str, Any] = {p: _lookup(chosen, p) for p in paths}
@@ -106,8 +113,9 @@ class Context:
             values["weights"] = files.digest_file(Path(weights).expanduser())
         if self.fold is not None and of_run:
             return config_digest({**values, "folds.number": chosen.folds.number}, (self.seed, self.fold))
-        if self.snapshot is not None and stage == "predict":
-            return config_digest(values, (self.seed, "snapshot", self.snapshot))
+        if stage == "predict" and (self.snapshot is not None or self.look is not None):
+            part = ("snapshot", self.snapshot) if self.look is None else ("look", self.look)
+            return config_digest(values, (self.seed, *part))
         return config_digest(values, self.seed if of_run else None)
 
     def is_adhoc(self, stage: str, variant: str = "") -> bool:
@@ -137,12 +145,13 @@ class Context:
         return (ADHOC if adhoc else Path("data")) / stage / name
 
     def member(self, key: str, fold: int | None = None) -> Context:
-        """The context of another run and seed (`run-seed`, `run-seed-snapN`) under the same parameters."""
+        """The context of a member (`run-seed`, with -snapN, -lookN or -crf) under the same parameters."""
         run, seed, *more = key.split("-")
-        snapshot = int(more[0].removeprefix("snap")) if more else None
+        kind, number = _SUFFIX.fullmatch(more[0]).groups() if more else ("", "")  # type: ignore[union-attr]
         return Context(
-            self.stage, self.params, self.base, run=run, seed=int(seed), fold=fold, snapshot=snapshot,
-            overrides=self.overrides,
+            self.stage, self.params, self.base, run=run, seed=int(seed), fold=fold, overrides=self.overrides,
+            snapshot=int(number) if kind == "snap" else None, look=int(number) if kind == "look" else None,
+            refined=kind == "crf",
         )  # fmt: skip
 
     def require(self, stage: str, *, variant: str = "") -> Path:
@@ -163,6 +172,7 @@ class Context:
             words += ["--seed", str(self.seed), *(["--crf"] if variant == "crf" else [])]
             words += [] if self.fold is None else ["--fold", str(self.fold)]
             words += ["--snapshot", str(self.snapshot)] if self.snapshot and stage == "predict" else []
+            words += ["--look", str(self.look)] if self.look and stage == "predict" else []
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join(words)
@@ -214,6 +224,7 @@ def start(
     seed: int = 0,
     fold: int | None = None,
     snapshot: int | None = None,
+    look: int | None = None,
     method: str | None = None,
     overrides: Sequence[str] | None = None,
     device: str = "auto",
@@ -250,10 +261,23 @@ def start(
             f"--snapshot {snapshot}: run '{run}' leaves {params.snapshots_of(context.run)} snapshots; "
             "schedule: restarts(cycles=N) leaves N"
         )
-    context.fold, context.snapshot = fold, snapshot
+    if look is not None and not 1 <= look <= params.looks_of(context.run):
+        raise ConfigError(
+            f"--look {look}: a prediction of run '{run}' averages {params.looks_of(context.run)} looks; "
+            "predict.passes, flips and scales say how many"
+        )
+    if look is not None and snapshot is not None:
+        raise ConfigError("--look and --snapshot exclude each other; give one")
+    context.fold, context.snapshot, context.look = fold, snapshot, look
     context.method, context.invented, context.overrides = method or "", invented, tuple(overrides or ())
     context.device, context.dry_run, context.as_json = device, dry_run, as_json
     return context
+
+
+def more_of_ensemble(params: Params, method: str) -> list[str]:
+    """Parameters that some ensembles depend on, and others do not."""
+    refined = any(key.endswith("-crf") for key in params.members_of(method))
+    return [*(_CRF if refined else ()), *(["folds.number"] if params.ensemble[method].folds else [])]
 
 
 def _check_schemes(loss: str) -> None:

@@ -161,14 +161,13 @@ class Work:
 
     def sample(self, split: str, i: int) -> tuple[Any, Any, Any]:
         """Image, probabilities and label map at the original size."""
-        from segpipe.data import catalog
         from segpipe.data.files import read_image
         from segpipe.stages.probs import probs_at
+        from segpipe.stages.samples import read_target
 
         root, row = self.context.path("download"), self.index["splits"][split][i]
-        sample = catalog.Sample(row["id"], split, row["group"], row["image"], tuple(row["labels"]))
-        target = catalog.read_labels(root, sample, catalog.card(self.index["dataset"]), self.index["labels"])
-        return read_image(root / sample.image), probs_at(self.context.path("predict"), split, row, i), target
+        target = read_target(root, self.index["dataset"], self.index["labels"], row, split)
+        return read_image(root / row["image"]), probs_at(self.context.path("predict"), split, row, i), target
 
 
 def _resume(context: Context) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,8 @@ import typer
 from segpipe.core.errors import ConfigError
 from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.probs import read_probs
+from segpipe.stages.judging import judge
+from segpipe.stages.probs import probs_at
 
 EnsembleOption = Annotated[
     str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
@@ -45,11 +45,15 @@ def evaluate(
     classes: ClassesOption = None,
     ignore_index: IgnoreOption = 255,
     convention: ConventionOption = None,
+    jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
     settings: options.Set = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Score a run, its CRF or an ensemble on val and test; or two folders of label maps."""
+    from segpipe.core.parallel import Pool
+
     if labels is not None or predictions is not None:
         if run or loss or ensemble or crf or settings:
             raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
@@ -74,14 +78,16 @@ def evaluate(
         context.announce(out, source)
         return
     with context.writing(out):
-        result = write(context, variant, source, out)
+        result = write(context, variant, source, out, Pool(jobs or context.params.threads, scheduler))
     test = result["test"]
     lines = [f"{out}: test " + ", ".join(f"{name} {_show(value)}" for name, value in test.items())]
     context.finish(result, lines, context.command("report"))
 
 
-def write(context: Context, variant: str, source: Path, out: Path) -> dict[str, Any]:
-    """Write the tables (counts, images, calibration), metrics.json, headline.json, curves.json and pictures/."""
+def write(context: Context, variant: str, source: Path, out: Path, pool: Any) -> dict[str, Any]:
+    """Write the tables (counts, images, calibration), metrics.json, headline.json, curves.json and pictures/;
+    of an ensemble also members.json: what its members and its gain are.
+    """
     from segpipe.core import files
     from segpipe.metrics.evaluation import HEADLINE, Evaluation
     from segpipe.metrics.evaluation import Options as Chosen
@@ -101,7 +107,7 @@ def write(context: Context, variant: str, source: Path, out: Path) -> dict[str, 
             rows = index["splits"][split]
             chosen = Chosen(**settings.model_dump(exclude={"pictures"}))
             collected = Evaluation(len(classes), chosen, fitted["value"] if fitted else None)
-            sampled = _collect(context, index, split, source, folder, collected)
+            sampled = _collect(context, index, split, source, folder, collected, pool)
             if split == "val" and sampled:
                 fitted = _fit(sampled)
                 if fitted["value"] is None:
@@ -135,38 +141,63 @@ def write(context: Context, variant: str, source: Path, out: Path) -> dict[str, 
         files.write_json(folder / "metrics.json", {"passport": passport, "temperature": fitted, **scores})
         headline = {split: {k: scores[split][k] for k in HEADLINE if k in scores[split]} for split in SPLITS}
         files.write_json(folder / "headline.json", headline)
+        if variant == "ensembles":
+            judge(context, source, folder, index["splits"]["test"], tables)
     return {"path": str(out), **headline}
 
 
 def _collect(
-    context: Context, index: dict[str, Any], split: str, source: Path, folder: Path, collected: Any
+    context: Context, index: dict[str, Any], split: str, source: Path, folder: Path, collected: Any, pool: Any
 ) -> list[tuple[Any, Any]]:
     """Feed all images of a split, keep pictures of some test images; of val, pixels to fit a temperature on."""
     from tqdm import tqdm
 
     from segpipe.core.files import write_bytes
-    from segpipe.core.seeding import mix
     from segpipe.data import catalog
     from segpipe.data.files import png_bytes
-    from segpipe.metrics import temperature
 
-    root, card = context.path("download"), catalog.card(index["dataset"])
+    card = catalog.card(index["dataset"])
     palette: list[tuple[int, ...]] = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
     rows = index["splits"][split]
     kept = pictured(len(rows), context.params.evaluate.pictures) if split == "test" else []
-    pairs = _predictions(source, split, rows)
+    where = (source, context.path("download"), index["dataset"], index["labels"])
+    how = (collected.num_classes, collected.options, collected.temperature)
+    pixels = max(1, FIT_PIXELS // len(rows)) if split == "val" else 0
+    done = pool.map(measure, ((where, how, pixels, split, i, row) for i, row in enumerate(rows)))
     sampled = []
-    for i, row in enumerate(tqdm(rows, f"{context.method or context.key} {split}", unit="image", disable=None)):
-        sample = catalog.Sample(row["id"], split, row["group"], row["image"], tuple(row["labels"]))
-        target = catalog.read_labels(root, sample, card, index["labels"])
-        raters = catalog.read_annotators(root, sample, card) if len(sample.labels) > 1 else ()
-        stored, probs = next(pairs)
-        labels = collected.add(target, labels=stored, probs=probs, raters=raters)
+    for i, (part, labels, drawn) in enumerate(
+        tqdm(done, f"{context.method or context.key} {split}", len(rows), unit="image", disable=None)
+    ):
+        collected.merge(part)
         if i in kept:
-            write_bytes(folder / "pictures" / f"{row['id']}.png", png_bytes(labels, palette))
-        if split == "val" and probs is not None:
-            sampled.append(temperature.sample(probs, target, max(1, FIT_PIXELS // len(rows)), mix(0, i)))
+            write_bytes(folder / "pictures" / f"{rows[i]['id']}.png", png_bytes(labels, palette))
+        if drawn is not None:
+            sampled.append(drawn)
     return sampled
+
+
+def measure(
+    where: tuple[Path, Path, str, str], how: tuple[Any, ...], pixels: int, split: str, i: int, row: dict[str, Any]
+) -> tuple[Any, Any, Any]:
+    """One image: what is counted of it, its labels, and as many pixels to fit a temperature on.
+
+    where: the folders of predictions and dataset, the dataset's name, which annotator; how: of `Evaluation`.
+    """
+    from segpipe.core.seeding import mix
+    from segpipe.data import catalog
+    from segpipe.metrics import temperature
+    from segpipe.metrics.evaluation import Evaluation
+    from segpipe.stages.samples import read_target, sample_of
+
+    source, root, dataset, annotator = where
+    target = read_target(root, dataset, annotator, row, split)
+    several = len(row["labels"]) > 1
+    raters = catalog.read_annotators(root, sample_of(row, split), catalog.card(dataset)) if several else ()
+    stored, probs = _predicted(source, split, i, row)
+    part = Evaluation(*how)
+    labels = part.add(target, labels=stored, probs=probs, raters=raters)
+    drawn = temperature.sample(probs, target, pixels, mix(0, i)) if pixels and probs is not None else None
+    return part, labels, drawn
 
 
 def _fit(sampled: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -179,21 +210,17 @@ def _fit(sampled: list[tuple[Any, Any]]) -> dict[str, Any]:
     return {"fitted_on": "val", "bounds": list(temperature.BOUNDS), **vars(found)}
 
 
-def _predictions(source: Path, split: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
-    """(labels or None, probs or None) of each image: from logits, or from the stored maps.
+def _predicted(source: Path, split: str, i: int, row: dict[str, Any]) -> tuple[Any, Any]:
+    """(labels or None, probs or None) of an image: from logits, or from the stored maps.
 
     Stored labels are taken as they are: argmax of float16 probabilities would break ties anew.
     """
     from segpipe.data.maps import Maps
 
     if (source / f"{split}.npy").exists():
-        for probs in read_probs(source, split, rows):
-            yield None, probs
-        return
-    stored = Maps(source / f"{split}_labels")
-    kept = Maps(source / f"{split}_probs") if (source / f"{split}_probs.json").exists() else [None] * len(rows)
-    for i in range(len(rows)):
-        yield stored[i], kept[i]
+        return None, probs_at(source, split, row, i)
+    held = (source / f"{split}_probs.json").exists()
+    return Maps(source / f"{split}_labels")[i], Maps(source / f"{split}_probs")[i] if held else None
 
 
 def pictured(number: int, wanted: int) -> list[int]:

@@ -22,6 +22,27 @@ Snapshot = Annotated[
     int | None,
     typer.Option(help="A snapshot of a training with restarts, from 1.", min=1, show_default=False),
 ]
+Look = Annotated[
+    int | None,
+    typer.Option(
+        help="One look of a prediction alone, from 1: a Monte Carlo pass, a mirror image, a size.",
+        min=1,
+        show_default=False,
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="Images at once; params.threads by default. Any number gives the same bytes.", min=1, show_default=False
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="A Dask cluster (tcp://HOST:PORT, extra segpipe[cluster]) whose workers share this folder.",
+        show_default=False,
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

@@ -16,6 +16,7 @@ def predict(
     seed: options.Seed = 0,
     fold: options.Fold = None,
     snapshot: options.Snapshot = None,
+    look: options.Look = None,
     settings: options.Set = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
@@ -31,6 +32,7 @@ def predict(
         seed=seed,
         fold=fold,
         snapshot=snapshot,
+        look=look,
         overrides=settings,
         device=device,
         dry_run=dry_run,
@@ -43,7 +45,9 @@ def predict(
     with context.writing(out):
         result = write(context)
     lines = [f"{out}: logits of {', '.join(f'{n} {split}' for split, n in result['images'].items())} images"]
-    following = context.command("evaluate") if snapshot is None else "an ensemble whose members name *-snap*"
+    member = {"*-snap*": snapshot, "*-look*": look}
+    named = [pattern for pattern, number in member.items() if number is not None]
+    following = f"an ensemble whose members name {named[0]}" if named else context.command("evaluate")
     context.finish(result, lines, following if fold is None else "segpipe audit")
 
 
@@ -65,7 +69,7 @@ def write(context: Context) -> dict[str, Any]:
     section = context.params.predict_of(context.run)
     seeding.make_deterministic(context.params.threads)
     model, config = trained.load(folder_of_run, context.snapshot)
-    chosen = inference.Options(**section.model_dump(exclude={"batch_size"}))
+    chosen = inference.Options(**section.model_dump(exclude={"batch_size"}), look=context.look)
     predictor = inference.Predictor(
         model, curve(config["normalization"]), chosen, device=torch.device(choose(context.device)), seed=context.seed
     )
@@ -90,7 +94,28 @@ def write(context: Context) -> dict[str, Any]:
                 array.flush()
             number[split] = len(rows)
         files.write_json(folder / "train_ids.json", files.read_json(folder_of_run / "train_ids.json"))
+        files.write_json(folder / "made.json", _made(context, config, folder_of_run))
     return {"path": str(out), "images": number}
+
+
+def _made(context: Context, config: dict[str, Any], folder_of_run: Path) -> dict[str, Any]:
+    """What an ensemble checks before it takes the predictions as a member, and what they cost an image."""
+    from segpipe.core import files
+
+    index = files.read_json(context.path("prepare") / "index.json")
+    name = "model.pt" if context.snapshot is None else f"snapshot{context.snapshot}.pt"
+    section, looks = context.params.predict_of(context.run), context.params.looks_of(context.run)
+    areas = [scale**2 for scale in section.scales]
+    seen = looks * sum(areas) / len(areas)
+    if context.look is not None:
+        looks, seen = 1, areas[(context.look - 1) % len(areas)]
+    return {
+        "classes": config["classes"],
+        "splits": {split: files.digest_json([row["id"] for row in rows]) for split, rows in index["splits"].items()},
+        "model": files.digest_file(folder_of_run / name),
+        "looks": looks,
+        "multiply_adds": round(seen * config.get("multiply_adds", 0)),
+    }
 
 
 def _rows(context: Context, number: int, folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Reading what stage predict wrote."""
+"""Reading what stages predict and crf wrote."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ def read_probs(predicted: Path, split: str, rows: list[dict[str, Any]]) -> Any:
 
 
 def probs_at(predicted: Path, split: str, row: dict[str, Any], position: int) -> Any:
-    """The probabilities of one image."""
+    """The probabilities of one image, from logits or from stored maps."""
+    import numpy as np
+
     from segpipe.core.files import read_array
     from segpipe.data.geometry import Geometry, restore
+    from segpipe.data.maps import Maps
 
-    return restore(read_array(predicted / f"{split}.npy")[position], Geometry(**row["geometry"]))
+    if (predicted / f"{split}.npy").exists():
+        return restore(read_array(predicted / f"{split}.npy")[position], Geometry(**row["geometry"]))
+    return Maps(predicted / f"{split}_probs")[position].astype(np.float32)
 
 
 def refuse_leak(predicted: Path, ids: list[str], purpose: str) -> None:

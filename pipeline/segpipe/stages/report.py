@@ -26,7 +26,7 @@ def report(settings: options.Set = None, dry_run: options.DryRun = False, as_jso
 def write(context: Context) -> dict[str, Any]:
     """Read the results that params.yaml lists, nothing else that lies around; write page and tables."""
     from segpipe.core import files
-    from segpipe.reporting import analysis, judgement, page, refinement
+    from segpipe.reporting import analysis, ensembling, judgement, page, refinement
 
     entries = gather(context)
     out, metric = context.path("report"), context.params.report.metric
@@ -34,7 +34,11 @@ def write(context: Context) -> dict[str, Any]:
     index = files.read_json(prepared / "index.json")
     judged = judge(entries, context)
     refined = _refined(context)
-    answer = refinement.parts(refined, index["classes"])
+    combined = _combined(context)
+    answers = {
+        "Ensembles": ensembling.parts(combined, entries, judged),
+        "Dense CRF": refinement.parts(refined, index["classes"]),
+    }
     html = page.build(
         entries,
         metric,
@@ -44,13 +48,14 @@ def write(context: Context) -> dict[str, Any]:
         palette=index["palette"],
         figures=_figures(context, entries, metric, index["classes"]),
         pictures=_pictures(entries, index, prepared),
-        sections=[*analysis.sections(entries, judged, metric), *([("Dense CRF", answer)] if answer else [])],
+        sections=[*analysis.sections(entries, judged, metric), *(pair for pair in answers.items() if pair[1])],
         tie=judgement.sentence(judged, metric),
     )
     tables = _tables(entries, metric, index["classes"])
     tables |= {"ranking.md": judgement.ranking_table(judged, metric), "pairs.csv": judgement.pairs_csv(judged)}
     tables |= {"calibration.md": analysis.calibration_table(entries), "borders.md": analysis.borders_table(entries)}
     tables["crf.md"] = refinement.tables(refined, index["classes"])
+    tables["ensembles.md"] = ensembling.tables(combined, entries, judged)
     for name, text in tables.items():
         files.write_text(out / "tables" / name, text)
     files.write_text(out / "report.html", html)
@@ -141,6 +146,17 @@ def _refined(context: Context) -> dict[str, Any]:
     from segpipe.core.files import read_json
 
     return {key: read_json(context.member(key).require("crf") / "crf.json") for key in context.params.crf_keys()}
+
+
+def _combined(context: Context) -> dict[str, Any]:
+    """By ensemble, what stage evaluate found about its members."""
+    from segpipe.core.files import read_json
+
+    found = {}
+    for method in context.params.ensemble:
+        own = Context("evaluate", context.params, context.base, method=method, overrides=context.overrides)
+        found[method] = read_json(own.require("evaluate") / "members.json")
+    return found
 
 
 def _tables(entries: list[Any], metric: str, classes: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Reading the list that stage download wrote."""
+"""Reading what stage download wrote."""
 
 from __future__ import annotations
 
@@ -12,3 +12,17 @@ def read_samples(folder: Path) -> list[Any]:
     from segpipe.data.catalog import Sample
 
     return [Sample(**{**row, "labels": tuple(row["labels"])}) for row in read_json(folder / "samples.json")]
+
+
+def sample_of(row: dict[str, Any], split: str) -> Any:
+    """The sample of a row of the index."""
+    from segpipe.data.catalog import Sample
+
+    return Sample(row["id"], split, row["group"], row["image"], tuple(row["labels"]))
+
+
+def read_target(root: Path, dataset: str, labels: str, row: dict[str, Any], split: str) -> Any:
+    """The label map (H, W) of a row of the index at its original size; labels: which annotator's."""
+    from segpipe.data import catalog
+
+    return catalog.read_labels(root, sample_of(row, split), catalog.card(dataset), labels)

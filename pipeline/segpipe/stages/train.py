@@ -74,6 +74,7 @@ def fit(context: Context) -> dict[str, Any]:
     from segpipe.core import distributed, files, seeding
     from segpipe.data.augment import Augmentation
     from segpipe.data.batches import TrainSet
+    from segpipe.models.cost import multiply_adds
     from segpipe.training import loop
     from segpipe.training.device import choose
 
@@ -87,6 +88,7 @@ def fit(context: Context) -> dict[str, Any]:
     model = models.create(config["model"]["name"], len(config["classes"]), **params.model_of(context.run).options)
     if config["model"]["weights"] is not None:
         models.initialise(model, Path(config["model"]["weights"]).expanduser())
+    config["multiply_adds"] = multiply_adds(model, config["size"])
     arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
     rows = _rows(context, index)
     ids = [index["splits"]["train"][i]["id"] for i in rows]

@@ -29,7 +29,8 @@ class Options:
 
     flips: also mirrored. scales: at these sizes. window: height and width of the pieces that an image is cut
     into, None for whole images; overlap: share that neighbouring windows have in common at least. passes:
-    Monte Carlo passes with dropout awake, 0 for none.
+    Monte Carlo passes with dropout awake, 0 for none. look: from 1, that look alone instead of the mean of all:
+    passes vary slowest, sizes fastest.
     """
 
     flips: bool = False
@@ -37,6 +38,7 @@ class Options:
     window: Sequence[int] | None = None
     overlap: float = 0.5
     passes: int = 0
+    look: int | None = None
 
     @property
     def plain(self) -> bool:
@@ -79,7 +81,7 @@ class Predictor:
             if self.options.passes:
                 entropies = entropies + entropy(probs)
         mean = total / number
-        if not self.options.passes:
+        if not self.options.passes or self.options.look is not None:
             return mean.clamp(min=FLOOR).log(), None
         whole = entropy(mean)
         return mean.clamp(min=FLOOR).log(), torch.stack([whole, (whole - entropies / number).clamp(min=0)], 1)
@@ -89,19 +91,19 @@ class Predictor:
         stride = int(getattr(self.model, "stride", 1))
         size = [-(-side // stride) for side in batch.shape[-2:]]
         flips, scales = (False, True) if self.options.flips else (False,), self.options.scales
-        for number in range(max(1, self.options.passes)):
+        looks = itertools.product(range(max(1, self.options.passes)), flips, scales)
+        for position, (_, flipped, scale) in enumerate(looks, 1):
+            if self.options.look not in (None, position):
+                continue
             if self.options.passes:
-                seed_torch(self.seed, _PASSES, first, number)
-            for flipped, scale in itertools.product(flips, scales):
-                seen = batch.flip(3) if flipped else batch
-                if scale != 1:
-                    sides = [max(1, round(side * scale)) for side in batch.shape[-2:]]
-                    seen = functional.interpolate(
-                        seen, sides, mode="bilinear", align_corners=False, antialias=scale < 1
-                    )
-                probs = self._windows(seen) if self.options.window else self._forward(seen).softmax(1)
-                probs = upsample(probs, size)
-                yield probs.flip(3) if flipped else probs
+                seed_torch(self.seed, _PASSES, first, position - 1)
+            seen = batch.flip(3) if flipped else batch
+            if scale != 1:
+                sides = [max(1, round(side * scale)) for side in batch.shape[-2:]]
+                seen = functional.interpolate(seen, sides, mode="bilinear", align_corners=False, antialias=scale < 1)
+            probs = self._windows(seen) if self.options.window else self._forward(seen).softmax(1)
+            probs = upsample(probs, size)
+            yield probs.flip(3) if flipped else probs
 
     def _windows(self, batch: Tensor) -> Tensor:
         """Probabilities (N, C, H, W) from overlapping windows, blended by weights that fall towards their edges."""

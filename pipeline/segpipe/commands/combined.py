@@ -1,0 +1,95 @@
+"""An ensemble that is asked for new images: its members' networks and what it learned, read back and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpipe.core.errors import DataError
+
+
+class Combined:
+    """The ensemble that an `ensemble.json` defines; `config` is that of its first member.
+
+    Raises:
+        DataError: no definition, a member's weights are missing or other than those it was made with.
+    """
+
+    def __init__(self, definition: Path, device: Any) -> None:
+        import io
+
+        import numpy as np
+
+        from segpipe.core import files
+        from segpipe.ensembles import methods
+
+        described = files.read_json(definition)
+        if not isinstance(described, dict) or not {"method", "members", "learned", "classes"} <= described.keys():
+            raise DataError(f"{definition} defines no ensemble; give the ensemble.json of stage ensemble")
+        self.method = methods.create(described["method"])
+        arrays: dict[str, Any] = {}
+        if "arrays" in described:
+            path = definition.parent / "arrays.npz"
+            content = path.read_bytes() if path.is_file() else b""
+            if files.digest(content) != described["arrays"]:
+                raise DataError(f"{path} is missing or damaged; run `segpipe ensemble` again")
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                arrays = dict(stored)
+        self.method.restore(described["learned"], arrays)
+        self.members = [
+            (_predictor(member, described["classes"], device), member["crf"]) for member in described["members"]
+        ]
+        self.config: dict[str, Any] = files.read_json(Path(described["members"][0]["train"]) / "config.json")
+
+    def predict(self, image: Any, number: int) -> tuple[Any, Any]:
+        """Labels (H, W), and probabilities (C, H, W) or None where the ensemble votes."""
+        import numpy as np
+
+        from segpipe.core.argmax import label_and_confidence
+        from segpipe.crf.dense import dense_crf
+        from segpipe.training.inference import image_probs
+
+        members = []
+        for predictor, tuned in self.members:
+            probs = image_probs(predictor, image, self.config["size"], number)[0]
+            members.append(probs if tuned is None else dense_crf(image, probs, **tuned))
+        found = self.method.combine(np.stack(members))
+        return (found, None) if self.method.votes else (label_and_confidence(found)[0], found)
+
+
+def definition_of(ensemble: str) -> Path:
+    """The ensemble.json of an ensemble given as file, as folder or by name.
+
+    Raises:
+        DataError: there is none.
+    """
+    known = [Path(ensemble), Path(ensemble) / "ensemble.json", Path("data/ensemble") / ensemble / "ensemble.json"]
+    for path in known:
+        if path.is_file():
+            return path
+    made = sorted(path.parent.name for path in Path().glob("data/ensemble/*/ensemble.json"))
+    there = f"made here: {', '.join(made)}" if made else "make one with `segpipe ensemble`"
+    raise DataError(
+        f"--ensemble {ensemble}: no definition at {', '.join(path.as_posix() for path in known[1:])}; {there}"
+    )
+
+
+def _predictor(member: dict[str, Any], classes: list[str], device: Any) -> Any:
+    from segpipe.core import files
+    from segpipe.data.normalize import curve
+    from segpipe.training import inference, trained
+
+    folder = Path(member["train"])
+    weights = folder / ("model.pt" if member["snapshot"] is None else f"snapshot{member['snapshot']}.pt")
+    if not weights.is_file() or files.digest_file(weights) != member["model"]:
+        raise DataError(f"{weights} is missing or not what the ensemble was made with; run `segpipe ensemble` again")
+    network, config = trained.load(folder, member["snapshot"])
+    if config["classes"] != classes:
+        raise DataError(f"{folder} knows other classes than the ensemble; run `segpipe ensemble` again")
+    return inference.Predictor(
+        network,
+        curve(config["normalization"]),
+        inference.Options(**member["predict"]),
+        device=device,
+        seed=member["seed"],
+    )

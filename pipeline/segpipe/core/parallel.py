@@ -1,0 +1,70 @@
+"""One function over many items, several at once; results come in the order of the items."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from segpipe.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Pool:
+    """jobs: threads of this process (NumPy, OpenCV and torch let go of the interpreter's lock, and nothing is
+    copied). scheduler: the address of a Dask cluster, whose workers share this file system; a task whose worker
+    dies is run by another one.
+    """
+
+    jobs: int = 1
+    scheduler: str | None = None
+
+    def map(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """`function(*item)` of each; at most a few results wait to be taken."""
+        from joblib import Parallel, delayed
+
+        if self.scheduler is None and self.jobs == 1:
+            yield from (function(*item) for item in items)
+            return
+        if self.scheduler is None:
+            pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator", pre_dispatch="2*n_jobs")
+            yield from pool(delayed(function)(*item) for item in items)
+            return
+        with _cluster(self.scheduler):
+            pool = Parallel(n_jobs=-1, return_as="generator", pre_dispatch="4*n_jobs", batch_size=1)
+            yield from pool(delayed(_in_folder)(os.getcwd(), function, *item) for item in items)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """joblib's Dask backend on the cluster at an address."""
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise ConfigError("--scheduler needs Dask; pip install 'segpipe[cluster]'") from None
+    from joblib import parallel_config
+
+    try:
+        client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"--scheduler {address}: no cluster answers there ({reason}); start one with `dask scheduler` and "
+            "`dask worker tcp://HOST:8786` in this folder"
+        ) from None
+    try:
+        if not client.scheduler_info()["workers"]:
+            raise ConfigError(f"--scheduler {address}: the cluster has no worker; start `dask worker {address}`")
+        with parallel_config(backend="dask", client=client):
+            yield
+    finally:
+        client.close()
+
+
+def _in_folder(folder: str, function: Callable[..., Any], *item: Any) -> Any:
+    """On a worker: relative paths mean the folder of the caller."""
+    if os.getcwd() != folder:
+        os.chdir(folder)
+    return function(*item)
