@@ -88,7 +88,7 @@ def test_a_key_given_twice_is_refused():
         ("model.name=unett", "did you mean 'unet'"),
         ("seeds=[1, 1]", "repeat"),
         ("crf.runs=[cee]", "matches no run"),
-        ("ensemble.average.members=[ce-9]", "matches no run"),
+        ("ensemble.average.members=[ce-9]", "matches no member"),
         ("prepare.labels=annotator 0", "the form"),
         ("train.augment.scale=[2, 1]", "wanted [smallest, largest]"),
     ],

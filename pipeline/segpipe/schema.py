@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from segpipe import losses
 from segpipe.core import registry
 from segpipe.core.errors import ConfigError, suggestion
+from segpipe.ensembles import METHODS
 from segpipe.sections import (
-    METHODS,
     Count,
     Crf,
     Download,

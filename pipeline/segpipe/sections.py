@@ -12,6 +12,7 @@ from segpipe import losses, models
 from segpipe.core import choice
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.frequencies import SCHEMES
+from segpipe.ensembles import METHODS
 from segpipe.training import parts
 from segpipe.training.schedules import Place, cycle_ends, factor
 
@@ -19,7 +20,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 _T = TypeVar("_T")
-METHODS = "segpipe.ensembles.methods"  # by name: what only reads params.yaml depends on none of their code
 Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -21,6 +21,7 @@ SIBLINGS = {
     "training": {"data", "metrics", "losses", "models"},
     "reporting": {"metrics"},
     "crf": {"metrics"},
+    "ensembles": {"metrics"},
     "models": {"crf"},
 }
 OUTSIDE = {"typer", "yaml", "dvc", "pydantic"}  # the library works without them

@@ -80,7 +80,7 @@ def _predictor(member: dict[str, Any], classes: list[str], device: Any) -> Any:
     from segpipe.training import inference, trained
 
     folder = Path(member["train"])
-    weights = folder / ("model.pt" if member["snapshot"] is None else f"snapshot{member['snapshot']}.pt")
+    weights = trained.weights_of(folder, member["snapshot"])
     if not weights.is_file() or files.digest_file(weights) != member["model"]:
         raise DataError(f"{weights} is missing or not what the ensemble was made with; run `segpipe ensemble` again")
     network, config = trained.load(folder, member["snapshot"])

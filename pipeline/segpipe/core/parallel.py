@@ -15,11 +15,12 @@ from segpipe.core.errors import ConfigError
 class Pool:
     """jobs: threads of this process (NumPy, OpenCV and torch let go of the interpreter's lock, and nothing is
     copied). scheduler: the address of a Dask cluster, whose workers share this file system; a task whose worker
-    dies is run by another one.
+    dies is run by another one. setup: called before every task of a cluster, whose processes know nothing.
     """
 
     jobs: int = 1
     scheduler: str | None = None
+    setup: Callable[[], None] | None = None
 
     def map(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """`function(*item)` of each; at most a few results wait to be taken."""
@@ -34,7 +35,7 @@ class Pool:
             return
         with _cluster(self.scheduler):
             pool = Parallel(n_jobs=-1, return_as="generator", pre_dispatch="4*n_jobs", batch_size=1)
-            yield from pool(delayed(_in_folder)(os.getcwd(), function, *item) for item in items)
+            yield from pool(delayed(_on_worker)(os.getcwd(), self.setup, function, *item) for item in items)
 
 
 @contextmanager
@@ -63,8 +64,10 @@ def _cluster(address: str) -> Iterator[None]:
         client.close()
 
 
-def _in_folder(folder: str, function: Callable[..., Any], *item: Any) -> Any:
-    """On a worker: relative paths mean the folder of the caller."""
+def _on_worker(folder: str, setup: Callable[[], None] | None, function: Callable[..., Any], *item: Any) -> Any:
+    """Relative paths mean the folder of the caller."""
     if os.getcwd() != folder:
         os.chdir(folder)
+    if setup is not None:
+        setup()
     return function(*item)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from segpipe.ensembles.stacking import Stacker
     from segpipe.ensembles.weights import fit_weights, greedy
 
-__all__ = ["Stacker", "average", "fit_weights", "greedy", "majority", "plurality"]
+METHODS = "segpipe.ensembles.methods"  # by name: what only reads params.yaml depends on none of their code
+
+__all__ = ["METHODS", "Stacker", "average", "fit_weights", "greedy", "majority", "plurality"]
 _HOMES = {
     "average": "pixelwise",
     "majority": "pixelwise",

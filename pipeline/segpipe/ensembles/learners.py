@@ -28,7 +28,7 @@ def fit(
 
     A class without a pixel gets probability 0 everywhere. Deterministic: one thread, whatever the machine has.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     from segpipe.core import registry
 
@@ -144,7 +144,9 @@ def _mlp(features: Floats, target: NDArray[np.int64], weight: NDArray[Any], seed
     """A small network."""
     from sklearn.neural_network import MLPClassifier
 
-    fitted = MLPClassifier((64,), batch_size=min(512, len(target)), max_iter=20, random_state=seed)
+    batch = min(256, len(target))
+    epochs = max(20, 1000 * batch // len(target))  # at least about a thousand steps
+    fitted = MLPClassifier((64,), batch_size=batch, max_iter=epochs, random_state=seed)
     fitted.fit(features, target, weight)
     first, second = fitted.coefs_
     return {

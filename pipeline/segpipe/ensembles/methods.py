@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from segpipe.core import choice, registry
 from segpipe.core.argmax import label_and_confidence
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.registry import register
 from segpipe.ensembles import learners, pixelwise, weights
 from segpipe.ensembles.samples import Sample
 from segpipe.ensembles.stacking import Stacker
 from segpipe.metrics.counts import Counts
-from segpipe.metrics.scores import options_of, summarize
+from segpipe.metrics.scores import counted_names, options_of, summarize
 
 Array = NDArray[Any]
 VOID = 255
@@ -235,12 +235,8 @@ def _check_weights(given: Any, members: int) -> None:
 
 
 def _check_metric(metric: str) -> None:
-    from segpipe.core.errors import suggestion
-    from segpipe.metrics.comparison import lower_is_better
-    from segpipe.metrics.scores import names
-
     options = options_of([metric])
-    known = [name for name in names(options["quantiles"], options["thresholds"]) if not lower_is_better(name)]
+    known = counted_names(options["quantiles"], options["thresholds"])
     if metric not in known:
         raise ConfigError(f"unknown metric '{metric}' of counts{suggestion(metric, known)}")
 

@@ -61,11 +61,16 @@ def names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.
     >>> "miou_dataset" in names() and "ece_image" in names()
     True
     """
+    calibrated = (f"{name}_{average}" for name in CALIBRATED for average in ("dataset", "image"))
+    return (*counted_names(quantiles, thresholds), *calibrated, "ace", "aurc")
+
+
+def counted_names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7)) -> tuple[str, ...]:
+    """The keys of the scores that are one number and follow from counts."""
     nothing = np.zeros((0, 1), np.int64)
     counts = Counts(nothing, nothing, nothing, nothing[:, 0], nothing[:, 0])
     keys = summarize(counts, quantiles=quantiles, thresholds=thresholds)
-    calibrated = (f"{name}_{average}" for name in CALIBRATED for average in ("dataset", "image"))
-    return (*(key for key in keys if key != "per_class"), *calibrated, "ace", "aurc")
+    return tuple(key for key in keys if key != "per_class")
 
 
 def per_pair(counts: Counts, metric: str = "iou", *, presence: str = "label") -> Floats:

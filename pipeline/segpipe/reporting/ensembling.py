@@ -61,9 +61,10 @@ def worth(found: Found, judged: Judgement) -> str:
     others = [name for name in as_good if name != chosen]
     differ = "is not shown to differ, and costs" if len(others) == 1 else "are not shown to differ, and cost"
     tied = f"; {', '.join(others)} {differ} no less" if others else ""
+    one, cost = found[chosen], _cost(found[chosen])
     return (
-        f"Worth its cost: {chosen} ({found[chosen]['method']}), {100 * difference['value']:+.1f} points of "
-        f"{pretty(METRIC)} over {found[chosen]['best_member']} for {_cost(found[chosen]):.1f} times its cost{tied}.{note}"
+        f"Worth its cost: {chosen} ({one['method']}), {100 * difference['value']:+.1f} points of {pretty(METRIC)} over "
+        f"{one['best_member']} for {cost:.1f} times its cost{tied}.{note}"
     )
 
 

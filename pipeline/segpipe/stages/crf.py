@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +17,6 @@ from segpipe.stages import SPLITS, options
 from segpipe.stages.context import HIDDEN, Context, start
 from segpipe.stages.probs import refuse_leak
 
-JobsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Images at once; params.threads by default. Any number gives the same bytes.", min=1, show_default=False
-    ),
-]
 ImageOption = Annotated[
     Path | None, typer.Option("--image", help="One image instead of a run, without any pipeline.", show_default=False)
 ]
@@ -48,7 +43,8 @@ def crf(
     run: options.Run = None,
     loss: options.Loss = None,
     seed: options.Seed = 0,
-    jobs: JobsOption = None,
+    jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
     image: ImageOption = None,
     probs: ProbsOption = None,
     out: OutOption = None,
@@ -59,9 +55,12 @@ def crf(
     as_json: options.Json = False,
 ) -> None:
     """Refine a run's predictions with a fully connected CRF; or one image with --image, --probs and --out."""
+    from segpipe.core.parallel import Pool
+    from segpipe.core.seeding import make_deterministic
+
     if image or probs or out or tuned or parameter:
-        if run or loss or settings or jobs:
-            raise ConfigError("--image, --probs and --out stand alone: no --run, --loss, --jobs or --set")
+        if run or loss or settings or jobs or scheduler:
+            raise ConfigError("--image, --probs and --out stand alone: no --run, --loss, --jobs, --scheduler or --set")
         # By name: what a single image needs is no code of the pipeline's stage.
         import_module("segpipe.stages.single").refine(image, probs, out, tuned, parameter or (), dry_run, as_json)
         return
@@ -73,7 +72,7 @@ def crf(
         context.announce(target, source)
         return
     with context.writing(target):
-        result = write(context, jobs or context.params.threads)
+        result = write(context, Pool(jobs or context.params.threads, scheduler, partial(make_deterministic, 1)))
     chosen = result["parameters"]
     tuning = f"{result['metric']} of {len(result['tuned_on'])} val images {result['score_without']:.4f}"
     lines = [
@@ -90,7 +89,7 @@ def parameters_text(parameters: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in parameters.items())
 
 
-def write(context: Context, jobs: int) -> dict[str, Any]:
+def write(context: Context, pool: Any) -> dict[str, Any]:
     """Write probs and labels of every image at its original size, and `crf.json`."""
     import shutil
 
@@ -103,7 +102,7 @@ def write(context: Context, jobs: int) -> dict[str, Any]:
     settings, measured = context.params.crf.tune, context.params.evaluate
     seeding.make_deterministic(1)  # one thread an image: the bytes do not depend on the number of jobs
     index = files.read_json(context.path("prepare") / "index.json")
-    work = Work(context, index, jobs, _resume(context))
+    work = Work(context, index, pool, _resume(context))
     ids, choice = _tune(work)
     summary: dict[str, Any] = {
         "parameters": choice.parameters,
@@ -135,20 +134,17 @@ class Work:
 
     context: Context
     index: dict[str, Any]
-    jobs: int
+    pool: Any  # core.parallel.Pool
     folder: Path
 
     def each(
         self, split: str, what: str, function: Callable[[str, int], Path], chosen: Sequence[int] | None = None
     ) -> list[Path]:
         """`function(split, position)` for some images, several at once, in their order."""
-        from joblib import Parallel, delayed
         from tqdm import tqdm
 
         positions = range(len(self.index["splits"][split])) if chosen is None else chosen
-        # Threads: torch and NumPy let go of the interpreter's lock, and nothing is copied between processes.
-        pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator")
-        done = pool(delayed(function)(split, i) for i in positions)
+        done = self.pool.map(function, ((split, i) for i in positions))
         return list(tqdm(done, f"{what} {self.context.key} {split}", len(positions), unit="image", disable=None))
 
     def path(self, split: str, i: int, what: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,8 @@ def ensemble(
     as_json: options.Json = False,
 ) -> None:
     """Combine the predictions of several members."""
+    from threadpoolctl import threadpool_limits
+
     from segpipe.core.parallel import Pool
 
     context = start("ensemble", method=method, overrides=settings, dry_run=dry_run, as_json=as_json)
@@ -34,8 +37,9 @@ def ensemble(
     if dry_run:
         context.announce(out, *(context.member(key).path("predict") for key in keys))
         return
-    with context.writing(out):
-        result = write(context, keys, Pool(jobs or context.params.threads, scheduler))
+    # One thread an image: the bytes do not depend on the number of jobs.
+    with context.writing(out), threadpool_limits(1):
+        result = write(context, keys, Pool(jobs or context.params.threads, scheduler, partial(threadpool_limits, 1)))
     lines = [f"{out}: {context.params.ensemble[method].method} of {len(keys)} members", *_said(result)]
     context.finish(result, lines, context.command("evaluate"))
 
@@ -46,13 +50,12 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
     """
     import numpy as np
 
-    from segpipe.core import files, seeding
+    from segpipe.core import files
     from segpipe.ensembles import methods
     from segpipe.ensembles.diversity import Pairs
     from segpipe.metrics.counts import Counts
     from segpipe.metrics.scores import summarize
 
-    seeding.make_deterministic(1)  # one thread an image: the bytes do not depend on the number of jobs
     section = context.params.ensemble[context.method]
     index = files.read_json(context.path("prepare") / "index.json")
     members, rows = collect(context, index, keys), index["splits"]["val"]

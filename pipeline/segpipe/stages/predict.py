@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from segpipe.core.errors import ConfigError
 from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
+
+_ALONE = Lock()
 
 
 def predict(
@@ -19,10 +23,14 @@ def predict(
     look: options.Look = None,
     settings: options.Set = None,
     device: options.Device = "auto",
+    scheduler: options.Scheduler = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Compute the logits of a trained run on val and test; section `predict` says from how many looks."""
+    from segpipe.core.parallel import Pool
+    from segpipe.core.seeding import make_deterministic
+
     if run is None and loss is None:
         raise ConfigError("give --run NAME or --loss NAME: whose model shall predict?")
     context = start(
@@ -43,7 +51,7 @@ def predict(
         context.announce(out, model, prepared)
         return
     with context.writing(out):
-        result = write(context)
+        result = write(context, Pool(1, scheduler, partial(make_deterministic, context.params.threads)))
     lines = [f"{out}: logits of {', '.join(f'{n} {split}' for split, n in result['images'].items())} images"]
     member = {"*-snap*": snapshot, "*-look*": look}
     named = [pattern for pattern, number in member.items() if number is not None]
@@ -51,27 +59,32 @@ def predict(
     context.finish(result, lines, following if fold is None else "segpipe audit")
 
 
-def write(context: Context) -> dict[str, Any]:
+def write(context: Context, pool: Any) -> dict[str, Any]:
     """Write `<split>.npy` of shape (N, C, h, w); of a fold, `train.npy` holds its images, named by `rows.json`.
 
     Monte Carlo passes add `<split>_uncertainty.npy` (N, 2, h, w): entropy and mutual information.
     """
     import numpy as np
-    import torch
     from tqdm import tqdm
 
     from segpipe.core import files, seeding
-    from segpipe.data.normalize import curve
     from segpipe.training import inference, trained
     from segpipe.training.device import choose
 
     folder_of_run, prepared, out = context.path("train"), context.path("prepare"), context.path("predict")
     section = context.params.predict_of(context.run)
     seeding.make_deterministic(context.params.threads)
-    model, config = trained.load(folder_of_run, context.snapshot)
-    chosen = inference.Options(**section.model_dump(exclude={"batch_size"}), look=context.look)
-    predictor = inference.Predictor(
-        model, curve(config["normalization"]), chosen, device=torch.device(choose(context.device)), seed=context.seed
+    fields = section.model_dump(exclude={"batch_size"}).items()
+    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields}
+    chosen = inference.Options(**frozen, look=context.look)
+    config, weights = trained.read(folder_of_run), trained.weights_of(folder_of_run, context.snapshot)
+    network = (
+        folder_of_run,
+        context.snapshot,
+        files.digest_file(weights),
+        chosen,
+        choose(context.device),
+        context.seed,
     )
     size, number = section.batch_size, {}
     largest = float(np.finfo(np.float16).max)
@@ -80,16 +93,18 @@ def write(context: Context) -> dict[str, Any]:
             images = files.read_array(prepared / f"{split}_images.npy")
             rows = _rows(context, len(images), folder)
             stored: dict[str, Any] = {}
-            for first in tqdm(range(0, len(rows), size), f"{context.key} {split}", unit="batch", disable=None):
-                logits, uncertainty = predictor.logits(images[rows[first : first + size]], first)
-                found = {split: logits.clamp(-largest, largest), f"{split}_uncertainty": uncertainty}
+            starts = range(0, len(rows), size)
+            done = pool.map(logits_of, ((network, images[rows[first : first + size]], first) for first in starts))
+            shown = tqdm(done, f"{context.key} {split}", len(starts), unit="batch", disable=None)
+            for first, (logits, uncertainty) in zip(starts, shown, strict=True):
+                found = {split: np.clip(logits, -largest, largest), f"{split}_uncertainty": uncertainty}
                 for name, values in found.items():
                     if values is None:
                         continue
                     if name not in stored:
                         shape = (len(rows), *values.shape[1:])
                         stored[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
-                    stored[name][first : first + len(values)] = values.cpu().numpy()
+                    stored[name][first : first + len(values)] = values
             for array in stored.values():
                 array.flush()
             number[split] = len(rows)
@@ -98,12 +113,32 @@ def write(context: Context) -> dict[str, Any]:
     return {"path": str(out), "images": number}
 
 
+def logits_of(network: tuple[Any, ...], images: Any, first: int) -> tuple[Any, Any]:
+    """Logits of a batch and, of Monte Carlo passes, its uncertainty; the network is read once a process."""
+    with _ALONE:  # passes draw from torch's global generator
+        logits, uncertainty = _predictor(*network).logits(images, first)
+        return logits.cpu().numpy(), None if uncertainty is None else uncertainty.cpu().numpy()
+
+
+@lru_cache(1)
+def _predictor(folder: Path, snapshot: int | None, digest: str, options: Any, device: str, seed: int) -> Any:
+    """digest: of the weights, so that others in the same place are read anew."""
+    import torch
+
+    from segpipe.data.normalize import curve
+    from segpipe.training import inference, trained
+
+    del digest
+    model, config = trained.load(folder, snapshot)
+    return inference.Predictor(model, curve(config["normalization"]), options, device=torch.device(device), seed=seed)
+
+
 def _made(context: Context, config: dict[str, Any], folder_of_run: Path) -> dict[str, Any]:
     """What an ensemble checks before it takes the predictions as a member, and what they cost an image."""
     from segpipe.core import files
+    from segpipe.training.trained import weights_of
 
     index = files.read_json(context.path("prepare") / "index.json")
-    name = "model.pt" if context.snapshot is None else f"snapshot{context.snapshot}.pt"
     section, looks = context.params.predict_of(context.run), context.params.looks_of(context.run)
     areas = [scale**2 for scale in section.scales]
     seen = looks * sum(areas) / len(areas)
@@ -112,7 +147,7 @@ def _made(context: Context, config: dict[str, Any], folder_of_run: Path) -> dict
     return {
         "classes": config["classes"],
         "splits": {split: files.digest_json([row["id"] for row in rows]) for split, rows in index["splits"].items()},
-        "model": files.digest_file(folder_of_run / name),
+        "model": files.digest_file(weights_of(folder_of_run, context.snapshot)),
         "looks": looks,
         "multiply_adds": round(seen * config.get("multiply_adds", 0)),
     }

@@ -21,12 +21,21 @@ def load(folder: Path, snapshot: int | None = None) -> tuple[nn.Module, dict[str
     Raises:
         DataError: the folder holds no such network, or a damaged one.
     """
+    config = read(folder)
+    return network(config, weights.load(weights_of(folder, snapshot))), config
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The resolved configuration of a run."""
     config = files.read_json(folder / "config.json")
     if not isinstance(config, dict) or not {"model", "classes", "normalization", "size"} <= config.keys():
         raise DataError(f"{folder / 'config.json'} is no configuration of stage train; train the run again")
-    return network(
-        config, weights.load(folder / ("model.pt" if snapshot is None else f"snapshot{snapshot}.pt"))
-    ), config
+    return config
+
+
+def weights_of(folder: Path, snapshot: int | None = None) -> Path:
+    """The file of a run's weights: of its best epoch, or of a snapshot."""
+    return folder / ("model.pt" if snapshot is None else f"snapshot{snapshot}.pt")
 
 
 def network(config: dict[str, Any], state: dict[str, Any]) -> nn.Module:
