@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segpipe import models
 from segpipe.core import registry
+from segpipe.ensembles import METHODS
 from segpipe.losses.compound import PACKAGE
 from segpipe.models.cost import multiply_adds
 from segpipe.training import parts
@@ -22,6 +23,7 @@ METRICS = ROOT / "docs" / "metrics.md"
 CRF = ROOT / "docs" / "crf.md"
 TRAINING = ROOT / "docs" / "training.md"
 MODELS = ROOT / "docs" / "models.md"
+ENSEMBLES = ROOT / "docs" / "ensembles.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
 
@@ -39,6 +41,11 @@ def blocks() -> dict[Path, dict[str, str]]:
         LOSSES: {"losses": _entries(PACKAGE)},
         TRAINING: {kind: _entries(module) for kind, module in parts.MODULES.items()},
         MODELS: {"models": _models()},
+        ENSEMBLES: {
+            "methods": _entries(METHODS),
+            "learners": _entries("segpipe.ensembles.learners"),
+            "ensembles": "\n\n".join((ROOT / "results/tables/ensembles.md").read_text().split("\n\n")[:2]),
+        },
         METRICS: {"exhibit": exhibit.table()},
         CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }

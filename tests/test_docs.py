@@ -10,6 +10,8 @@ import readme
 
 from conftest import ROOT
 
+DOCS = (readme.LOSSES, readme.METRICS, readme.CRF, readme.ENSEMBLES)
+
 
 def test_generated_blocks_are_what_the_program_prints():
     for path, contents in readme.blocks().items():
@@ -18,7 +20,7 @@ def test_generated_blocks_are_what_the_program_prints():
 
 
 def test_python_in_the_readme_runs():
-    text = readme.README.read_text() + "".join(path.read_text() for path in (readme.LOSSES, readme.METRICS, readme.CRF))
+    text = readme.README.read_text() + "".join(path.read_text() for path in DOCS)
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         subprocess.run([sys.executable, "-c", block], check=True, stdout=subprocess.DEVNULL)
 
@@ -32,6 +34,7 @@ def test_python_in_the_readme_runs():
         "data/README.md",
         "CHANGELOG.md",
         "docs/crf.md",
+        "docs/ensembles.md",
         "docs/losses.md",
         "docs/metrics.md",
         "docs/gradients.md",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.registry import register
+from segpipe.core.vision import cv2
 from segpipe.metrics import temperature
 
 Floats = NDArray[np.float32]
@@ -66,7 +67,7 @@ def predict(arrays: Arrays, features: Floats) -> Floats:
     else:
         found = _scores(arrays, features)
         found -= found.max(0)
-        np.exp(found, out=found)
+        cv2.exp(found, dst=found)
         found /= found.sum(0)
     if len(known) == classes:
         return found

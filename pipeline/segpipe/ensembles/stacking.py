@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.core.vision import cv2
 from segpipe.ensembles import learners
 from segpipe.ensembles.samples import Sample
 
@@ -69,8 +70,10 @@ class Stacker:
         members, classes, pixels = probs.shape
         logs = np.empty((self.width(members, classes), pixels), np.float32)
         own = logs[: members * classes]
-        np.maximum(probs.reshape(members * classes, pixels), np.float32(FLOOR), out=own)
-        np.log(own, out=own)
+        # OpenCV's are twice as fast as NumPy's.
+        flat = np.asarray(probs, np.float32).reshape(members * classes, pixels)
+        cv2.max(flat, FLOOR, dst=own)  # type: ignore[call-overload]
+        cv2.log(own, dst=own)
         end = len(own)
         if self.entropy:
             each = own.reshape(members, classes, pixels)
