@@ -136,10 +136,9 @@ def main():
     missed = []
     if options.memory:
         before, peak, seconds = memory(options.images, options.method)
-        print(
-            f"{options.method}, {options.images} images: {peak / 2**20:.0f} MiB resident at most, {before / 2**20:.0f} MiB"
-        )
-        print(f"MiB before the stage, mapped files included; {seconds / options.images:.2f} CPU s an image, fit and test")
+        print(f"{options.method}, {options.images} images, mapped files included:")
+        print(f"{peak / 2**20:.0f} MiB resident at most, {before / 2**20:.0f} MiB before the stage;")
+        print(f"{seconds / options.images:.2f} CPU s an image, fit and test")
         missed += ["memory"] if peak > MEMORY else []
     else:
         with threadpool_limits(1):

@@ -89,6 +89,25 @@ def test_fitted_weights_are_no_worse_than_even_ones_where_they_were_fitted():
     assert len(learned["weights"]) == M
 
 
+def test_who_has_no_weight_settles_no_tie():
+    columns = np.array([[0.55, 0.45], [0.4, 0.6], [0.98, 0.02]], np.float32)[:, :, None, None]
+    # Of the first two, 0.55 + 0.4 = 0.95 < 0.45 + 0.6 = 1.05.
+    assert methods.create("plurality(weights=[1, 1, 0])").combine(columns).item() == 1
+
+
+def test_greedy_counts_an_image_by_its_pixels_not_by_those_drawn():
+    """A large image, where member 0 is right, and four small ones, where member 1 is: the same number drawn of each."""
+    right, wrong = np.array([0.9, 0.1]), np.array([0.05, 0.95])
+    columns = np.stack([np.stack([right] + [wrong] * 4), np.stack([wrong] + [right] * 4)])  # (M, N, C)
+    probs = np.repeat(columns.transpose(0, 2, 1), 10, 2).astype(np.float32)
+    weight = np.repeat([1000.0, 1, 1, 1, 1], 10)
+    sample = Sample(probs, np.zeros(50, np.int64), weight, np.repeat(np.arange(5), 10), np.zeros((2, 50), np.float32))
+    method = methods.create("weighted(by=greedy, metric=acc, steps=3)")
+    counts = metrics.count(np.zeros((1, 2, 2), np.uint8), np.zeros((1, 2, 2), np.uint8), 2)
+    method.fit(sample, [counts, counts])
+    assert method.learned["weights"] == [1, 0]
+
+
 def test_a_majority_of_members_that_all_differ_rejects_everything():
     probs = np.eye(3, dtype=np.float32)[:, :, None, None] * np.ones((1, 1, 4, 5), np.float32)
     assert (methods.create("majority").combine(probs) == 255).all()
@@ -103,6 +122,7 @@ def test_a_majority_of_members_that_all_differ_rejects_everything():
         ("weighted(by=luck)", "wanted nll, greedy or score"),
         ("weighted(by=score, metric=miou)", "miou_dataset"),
         ("weighted(by=greedy, steps=0)", "steps"),
+        ("weighted(by=nll, kind=geometric)", "by=score with kind=geometric"),
         ("stacking(learner=logistics)", "logistic"),
         ("stacking(pixels=0)", "at least 1"),
         ("stacking(folds=maybe)", "true or false"),

@@ -153,7 +153,8 @@ def test_stratified_weights_undo_the_drawing():
     assert samples.uniform(target, 5000, 7)[1] == 1
 
 
-def test_rare_classes_keep_their_prior():
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_rare_classes_keep_their_prior(learner):
     """Fitted on stratified pixels with weights, the mean probability of a class is its share."""
     random = np.random.default_rng(0)
     target = (random.random((200, 200)) < 0.03).astype(np.uint8)
@@ -161,8 +162,9 @@ def test_rare_classes_keep_their_prior():
     p = 1 / (1 + np.exp(-score))
     probs = np.stack([1 - p, p], 1).astype(np.float32)
     sample = Sample.of(probs, target, *samples.stratified(target, 400, 0), 0)
-    rare = ensembles.Stacker().fit(sample).predict(probs)[1].mean()
-    assert rare == pytest.approx(target.mean(), rel=0.15)  # without the weights it would be about 0.3
+    rare = ensembles.Stacker(learner).fit(sample).predict(probs)[1].mean()
+    # 0.03; without the weights it would be about 0.3. Margins have one temperature, not a prior of their own.
+    assert rare == pytest.approx(target.mean(), rel={"linear_svm": 1, "rbf_svm": 1, "forest": 0.4}.get(learner, 0.2))
 
 
 def test_places_and_pixels_of_a_sample_belong_together():

@@ -43,7 +43,7 @@ def test_the_ensembles_of_a_workspace_are_judged_and_shown(finished):
         assert f"| {name} " in table
         counts = np.load(finished / f"data/ensemble/{name}/members.npz")
         for m, member in enumerate(found["members"]):
-            own = Counts(*(counts[f"test_{part}"][:, m] for part in ("tp", "fp", "fn", "valid", "rejected")))
+            own = Counts(*(counts[part][:, m] for part in ("tp", "fp", "fn", "valid", "rejected")))
             run = json.loads((finished / f"results/runs/{member['key']}/headline.json").read_text())
             assert member["test"]["miou_dataset"] == summarize(own)["miou_dataset"] == run["test"]["miou_dataset"]
         best = max(found["members"], key=lambda member: member["val_miou_dataset"])

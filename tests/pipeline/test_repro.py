@@ -16,6 +16,11 @@ from segpipe import yaml12
 
 from conftest import call, make_workspace, segpipe, tracked
 
+MANY_PARTS = {
+    "schedule": "restarts(cycles=3)", "averaging": "ema(decay=0.9)", "accumulate": 2, "sampling": "oversample",
+    "lookahead": {"steps": 2, "rate": 0.5},
+}  # fmt: skip
+
 
 def edit(workspace, **changes):
     """Change values of params.yaml; `__` stands for a dot."""
@@ -161,6 +166,28 @@ def test_a_killed_training_ends_in_the_same_bytes(workspace, epoch):
     found = {name: content for name, content in tracked(workspace).items() if name.startswith("data/train/ce_jml-0/")}
     assert found == wanted
     assert not list((workspace / ".segpipe").glob("checkpoints/*"))
+
+
+def test_a_repro_that_was_killed_in_a_training_of_many_parts_ends_in_the_same_bytes(workspace):
+    """Snapshots, an average of weights, slow weights and accumulated gradients, inside a DVC stage."""
+    edit(workspace, train={**yaml12.load((workspace / "params.yaml").read_text())["train"], **MANY_PARTS})
+    again = ("dvc", "repro", "--force", "--single-item", "train@ce_jml-0")
+    call("dvc", "repro", "train@ce_jml-0", cwd=workspace)
+    wanted = {name: content for name, content in tracked(workspace).items() if name.startswith("data/train/ce_jml-0/")}
+    assert "data/train/ce_jml-0/snapshot3.pt" in wanted
+    for _ in range(5):
+        process = subprocess.Popen(
+            again, cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        next(line for line in process.stderr if "epoch 3/" in line)
+        os.killpg(process.pid, signal.SIGKILL)
+        if process.wait() != 0:
+            break
+    done = call(*again, cwd=workspace)
+    assert re.search("resuming after epoch|starting anew", done.stdout + done.stderr)
+    found = {name: content for name, content in tracked(workspace).items() if name.startswith("data/train/ce_jml-0/")}
+    assert found == wanted
+    assert "didn't change" in call("dvc", "repro", "--single-item", "train@ce_jml-0", cwd=workspace).stdout
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

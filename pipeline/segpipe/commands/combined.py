@@ -7,6 +7,8 @@ from typing import Any
 
 from segpipe.core.errors import DataError
 
+_MEMBER = {"train", "seed", "snapshot", "predict", "crf", "model"}
+
 
 class Combined:
     """The ensemble that an `ensemble.json` defines; `config` is that of its first member.
@@ -24,9 +26,11 @@ class Combined:
         from segpipe.ensembles import methods
 
         described = files.read_json(definition)
-        if not isinstance(described, dict) or not {"method", "members", "learned", "classes"} <= described.keys():
+        known = isinstance(described, dict) and described.keys() >= {"method", "members", "learned", "classes"}
+        if not known or not all(member.keys() >= _MEMBER for member in described["members"]):
             raise DataError(f"{definition} defines no ensemble; give the ensemble.json of stage ensemble")
         self.method = methods.create(described["method"])
+        self.method.check(len(described["members"]))
         arrays: dict[str, Any] = {}
         if "arrays" in described:
             path = definition.parent / "arrays.npz"
@@ -36,8 +40,12 @@ class Combined:
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 arrays = dict(stored)
         self.method.restore(described["learned"], arrays)
-        self.members = [
-            (_predictor(member, described["classes"], device), member["crf"]) for member in described["members"]
+        weights = described["learned"].get("weights") or [1.0] * len(described["members"])
+        if len(weights) != len(described["members"]):
+            raise DataError(f"{definition} has {len(weights)} weights for {len(described['members'])} members")
+        self.members = [  # who has no weight is not asked
+            (_predictor(member, described["classes"], device), member["crf"]) if weight > 0 else None
+            for member, weight in zip(described["members"], weights, strict=True)
         ]
         self.config: dict[str, Any] = files.read_json(Path(described["members"][0]["train"]) / "config.json")
 
@@ -49,11 +57,15 @@ class Combined:
         from segpipe.crf.dense import dense_crf
         from segpipe.training.inference import image_probs
 
-        members = []
-        for predictor, tuned in self.members:
-            probs = image_probs(predictor, image, self.config["size"], number)[0]
-            members.append(probs if tuned is None else dense_crf(image, probs, **tuned))
-        found = self.method.combine(np.stack(members))
+        shape = (len(self.config["classes"]), *image.shape[:2])
+        members = np.zeros((len(self.members), *shape), np.float32)
+        for probs, member in zip(members, self.members, strict=True):
+            if member is not None:
+                predictor, tuned = member
+                probs[:] = image_probs(predictor, image, self.config["size"], number, fitted=True)[0]
+                if tuned is not None:
+                    probs[:] = dense_crf(image, probs, **tuned)
+        found = self.method.combine(members)
         return (found, None) if self.method.votes else (label_and_confidence(found)[0], found)
 
 

@@ -6,9 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from segpipe.core.errors import ConfigError
+
+_T = TypeVar("_T")
+_WAITING = 4  # results of a worker
 
 
 @dataclass(frozen=True)
@@ -23,24 +27,32 @@ class Pool:
     setup: Callable[[], None] | None = None
 
     def map(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """`function(*item)` of each; at most a few results wait to be taken."""
+        """`function(*item)` of each; at most a few results a worker wait to be taken."""
         from joblib import Parallel, delayed
 
         if self.scheduler is None and self.jobs == 1:
             yield from (function(*item) for item in items)
             return
+        # In portions, since joblib's own generators go on while nobody takes what they found.
         if self.scheduler is None:
-            pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator", pre_dispatch="2*n_jobs")
-            yield from pool(delayed(function)(*item) for item in items)
+            with Parallel(n_jobs=self.jobs, backend="threading", batch_size=1) as pool:
+                for some in _portions(items, _WAITING * self.jobs):
+                    yield from pool(delayed(function)(*item) for item in some)
             return
-        with _cluster(self.scheduler):
-            pool = Parallel(n_jobs=-1, return_as="generator", pre_dispatch="4*n_jobs", batch_size=1)
-            yield from pool(delayed(_on_worker)(os.getcwd(), self.setup, function, *item) for item in items)
+        with _cluster(self.scheduler) as workers, Parallel(n_jobs=-1, batch_size=1) as pool:
+            for some in _portions(items, _WAITING * workers):
+                yield from pool(delayed(_on_worker)(os.getcwd(), self.setup, function, *item) for item in some)
+
+
+def _portions(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    taken = iter(items)
+    while some := list(islice(taken, size)):
+        yield some
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[None]:
-    """joblib's Dask backend on the cluster at an address."""
+def _cluster(address: str) -> Iterator[int]:
+    """joblib's Dask backend on the cluster at an address; the number of its workers."""
     try:
         from dask.distributed import Client
     except ImportError:
@@ -56,10 +68,11 @@ def _cluster(address: str) -> Iterator[None]:
             "`dask worker tcp://HOST:8786` in this folder"
         ) from None
     try:
-        if not client.scheduler_info()["workers"]:
+        workers = len(client.scheduler_info()["workers"])
+        if not workers:
             raise ConfigError(f"--scheduler {address}: the cluster has no worker; start `dask worker {address}`")
         with parallel_config(backend="dask", client=client):
-            yield
+            yield workers
     finally:
         client.close()
 

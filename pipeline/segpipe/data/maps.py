@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,33 @@ from segpipe.core.errors import DataError
 from segpipe.core.files import read_json, write_json
 
 
+class MapWriter:
+    """Writes maps one after the other to `path`.bin, their shapes to `path`.json when it is closed."""
+
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self.path, self.dtype = path, np.dtype(dtype)
+        self.shapes: list[list[int]] = []
+        self.stream = path.with_suffix(".bin").open("wb")
+
+    def __enter__(self) -> MapWriter:
+        return self
+
+    def add(self, item: NDArray[Any]) -> None:
+        """The next map."""
+        self.stream.write(np.ascontiguousarray(item, dtype=self.dtype).tobytes())
+        self.shapes.append(list(item.shape))
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.stream.close()
+        if kind is None:
+            write_json(self.path.with_suffix(".json"), {"dtype": self.dtype.name, "shapes": self.shapes})
+
+
 def write_maps(path: Path, maps: Iterable[NDArray[Any]], dtype: Any) -> None:
-    """Write maps one after the other to `path`.bin, their shapes to `path`.json; memory stays flat."""
-    shapes = []
-    with open(path.with_suffix(".bin"), "wb") as stream:
+    """All maps through a `MapWriter`; memory stays flat."""
+    with MapWriter(path, dtype) as writer:
         for item in maps:
-            stream.write(np.ascontiguousarray(item, dtype=dtype).tobytes())
-            shapes.append(list(item.shape))
-    write_json(path.with_suffix(".json"), {"dtype": np.dtype(dtype).name, "shapes": shapes})
+            writer.add(item)
 
 
 class Maps(Sequence[NDArray[Any]]):
@@ -42,3 +62,15 @@ class Maps(Sequence[NDArray[Any]]):
     def __getitem__(self, index: Any) -> Any:
         start, stop = self.offsets[index], self.offsets[index + 1]
         return np.asarray(self.flat[start:stop]).reshape(self.shapes[index])
+
+
+def open_maps(path: Path) -> Maps:
+    """The maps of a file, whose header is read once as long as the file stays what it is."""
+    header = path.with_suffix(".json")
+    return _opened(path.absolute(), header.stat().st_mtime_ns if header.is_file() else 0)
+
+
+@lru_cache(maxsize=32)
+def _opened(path: Path, changed: int) -> Maps:
+    del changed
+    return Maps(path)

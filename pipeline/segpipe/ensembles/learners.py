@@ -18,7 +18,6 @@ from segpipe.metrics import temperature
 
 Floats = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
-NEVER = -1e4  # the score of a class that was not in the fit: its probability is 0
 _SMALLEST = 1e-6  # of a feature's deviation: a constant feature is left as it is
 
 
@@ -48,7 +47,7 @@ def fit(
             warnings.simplefilter("ignore")  # of convergence: the budget of iterations is meant
             arrays = entry.load()(standard, np.searchsorted(known, target), own, seed)
         if entry.attributes["margins"]:
-            arrays = _calibrated(arrays, standard, np.searchsorted(known, target))
+            arrays = _calibrated(arrays, standard, np.searchsorted(known, target), own)
     arrays = {name: np.asarray(a, np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
     return {
         **arrays,
@@ -170,11 +169,11 @@ def _both(scores: NDArray[Any]) -> NDArray[Any]:
     return scores if len(scores) > 1 else np.concatenate([np.zeros_like(scores), scores])
 
 
-def _calibrated(arrays: Arrays, features: Floats, target: NDArray[np.int64]) -> Arrays:
-    """Margins divided by the temperature that makes their softmax likely."""
+def _calibrated(arrays: Arrays, features: Floats, target: NDArray[np.int64], weight: NDArray[Any]) -> Arrays:
+    """Margins divided by the temperature that makes their softmax likely; at a bound, as they are."""
     plain = {**arrays, "mean": np.zeros(features.shape[1]), "deviation": np.ones(features.shape[1])}
     scores = _scores(plain, features.T).T.astype(np.float64)
-    found = temperature.fit(scores, target).value or 1.0
+    found = temperature.fit(scores, target, weight).value or 1.0
     return {**arrays, "weights": arrays["weights"] / found, "bias": arrays["bias"] / found}
 
 

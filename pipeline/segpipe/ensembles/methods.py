@@ -54,6 +54,10 @@ class Method:
         if members < self.fewest:
             raise ConfigError(f"wanted at least {self.fewest} members, found {members}; name more of them")
 
+    def numbers(self, members: int, classes: int) -> int:
+        """Numbers of four bytes that a fit keeps of each pixel, copies included."""
+        return 3 * members * classes
+
     def fit(self, sample: Sample | None, scores: Sequence[Counts]) -> None:
         """Learn from pixels and from each member's counts on the same images."""
 
@@ -115,6 +119,8 @@ class Weighted(Method):
             raise ConfigError(f"kind is '{kind}', wanted arithmetic or geometric")
         if steps < 1 or sharpness < 0:
             raise ConfigError(f"steps is {steps} and sharpness {sharpness}, wanted steps >= 1 and sharpness >= 0")
+        if kind == "geometric" and by != "score":
+            raise ConfigError(f"weights by {by} are fitted for the arithmetic mean; use by=score with kind=geometric")
         _check_metric(metric)
         self.by, self.metric, self.steps, self.sharpness, self.kind = by, metric, steps, sharpness, kind
         self.draws = "none" if by == "score" else "uniform"
@@ -136,8 +142,10 @@ class Weighted(Method):
             ]
             self.learned = {"weights": found.tolist(), "nll_even": nll[0], "nll": nll[1]}
             return
-        probs, target = _by_image(sample)
-        found, sequence, gained = weights.greedy(probs, target, metric=self.metric, steps=self.steps)
+        probs, target, each = _by_image(sample)
+        found, sequence, gained = weights.greedy(
+            probs, target, metric=self.metric, steps=self.steps, image_weights=each
+        )
         self.learned = {"weights": found.tolist(), "sequence": sequence, "scores": gained}
 
     def combine(self, probs: Array) -> Array:
@@ -170,7 +178,9 @@ class Plurality(_Fixed):
 
     def combine(self, probs: Array) -> Array:
         """Labels."""
-        return pixelwise.plurality(_labels(probs), self.given, np.add.reduce(probs))
+        share = pixelwise.shares(len(probs), self.given)
+        summed = np.tensordot(share.astype(np.float32), probs, 1)
+        return pixelwise.plurality(_labels(probs), self.given, summed)
 
 
 @register("stacking", source="Wolpert 1992")
@@ -196,8 +206,12 @@ class Stacking(Method):
         registry.find(learners.__name__, "learner", learner)
         if pixels < 1:
             raise ConfigError(f"pixels is {pixels}, wanted at least 1 of each class and image")
-        self.pixels, self.folds = pixels, folds
+        self.pixels, self.folds, self.learner = pixels, folds, learner
         self.stacker = Stacker(learner, entropy=entropy, position=position)
+
+    def numbers(self, members: int, classes: int) -> int:
+        """Also the learner's own: features in double precision, and those of the kernel."""
+        return 6 * members * classes + (1400 if self.learner == "rbf_svm" else 0)
 
     def fit(self, sample: Sample | None, scores: Sequence[Counts]) -> None:
         """Fit the learner."""
@@ -247,9 +261,11 @@ def _score(counts: Counts, metric: str) -> float:
     return float(found) if isinstance(found, float) else float("nan")
 
 
-def _by_image(sample: Sample) -> tuple[Array, Array]:
-    """Members (M, N, C, P, 1) and target (N, P, 1) of a sample; images with fewer pixels are filled with void."""
-    images, sizes = np.unique(sample.image, return_counts=True)
+def _by_image(sample: Sample) -> tuple[Array, Array, list[float]]:
+    """Members (M, N, C, P, 1), target (N, P, 1) and weights (N,) of a sample; void fills images with fewer pixels."""
+    if not len(sample):
+        raise ValueError("there is no pixel to fit on: all labels are void")
+    images, first, sizes = np.unique(sample.image, return_index=True, return_counts=True)
     members, classes, _ = sample.probs.shape
     probs = np.zeros((members, len(images), classes, sizes.max(), 1), np.float32)
     target = np.full((len(images), sizes.max(), 1), VOID, np.uint8)
@@ -257,4 +273,4 @@ def _by_image(sample: Sample) -> tuple[Array, Array]:
         here = sample.image == image
         probs[:, n, :, :size, 0] = sample.probs[:, :, here]
         target[n, :size, 0] = sample.target[here]
-    return probs, target
+    return probs, target, sample.weight[first].tolist()

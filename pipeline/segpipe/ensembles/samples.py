@@ -59,7 +59,7 @@ def uniform(target: NDArray[Any], number: int, seed: int) -> tuple[NDArray[np.in
     valid = np.flatnonzero(target.ravel() != VOID)
     if len(valid) <= number:
         return valid, 1.0
-    drawn = np.random.default_rng(seed).choice(valid, number, replace=False)
+    drawn = np.random.default_rng(seed).permutation(valid)[:number]  # more pixels keep those that fewer have
     return np.sort(drawn), len(valid) / number
 
 
@@ -72,7 +72,7 @@ def stratified(target: NDArray[Any], per_class: int, seed: int) -> tuple[NDArray
     positions, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
     for label in np.unique(flat[flat != VOID]):
         of_class = np.flatnonzero(flat == label)
-        kept = of_class if len(of_class) <= per_class else random.choice(of_class, per_class, replace=False)
+        kept = random.permutation(of_class)[:per_class]
         positions.append(np.sort(kept))
         weights.append(np.full(len(kept), len(of_class) / len(kept)))
     return np.concatenate(positions), np.concatenate(weights)

@@ -13,6 +13,7 @@ from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.scores import options_of, summarize
 
 Floats = NDArray[np.float64]
+VOID = 255
 FLOOR = 1e-12  # of a probability whose logarithm is taken
 _ITERATIONS, _GAIN = 1000, 1e-9  # of the EM; nats a pixel below which it stops
 
@@ -70,7 +71,12 @@ def by_score(scores: Sequence[float], sharpness: float = 0.0) -> Floats:
 
 
 def greedy(
-    members: NDArray[Any], target: NDArray[Any], *, metric: str = "miou_dataset", steps: int = 25
+    members: NDArray[Any],
+    target: NDArray[Any],
+    *,
+    metric: str = "miou_dataset",
+    steps: int = 25,
+    image_weights: Sequence[float] | None = None,
 ) -> tuple[Floats, list[int], list[float]]:
     """Forward selection with replacement (Caruana et al. 2004): add the member that helps the average most.
 
@@ -79,6 +85,7 @@ def greedy(
         target: (N, H, W), 255 void.
         metric: a score of the counts, see `metrics.summarize`; ties go to the first member.
         steps: members added; the best prefix is kept, the shortest of equals.
+        image_weights: (N,) what a pixel of each image counts, where images are samples of unequal shares.
 
     Returns:
         Weights (M,) of the best prefix, the sequence of all steps, and the score after each.
@@ -88,7 +95,7 @@ def greedy(
     """
     if members.ndim != 5 or members.shape[1] != len(target) or members.shape[-2:] != target.shape[-2:]:
         raise ValueError(f"members are {members.shape} and target is {target.shape}, wanted (M, N, C, H, W), (N, H, W)")
-    score = _scorer(members, target, metric)
+    score = _scorer(members, target, metric, image_weights)
     total = np.zeros(members.shape[1:], np.float32)
     sequence: list[int] = []
     reached: list[float] = []
@@ -103,16 +110,21 @@ def greedy(
     return chosen / length, sequence, reached
 
 
-def _scorer(members: NDArray[Any], target: NDArray[Any], metric: str) -> Callable[..., float]:
+def _scorer(
+    members: NDArray[Any], target: NDArray[Any], metric: str, image_weights: Sequence[float] | None
+) -> Callable[..., float]:
     options: dict[str, Any] = options_of([metric])
     classes = members.shape[2]
 
     def score(total: NDArray[np.float32], member: NDArray[Any]) -> float:
         counts = [
-            count(label_and_confidence(some + one)[0][None], true[None], classes)
+            count(label_and_confidence(np.where(true == VOID, 0, some + one))[0][None], true[None], classes)
             for some, one, true in zip(total, member, target, strict=True)
         ]
-        found = summarize(Counts.concat(counts), **options).get(metric)
+        table = Counts.concat(counts)
+        if image_weights is not None:
+            table = Counts(*(np.rint((part.T * image_weights).T).astype(np.int64) for part in vars(table).values()))
+        found = summarize(table, **options).get(metric)
         if not isinstance(found, float):
             raise ValueError(f"metric '{metric}' is no defined score of these counts; choose one such as miou_dataset")
         return found

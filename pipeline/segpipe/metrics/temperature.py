@@ -40,8 +40,10 @@ def sample(
     return np.log(np.maximum(kept, FLOOR)).T, target.ravel()[valid].astype(np.int64)
 
 
-def fit(scores: Floats, true: NDArray[np.int64]) -> Temperature:
+def fit(scores: Floats, true: NDArray[np.int64], weight: Floats | None = None) -> Temperature:
     """The temperature of log-probabilities or logits (P, C) with labels (P,), between the bounds.
+
+    weight (P,): how much a pixel counts.
 
     The NLL is convex in 1 / T, so Newton's method inside a bracket finds its one minimum. It is refused
     where the NLL still falls at a bound: there the labels ask for certainty or for none.
@@ -58,9 +60,10 @@ def fit(scores: Floats, true: NDArray[np.int64]) -> Temperature:
         total = p.sum(1, keepdims=True)
         p /= total
         mean = (p * scores).sum(1)
-        nll = (np.log(total[:, 0]) + top[:, 0] - beta * of_true).mean()
-        variance = ((p * scores * scores).sum(1) - mean * mean).mean()
-        return float(nll), float((mean - of_true).mean()), float(variance)
+        nll = np.log(total[:, 0]) + top[:, 0] - beta * of_true
+        parts = nll, mean - of_true, (p * scores * scores).sum(1) - mean * mean
+        first, second, third = (float(x.mean() if weight is None else np.average(x, weights=weight)) for x in parts)
+        return first, second, third
 
     low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
     before = look(1.0)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segpipe.metrics.comparison import pretty
+from segpipe.metrics.comparison import holm, pretty
 from segpipe.reporting import diagrams
 from segpipe.reporting.judgement import Judgement
 from segpipe.reporting.results import Entry
@@ -25,9 +25,10 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[str
         worth(found, judged),
         gained(found, entries),
         "Each ensemble against its member that was best on val, on the same test images: difference in points and "
-        "the 95 % interval of the paired bootstrap. Cost: multiply-adds of an image, times those of that member; a CRF "
-        "among the members is not counted. Coverage: pixels that the ensemble does not reject; the accepted score "
-        "leaves the others out. What was fitted, was fitted on val or out of fold, so only test tells.",
+        "the 95 % interval of the paired bootstrap; verdicts with p after Holm over the ensembles. Cost: multiply-adds "
+        "of an image, in units of the cheapest best member; a CRF is not counted. Coverage: pixels that the ensemble "
+        "does not reject; the accepted score leaves the others out. What was fitted, was fitted on val or out of "
+        "fold, so only test tells. The figure shows ensembles whose members have equal weights, as they grow.",
         *([diagrams.lines(grown, "members, best on val first", "mIoU$^D$ on test")] if grown else []),
         weights(found),
         *_pairs(found),
@@ -43,41 +44,46 @@ def tables(found: Found, entries: Sequence[Entry], judged: Judgement) -> str:
 
 def worth(found: Found, judged: Judgement) -> str:
     """Which ensemble to take, in a sentence: the cheapest of those that are not shown to be worse than the best."""
-    better = [
-        name for name, one in found.items()
-        if one["against_best_member"][METRIC]["shown"] and one["against_best_member"][METRIC]["value"] > 0
-    ]  # fmt: skip
+    better = [name for name, verdict in verdicts(found).items() if verdict == "better"]
     note = f" Note: {judged.caution}." if judged.caution else ""
     if not better:
-        return f"No ensemble is shown to be better than its best member: one network is enough.{note}"
+        return f"No ensemble is shown to be better than its best member.{note}"
     scores = {name: judged.scores[f"ensemble: {name}"][METRIC] for name in better}
     best = max(better, key=scores.__getitem__)
     as_good = [
         name for name in better
         if name == best or not judged.between(f"ensemble: {best}", f"ensemble: {name}", METRIC).shown
     ]  # fmt: skip
-    chosen = min(as_good, key=lambda name: (_cost(found[name]), -scores[name]))
+    chosen = min(as_good, key=lambda name: (_total(found[name]), -scores[name]))
     difference = found[chosen]["against_best_member"][METRIC]
     others = [name for name in as_good if name != chosen]
     differ = "is not shown to differ, and costs" if len(others) == 1 else "are not shown to differ, and cost"
     tied = f"; {', '.join(others)} {differ} no less" if others else ""
-    one, cost = found[chosen], _cost(found[chosen])
+    one, cost = found[chosen], _total(found[chosen]) / max(1, found[chosen]["multiply_adds"]["best_member"])
     return (
         f"Worth its cost: {chosen} ({one['method']}), {100 * difference['value']:+.1f} points of {pretty(METRIC)} over "
         f"{one['best_member']} for {cost:.1f} times its cost{tied}.{note}"
     )
 
 
+def verdicts(found: Found) -> dict[str, str]:
+    """Of each ensemble against its best member; p is corrected for the number of ensembles (Holm)."""
+    differences = [one["against_best_member"][METRIC] for one in found.values()]
+    shown = {}
+    for name, difference, p in zip(found, differences, holm([d["p"] for d in differences]), strict=True):
+        certain = difference["shown"] and p is not None and p <= 1 - difference["level"]
+        shown[name] = "no difference shown" if not certain else "better" if difference["value"] > 0 else "worse"
+    return shown
+
+
 def gained(found: Found, entries: Sequence[Entry]) -> str:
     """Markdown: score, gain over the best member, calibration, coverage and cost of every ensemble."""
-    by_name = {entry.name: entry for entry in entries}
+    by_name, shown = {entry.name: entry for entry in entries}, verdicts(found)
+    cheapest = min(one["multiply_adds"]["best_member"] for one in found.values()) or 1
     rows = []
     for name, one in found.items():
         test = by_name[f"ensemble: {name}"].metrics[0]["test"]
         difference = one["against_best_member"][METRIC]
-        verdict = "no difference shown"
-        if difference["shown"]:
-            verdict = "better" if difference["value"] > 0 else "worse"
         accepted = (test.get("accepted") or {}).get(METRIC)
         after = (test.get("calibrated") or {}).get("nll_dataset")
         rows.append(
@@ -88,11 +94,11 @@ def gained(found: Found, entries: Sequence[Entry]) -> str:
                 _number(test[METRIC]),
                 one["best_member"],
                 _difference(difference),
-                verdict,
+                shown[name],
                 f"{_number(test.get('nll_dataset'))} → {_number(after)}" if "nll_dataset" in test else "–",
                 "–" if test["coverage"] is None else f"{100 * test['coverage']:.1f} %",
                 _number(accepted),
-                f"{_cost(one):.1f}",
+                f"{_total(one) / cheapest:.1f}",
             ]
         )
     title = pretty(METRIC)
@@ -143,10 +149,9 @@ def _pairs(found: Found) -> list[str]:
     ]
 
 
-def _cost(one: Mapping[str, Any]) -> float:
-    """Times the best member's."""
-    cost = one["multiply_adds"]
-    return float((cost["members"] + cost["combining"]) / max(1, cost["best_member"]))
+def _total(one: Mapping[str, Any]) -> int:
+    """Multiply-adds of an image."""
+    return int(one["multiply_adds"]["members"] + one["multiply_adds"]["combining"])
 
 
 def _difference(difference: Mapping[str, Any]) -> str:

@@ -111,6 +111,8 @@ class Context:
         weights = chosen.model_of(self.run).weights if of_run else None
         if weights is not None and Path(weights).expanduser().is_file():
             values["weights"] = files.digest_file(Path(weights).expanduser())
+        if self.method:
+            values["members"] = chosen.members_of(self.method)  # patterns expand through runs, crf.runs, predict
         if self.fold is not None and of_run:
             return config_digest({**values, "folds.number": chosen.folds.number}, (self.seed, self.fold))
         if stage == "predict" and (self.snapshot is not None or self.look is not None):

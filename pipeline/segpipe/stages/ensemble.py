@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from segpipe.core.errors import DataError
 from segpipe.stages import SPLITS, options
 from segpipe.stages.context import Context, start
-from segpipe.stages.members import Work, collect, combine, look, per_image
+from segpipe.stages.members import Work, agree, collect, combine, look, per_image
 from segpipe.stages.probs import refuse_leak
 
 Method = Annotated[str, typer.Option(help="An ensemble of params.yaml.", show_default=False)]
@@ -35,7 +36,7 @@ def ensemble(
         own = context.member(key)
         own.require("crf" if own.refined else "predict")
     if dry_run:
-        context.announce(out, *(context.member(key).path("predict") for key in keys))
+        context.announce(out, *(o.path("crf" if o.refined else "predict") for o in map(context.member, keys)))
         return
     # One thread an image: the bytes do not depend on the number of jobs.
     with context.writing(out), threadpool_limits(1):
@@ -64,9 +65,7 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
     for member in members:
         refuse_leak(member.predicted, [row["id"] for row in rows], "choose and fit the ensemble")
     fitted_on = "train" if section.folds else "val"
-    number = per_image(
-        method.draws, getattr(method, "pixels", 0), len(members), len(index["classes"]), len(index["splits"][fitted_on])
-    )
+    number = per_image(method, len(members), len(index["classes"]), len(index["splits"][fitted_on]))
     work = Work(
         members, context.path("download"), index["dataset"], index["labels"], len(index["classes"]),
         "none" if section.folds else method.draws, number,
@@ -77,14 +76,16 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
     order = tuple(sorted(range(len(members)), key=lambda m: -scores[m]))
     if section.folds:
         sample = _out_of_fold(context, work, pool, method.draws, index)
-    method.fit(sample, by_member)
-    judged: dict[str, Any] = {"order": np.array(order), "val_scores": np.array(scores)}
+    try:
+        method.fit(sample, by_member)
+    except ValueError as error:
+        raise DataError(f"ensemble {context.method} cannot be fitted on {fitted_on}: {error}") from None
     with files.folder(context.path("ensemble"), {"config": context.digest("ensemble")}) as folder:
         for split in SPLITS:
             found = _written(context, folder, split, work, pool, method, order, index["splits"][split])
-            counts = [image["counts"] for image in found]
-            judged |= {f"{split}_{name}": np.stack([getattr(c, name) for c in counts]) for name in vars(counts[0])}
-        pairs = Pairs.total([image["pairs"] for image in found])  # of test
+        counts = [image["counts"] for image in found]  # of test, the last split
+        judged = {name: np.stack([getattr(c, name) for c in counts]) for name in vars(counts[0])}
+        pairs = Pairs.total([image["pairs"] for image in found])
         definition = {
             "method": section.method,
             "classes": index["classes"],
@@ -106,7 +107,7 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
         if method.arrays:
             files.write_bytes(folder / "arrays.npz", _npz(method.arrays))
             definition["arrays"] = files.digest_file(folder / "arrays.npz")
-        files.write_bytes(folder / "members.npz", _npz(judged))
+        files.write_bytes(folder / "members.npz", _npz({"order": np.array(order), **judged}))
         files.write_json(folder / "ensemble.json", definition)
     absent = [index["classes"][k] for k in method.learned.get("absent", [])]
     return {
@@ -115,6 +116,7 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
         "members": keys,
         "best_member": members[order[0]].key,
         "learned": method.learned,
+        "given": getattr(method, "given", None),
         "absent": absent,
     }
 
@@ -151,6 +153,10 @@ def _out_of_fold(context: Context, work: Work, pool: Any, draws: str, index: dic
     for fold in range(context.params.folds.number):
         own = tuple(context.member(member.key, fold).require("predict") for member in work.members)
         held_out = files.read_json(own[0] / "rows.json")
+        for member, folder in zip(work.members, own, strict=True):
+            agree(f"{member.key}-fold{fold}", files.read_json(folder / "made.json"), index, ("train",))
+            if files.read_json(folder / "rows.json") != held_out:
+                raise DataError(f"{folder} holds other images than {own[0]}; run `dvc repro` again")
         images = [index["splits"]["train"][i] for i in held_out]
         for folder in own:
             refuse_leak(folder, [row["id"] for row in images], "fit the ensemble")
@@ -164,25 +170,23 @@ def _written(
     context: Context, folder: Any, split: str, work: Work, pool: Any, method: Any, order: tuple[int, ...], rows: Any
 ) -> list[dict[str, Any]]:
     """Write the maps of a split as they come; what judges the ensemble is kept."""
+    from contextlib import ExitStack
+
     import numpy as np
     from tqdm import tqdm
 
-    from segpipe.data.maps import write_maps
+    from segpipe.data.maps import MapWriter
 
     kept: list[dict[str, Any]] = []
+    kinds = {"labels": np.uint8} if method.votes else {"labels": np.uint8, "probs": np.float16}
     items = ((work, split, i, row, method, order) for i, row in enumerate(rows))
-
-    def probs() -> Iterator[Any]:
+    with ExitStack() as stack:
+        writers = {kind: stack.enter_context(MapWriter(folder / f"{split}_{kind}", d)) for kind, d in kinds.items()}
         done = pool.map(combine, items)
         for image in tqdm(done, f"{context.method} {split}", len(rows), unit="image", disable=None):
-            kept.append({name: image[name] for name in ("labels", "counts", "pairs")})
-            yield image["probs"]
-
-    if method.votes:
-        list(probs())
-    else:
-        write_maps(folder / f"{split}_probs", probs(), np.float16)
-    write_maps(folder / f"{split}_labels", (image.pop("labels") for image in kept), np.uint8)
+            for kind, writer in writers.items():
+                writer.add(image[kind])
+            kept.append({name: image[name] for name in ("counts", "pairs")})
     return kept
 
 
@@ -200,8 +204,9 @@ def _said(result: dict[str, Any]) -> list[str]:
     """What was learned, in words."""
     learned = result["learned"]
     lines = [f"best member on val: {result['best_member']}"]
-    if "weights" in learned:
-        pairs = zip(result["members"], learned["weights"], strict=True)
+    weights = learned.get("weights") or result["given"]
+    if weights:
+        pairs = zip(result["members"], weights, strict=True)
         lines.append("weights: " + ", ".join(f"{key} {weight:.3f}" for key, weight in pairs))
     if result["absent"]:
         lines.append(f"warning: no pixel of {', '.join(result['absent'])} to fit on: never predicted")

@@ -31,6 +31,7 @@ ConventionOption = Annotated[
     str | None,
     typer.Option(help="Print what mmseg, smp, torchmetrics, paddle or monai would say.", show_default=False),
 ]
+_COVERED = 0.5  # a prediction that rejects more pixels is warned of
 FIT_PIXELS = 50_000  # of val, over all images: what the temperature is fitted on
 
 
@@ -117,6 +118,9 @@ def write(context: Context, variant: str, source: Path, out: Path, pool: Any) ->
             absent = [c for c, n in zip(classes, scores[split]["per_class"]["images"], strict=True) if not n]
             if absent:
                 context.log(f"warning: no label of {split} holds {', '.join(absent)}: left out of ^I and ^C")
+            covered = scores[split]["coverage"]
+            if covered is not None and covered < _COVERED:
+                context.log(f"warning: {name} rejects {1 - covered:.0%} of the pixels of {split}")
             tables = collected.tables
             counts_text += csv_text(None, counts_rows(tables.counts, split, name, rows, classes))
             each = collected.image_rows()
@@ -163,13 +167,13 @@ def _collect(
     where = (source, context.path("download"), index["dataset"], index["labels"])
     how = (collected.num_classes, collected.options, collected.temperature)
     pixels = max(1, FIT_PIXELS // len(rows)) if split == "val" else 0
-    done = pool.map(measure, ((where, how, pixels, split, i, row) for i, row in enumerate(rows)))
+    done = pool.map(measure, ((where, how, pixels, split, i, row, i in kept) for i, row in enumerate(rows)))
     sampled = []
     for i, (part, labels, drawn) in enumerate(
         tqdm(done, f"{context.method or context.key} {split}", len(rows), unit="image", disable=None)
     ):
         collected.merge(part)
-        if i in kept:
+        if labels is not None:
             write_bytes(folder / "pictures" / f"{rows[i]['id']}.png", png_bytes(labels, palette))
         if drawn is not None:
             sampled.append(drawn)
@@ -177,9 +181,15 @@ def _collect(
 
 
 def measure(
-    where: tuple[Path, Path, str, str], how: tuple[Any, ...], pixels: int, split: str, i: int, row: dict[str, Any]
+    where: tuple[Path, Path, str, str],
+    how: tuple[Any, ...],
+    pixels: int,
+    split: str,
+    i: int,
+    row: dict[str, Any],
+    pictured: bool,
 ) -> tuple[Any, Any, Any]:
-    """One image: what is counted of it, its labels, and as many pixels to fit a temperature on.
+    """One image: what is counted of it, its labels where they are wanted, and so many pixels for the temperature.
 
     where: the folders of predictions and dataset, the dataset's name, which annotator; how: of `Evaluation`.
     """
@@ -197,7 +207,7 @@ def measure(
     part = Evaluation(*how)
     labels = part.add(target, labels=stored, probs=probs, raters=raters)
     drawn = temperature.sample(probs, target, pixels, mix(0, i)) if pixels and probs is not None else None
-    return part, labels, drawn
+    return part, labels if pictured else None, drawn
 
 
 def _fit(sampled: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -215,12 +225,12 @@ def _predicted(source: Path, split: str, i: int, row: dict[str, Any]) -> tuple[A
 
     Stored labels are taken as they are: argmax of float16 probabilities would break ties anew.
     """
-    from segpipe.data.maps import Maps
+    from segpipe.data.maps import open_maps
 
     if (source / f"{split}.npy").exists():
         return None, probs_at(source, split, row, i)
     held = (source / f"{split}_probs.json").exists()
-    return Maps(source / f"{split}_labels")[i], Maps(source / f"{split}_probs")[i] if held else None
+    return open_maps(source / f"{split}_labels")[i], open_maps(source / f"{split}_probs")[i] if held else None
 
 
 def pictured(number: int, wanted: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def judge(context: Context, source: Path, folder: Path, rows: list[dict[str, Any
     number, order = len(definition["members"]), arrays["order"].tolist()
 
     def counts_of(position: int) -> Counts:
-        return Counts(*(arrays[f"test_{name}"][:, position] for name in ("tp", "fp", "fn", "valid", "rejected")))
+        return Counts(*(arrays[name][:, position] for name in ("tp", "fp", "fn", "valid", "rejected")))
 
     def score(counts: Counts) -> dict[str, float | None]:
         found = summarize(counts)
@@ -39,13 +40,23 @@ def judge(context: Context, source: Path, folder: Path, rows: list[dict[str, Any
     differences = compare(pair, groups, METRICS, resamples=context.params.evaluate.resamples)
     pixels = sum(row["geometry"]["original_height"] * row["geometry"]["original_width"] for row in rows) / len(rows)
     own = round(pixels * definition["learned"].get("multiply_adds", 0))
-    costs = [member["multiply_adds"] for member in definition["members"]]
+    weights = definition["learned"].get("weights") or [1.0] * number
+    # A network counts once, also where its CRF's output is a member too; who has no weight is not asked.
+    asked = {
+        (m["model"], json.dumps(m["predict"], sort_keys=True)): m["multiply_adds"]
+        for m, weight in zip(definition["members"], weights, strict=True)
+        if weight > 0
+    }
     found = {
         **definition,
         "members": [{**member, "test": score(counts_of(m))} for m, member in enumerate(definition["members"])],
         "against_best_member": {d.metric: {**vars(d), "shown": d.shown, "verdict": d.verdict} for d in differences},
-        "first_members": [score(counts_of(number + k)) for k in range(arrays["test_tp"].shape[1] - number)],
+        "first_members": [score(counts_of(number + k)) for k in range(arrays["tp"].shape[1] - number)],
         "order": [definition["members"][m]["key"] for m in order],
-        "multiply_adds": {"members": sum(costs), "best_member": costs[order[0]], "combining": own},
+        "multiply_adds": {
+            "members": sum(asked.values()),
+            "best_member": definition["members"][order[0]]["multiply_adds"],
+            "combining": own,
+        },
     }
     files.write_json(folder / "members.json", found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from segpipe.core.errors import DataError
 from segpipe.stages import SPLITS
 from segpipe.stages.context import Context
 
-_SAMPLED = 128 * 2**20  # bytes of probabilities that a fit may keep
+_FIT = 384 * 2**20  # bytes that a fit may take, its own copies included
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _recipe(own: Context) -> dict[str, Any]:
     }
 
 
-def agree(key: str, made: dict[str, Any], index: dict[str, Any]) -> None:
+def agree(key: str, made: dict[str, Any], index: dict[str, Any], splits: Sequence[str] = SPLITS) -> None:
     """DataError when a member knows other classes or images than the data."""
     from segpipe.core import files
 
@@ -79,16 +80,18 @@ def agree(key: str, made: dict[str, Any], index: dict[str, Any]) -> None:
             f"member {key} knows the classes {', '.join(made['classes'][:4])}, ... ({len(made['classes'])}), the data "
             f"have {', '.join(index['classes'][:4])}, ... ({len(index['classes'])}); predict it anew"
         )
-    for split in SPLITS:
+    for split in splits:
         rows = index["splits"][split]
         if made["splits"][split] != files.digest_json([row["id"] for row in rows]):
             raise DataError(f"member {key} was predicted on other {split} images than the {len(rows)} of the data")
 
 
-def per_image(draws: str, wanted: int, members: int, classes: int, images: int) -> int:
+def per_image(method: Any, members: int, classes: int, images: int) -> int:
     """Pixels of an image (uniform), or of each of its classes (stratified), within the memory of a fit."""
-    pixels = max(1, _SAMPLED // (4 * members * classes * max(1, images)))
-    return pixels if draws == "uniform" else min(wanted, max(1, pixels // classes))
+    pixels: int = max(1, _FIT // (4 * method.numbers(members, classes) * max(1, images)))
+    if method.draws != "stratified":
+        return pixels
+    return min(int(method.pixels), max(1, pixels // classes))
 
 
 def look(work: Work, split: str, i: int, row: dict[str, Any], folders: tuple[Path, ...]) -> tuple[Any, Any]:
@@ -105,8 +108,8 @@ def look(work: Work, split: str, i: int, row: dict[str, Any], folders: tuple[Pat
     from segpipe.stages.probs import probs_at
     from segpipe.stages.samples import read_target
 
-    probs = np.stack([probs_at(folder, split, row, i) for folder in folders])
     target = read_target(work.root, work.dataset, work.labels, row, split)
+    probs = _stacked((probs_at(folder, split, row, i) for folder in folders), len(folders))
     labels = np.stack([label_and_confidence(p)[0] for p in probs])
     counts = count(labels, np.broadcast_to(target, labels.shape), work.classes)
     if work.draws == "none":
@@ -127,13 +130,14 @@ def combine(work: Work, split: str, i: int, row: dict[str, Any], method: Any, or
     from segpipe.stages.probs import probs_at
     from segpipe.stages.samples import read_target
 
-    probs = np.stack([probs_at(member.folder, split, row, i) for member in work.members])
     target = read_target(work.root, work.dataset, work.labels, row, split)
+    probs = _stacked((probs_at(member.folder, split, row, i) for member in work.members), len(work.members))
     labels = np.stack([label_and_confidence(p)[0] for p in probs])
     found = method.combine(probs)
     own = found if method.votes else label_and_confidence(found)[0]
     grown = []
-    for number in range(1, len(order) + 1) if method.grows else ():
+    judged = split == "test"
+    for number in range(1, len(order) + 1) if judged and method.grows else ():
         part = method.combine(probs[list(order[:number])])
         grown.append(part if method.votes else label_and_confidence(part)[0])
     maps = np.stack([*labels, *grown])
@@ -141,5 +145,16 @@ def combine(work: Work, split: str, i: int, row: dict[str, Any], method: Any, or
         "probs": None if method.votes else found.astype(np.float16),
         "labels": own,
         "counts": count(maps, np.broadcast_to(target, maps.shape), work.classes),
-        "pairs": Pairs.of(list(labels), target),
+        "pairs": Pairs.of(list(labels), target) if judged else None,
     }
+
+
+def _stacked(maps: Iterable[Any], number: int) -> Any:
+    """(M, C, H, W) of M maps (C, H, W), of which one at a time is held twice."""
+    import numpy as np
+
+    found: Any = None
+    for m, one in enumerate(maps):
+        found = np.empty((number, *one.shape), np.float32) if found is None else found
+        found[m] = one
+    return found

@@ -140,7 +140,7 @@ def _made(context: Context, config: dict[str, Any], folder_of_run: Path) -> dict
 
     index = files.read_json(context.path("prepare") / "index.json")
     section, looks = context.params.predict_of(context.run), context.params.looks_of(context.run)
-    areas = [scale**2 for scale in section.scales]
+    areas = [_seen(config["size"], scale, section) for scale in section.scales]
     seen = looks * sum(areas) / len(areas)
     if context.look is not None:
         looks, seen = 1, areas[(context.look - 1) % len(areas)]
@@ -151,6 +151,19 @@ def _made(context: Context, config: dict[str, Any], folder_of_run: Path) -> dict
         "looks": looks,
         "multiply_adds": round(seen * config.get("multiply_adds", 0)),
     }
+
+
+def _seen(grid: list[int], scale: float, section: Any) -> float:
+    """Pixels that the network sees in a look of this size, as a share of the grid's."""
+    from segpipe.training.inference import starts
+
+    if section.window is None:
+        return scale**2
+    seen = 1.0
+    for side, window in zip(grid, section.window, strict=True):
+        own = max(1, round(side * scale))
+        seen *= len(starts(own, window, section.overlap)) * min(own, window) / side
+    return seen
 
 
 def _rows(context: Context, number: int, folder: Path) -> Any:

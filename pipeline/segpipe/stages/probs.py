@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 
-def read_probs(predicted: Path, split: str, rows: list[dict[str, Any]]) -> Any:
-    """An iterator of probabilities (C, H, W) at the original size, image by image."""
-    return (probs_at(predicted, split, row, i) for i, row in enumerate(rows))
-
-
 def probs_at(predicted: Path, split: str, row: dict[str, Any], position: int) -> Any:
     """The probabilities of one image, from logits or from stored maps."""
     import numpy as np
 
     from segpipe.core.files import read_array
     from segpipe.data.geometry import Geometry, restore
-    from segpipe.data.maps import Maps
+    from segpipe.data.maps import open_maps
 
     if (predicted / f"{split}.npy").exists():
         return restore(read_array(predicted / f"{split}.npy")[position], Geometry(**row["geometry"]))
-    return Maps(predicted / f"{split}_probs")[position].astype(np.float32)
+    found: Any = open_maps(predicted / f"{split}_probs")[position].astype(np.float32)
+    return found
 
 
 def refuse_leak(predicted: Path, ids: list[str], purpose: str) -> None:
