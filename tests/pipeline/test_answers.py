@@ -34,7 +34,7 @@ def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, 
 
 def test_compare_as_json_holds_every_pair_and_takes_folders(finished):
     found = json.loads(segpipe("compare", "--json", cwd=finished).stdout)
-    assert len(found["differences"]) == 3 * 5 * 4 // 2
+    assert len(found["differences"]) == 3 * 6 * 5 // 2
     by_folder = segpipe("compare", "results/runs/ce-0", "results/crf/ce-0", "--json", cwd=finished)
     assert {d["first"] for d in json.loads(by_folder.stdout)["differences"]} == {"results/runs/ce-0"}
     itself = segpipe("compare", "ce", "ce-0", cwd=finished).stdout
@@ -168,7 +168,7 @@ def test_audit_shows_failures_and_says_what_was_not_measured(finished, tmp_path)
     assert "agree with each other" in html  # two networks after six epochs fail alike or apart
     with open(folder / "runs/audit/audit.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert sum(row["kind"] == "image" for row in rows) == 2 * 5
+    assert sum(row["kind"] == "image" for row in rows) == 2 * 6
     values = [float(row["value"]) for row in rows if row["kind"] == "pair" and row["what"] == "ce"]
     assert values == sorted(values)
     again = (folder / "runs/audit/audit.csv").read_bytes()

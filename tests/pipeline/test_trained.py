@@ -79,7 +79,7 @@ def test_a_student_waits_for_its_teacher_and_its_snapshots_make_an_ensemble(taug
         ({"runs.student.teacher": "student"}, "'student' would learn from itself"),
         ({"runs.student.train": {}}, "only targets 'distillation' take a teacher"),
         ({"folds.runs": ["student"]}, "'student' has a teacher, which has seen the images of every fold"),
-        ({"ensemble.average.members": ["ce-*-snap*"]}, "'ce-*-snap*' matches no run"),
+        ({"ensemble.average.members": ["ce-*-snap*"]}, "'ce-*-snap*' matches no member"),
         ({"train.patience": 2}, "patience would end a run before its snapshots"),
         ({"runs.student.train": {"targets": "distillation", "schedule": "restarts(cycles=9)"}}, "cannot hold 9 cycles"),
         ({"runs.ce.loss": "lovasz", "train.targets": "smoothing"}, "wants hard labels, targets 'smoothing' are soft"),

@@ -59,7 +59,7 @@ def by_score(scores: Sequence[float], sharpness: float = 0.0) -> Floats:
     Raises:
         ValueError: a negative or undefined score, or all are 0.
 
-    >>> by_score([0.6, 0.2]).tolist()
+    >>> by_score([3.0, 1.0]).tolist()
     [0.75, 0.25]
     """
     values = np.asarray(scores, np.float64)
