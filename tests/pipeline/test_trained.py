@@ -32,7 +32,7 @@ def taught(workspace):
     """The finished workspace with a student whose snapshots are averaged."""
     path = workspace / "params.yaml"
     text = path.read_text().replace("\nfolds:", f"{STUDENTS}\nfolds:", 1)
-    path.write_text(yaml12.edit(text, {"ensemble.average.members": ["student-*-snap*"]}))
+    path.write_text(yaml12.edit(text, {"ensemble": {"average": {"members": ["student-*-snap*"]}}}))
     segpipe("dag", "--write", cwd=workspace)
     return workspace
 
@@ -60,8 +60,8 @@ def test_a_student_waits_for_its_teacher_and_its_snapshots_make_an_ensemble(taug
     assert "data/train/ce-${item.seed}" in stages["train_taught_by_ce"]["deps"]
     assert stages["train"]["matrix"]["run"] == ["ce", "ce_jml"]
     call("dvc", "repro", "evaluate_ensemble", cwd=taught)
-    members = json.loads((taught / "data/ensemble/average/members.json").read_text())["members"]
-    assert list(members) == ["student-0-snap1", "student-0-snap2"]
+    members = json.loads((taught / "data/ensemble/average/ensemble.json").read_text())["members"]
+    assert [member["key"] for member in members] == ["student-0-snap1", "student-0-snap2"]
     first, second = (taught / f"data/predict/student-0-snap{i}/val.npy" for i in (1, 2))
     assert first.read_bytes() != second.read_bytes()
     status = call("dvc", "status", "train_taught_by_ce", "predict_snapshots_of_student", cwd=taught).stdout
@@ -79,7 +79,7 @@ def test_a_student_waits_for_its_teacher_and_its_snapshots_make_an_ensemble(taug
         ({"runs.student.teacher": "student"}, "'student' would learn from itself"),
         ({"runs.student.train": {}}, "only targets 'distillation' take a teacher"),
         ({"folds.runs": ["student"]}, "'student' has a teacher, which has seen the images of every fold"),
-        ({"ensemble.average.members": ["ce-*-snap*"]}, "'ce-*-snap*' matches no member"),
+        ({"ensemble": {"average": {"members": ["ce-*-snap*"]}}}, "'ce-*-snap*' matches no member"),
         ({"train.patience": 2}, "patience would end a run before its snapshots"),
         ({"runs.student.train": {"targets": "distillation", "schedule": "restarts(cycles=9)"}}, "cannot hold 9 cycles"),
         ({"runs.ce.loss": "lovasz", "train.targets": "smoothing"}, "wants hard labels, targets 'smoothing' are soft"),
