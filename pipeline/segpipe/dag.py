@@ -175,17 +175,17 @@ def _trainings(params: Params, stage: Any, every: str) -> list[str]:
 def _ensembles(params: Params, stage: Any) -> list[str]:
     """Stages ensemble and evaluate_ensemble, a group for all methods that read the same; looks that members name."""
     keys = {key: None for method in params.ensemble for key in params.members_of(method)}
-    looks: dict[str, set[str]] = {}
+    looks: dict[str, list[str]] = {}  # of each run, as items of a matrix
     for key in keys:
-        run, _, *suffix = key.split("-")
+        run, seed, *suffix = key.split("-")
         if suffix and suffix[0].startswith("look"):
-            looks.setdefault(run, set()).add(suffix[0].removeprefix("look"))
+            looks.setdefault(run, []).append(f"{{seed: {seed}, number: {suffix[0].removeprefix('look')}}}")
     parts = []
-    for run, numbers in looks.items():
-        each = f"seed: ${{seeds}}\nlook: [{', '.join(sorted(numbers, key=int))}]"
-        select = f"--run {run} --seed ${{item.seed}} --look ${{item.look}}"
-        known = ["data/prepare", f"data/train/{run}-${{item.seed}}"]
-        outs = [f"data/predict/{run}-${{item.seed}}-look${{item.look}}"]
+    for run, named in looks.items():
+        select = f"--run {run} --seed ${{item.look.seed}} --look ${{item.look.number}}"
+        known = ["data/prepare", f"data/train/{run}-${{item.look.seed}}"]
+        outs = [f"data/predict/{run}-${{item.look.seed}}-look${{item.look.number}}"]
+        each = f"look: [{', '.join(dict.fromkeys(named))}]"
         parts.append(stage(f"predict_looks_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run))
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for method in params.ensemble:

@@ -111,7 +111,7 @@ def memory(images, method):
         target = members(1)[1]
         reading.read_target = lambda *_: target  # labels are not what is measured
         chosen = methods.create(method)
-        number = work.per_image(chosen.draws, getattr(chosen, "pixels", 0), MEMBERS, CLASSES, images)
+        number = work.per_image(chosen, MEMBERS, CLASSES, images)
         task = work.Work(tuple(found), folder, "", "", CLASSES, chosen.draws, number)
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.process_time()
         folders = [tuple(member.folder for member in found)] * images

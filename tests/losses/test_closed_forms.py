@@ -15,7 +15,7 @@ from segpipe.losses.lovasz import lovasz_weights
 from segpipe.losses.pooled import lmp_weights
 from segpipe.losses.targets import boundary_label_smoothing
 
-import plain_losses
+import plain_region_losses
 
 
 def value(spec, *arguments, **options):
@@ -34,7 +34,7 @@ def test_lovasz_weights_are_the_differences_of_the_jaccard_loss(seed, dtype):
         errors = (errors * 4).round() / 4  # many ties
     positive = torch.rand(30, generator=random) < (0.0 if seed == 7 else 0.3)
     weights = lovasz_weights(errors, positive, torch.ones(30, dtype=torch.bool))
-    wanted = plain_losses.jaccard_loss_of_errors(errors.tolist(), positive.tolist())
+    wanted = plain_region_losses.jaccard_loss_of_errors(errors.tolist(), positive.tolist())
     assert float(weights.double() @ errors.double()) == pytest.approx(wanted, rel=1e-6)
 
 

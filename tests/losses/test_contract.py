@@ -129,8 +129,10 @@ def test_nothing_waits_for_the_gpu(spec):
     logits, target = (t.cuda() for t in contract.case(contract.subject_of(spec).classes))
     criterion = losses.create(spec).cuda()
     criterion(logits.requires_grad_(), target).backward()
-    torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("error")  # a step that waits raises
     try:
-        criterion(logits, target).backward()
+        loss = criterion(logits, target)
+        loss.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(loss)

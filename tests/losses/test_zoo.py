@@ -77,7 +77,7 @@ def expected(spec, logits, target):
     """The plain version of a compound."""
     total = 0.0
     for term in losses.parse(spec):
-        total += term.weight * getattr(plain_losses, term.name)(logits, target, **dict(term.options))
+        total += term.weight * plain_losses.of(term.name)(logits, target, **dict(term.options))
     return total
 
 

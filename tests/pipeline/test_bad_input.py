@@ -39,15 +39,15 @@ def made(tmp_path):
     return tmp_path / "w", source
 
 
-def fails(workspace, command, *words):
+def fails(workspace, command):
+    """The one line with which a command refuses; nothing half-written stays."""
     done = segpipe(command, cwd=workspace, check=False)
     line = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 3, done.stderr
     assert line.startswith("segpipe: ")
     assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in line
     assert not list((workspace / "data").rglob("*.partial"))
+    return line
 
 
 def test_the_little_dataset_runs(made):
@@ -99,7 +99,9 @@ def test_sizes_that_differ(made):
     workspace, source = made
     Image.fromarray(np.zeros((48, 63), np.uint8)).save(source / "valannot/val1_1.png")
     segpipe("download", cwd=workspace)
-    fails(workspace, "prepare", "val1_1.jpg is 48 x 64", "48 x 63")
+    line = fails(workspace, "prepare")
+    assert "val1_1.jpg is 48 x 64" in line
+    assert "48 x 63" in line
     assert not (workspace / "data/prepare").exists()
 
 
@@ -107,7 +109,9 @@ def test_a_label_outside_the_classes(made):
     workspace, source = made
     Image.fromarray(np.full((48, 64), 77, np.uint8)).save(source / "trainannot/train2_2.png")
     segpipe("download", cwd=workspace)
-    fails(workspace, "prepare", "train2_2.png holds label 77", "0..10")
+    line = fails(workspace, "prepare")
+    assert "train2_2.png holds label 77" in line
+    assert "0..10" in line
 
 
 def test_a_truncated_jpeg(made):
@@ -115,20 +119,24 @@ def test_a_truncated_jpeg(made):
     path = source / "test/test0_0.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     segpipe("download", cwd=workspace)
-    fails(workspace, "prepare", "test0_0.jpg is not a readable image", "truncated")
+    line = fails(workspace, "prepare")
+    assert "test0_0.jpg is not a readable image" in line
+    assert "truncated" in line
 
 
 def test_an_unreadable_mask(made):
     workspace, source = made
     (source / "trainannot/train0_0.png").write_bytes(b"")
     segpipe("download", cwd=workspace)
-    fails(workspace, "prepare", "train0_0.png")
+    assert "train0_0.png" in fails(workspace, "prepare")
 
 
 def test_a_missing_image(made):
     workspace, source = made
     (source / "train/train3_3.jpg").unlink()
-    fails(workspace, "download", "train.txt:4", "train3_3.jpg")
+    line = fails(workspace, "download")
+    assert "train.txt:4" in line
+    assert "train3_3.jpg" in line
     assert not (workspace / "data/download/camvid").exists()
 
 
@@ -136,7 +144,7 @@ def test_a_folder_without_images(made):
     workspace, source = made
     for split in ("train", "val", "test"):
         (source / f"{split}.txt").write_text("")
-    fails(workspace, "download", "lists no image")
+    assert "lists no image" in fails(workspace, "download")
 
 
 def test_a_full_disk_leaves_the_old_download(made, monkeypatch):

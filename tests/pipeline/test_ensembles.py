@@ -181,7 +181,9 @@ def test_infer_gives_what_the_stage_gave(workspace, fails):  # noqa: F811
     )
     assert "no definition at" in fails(3, "infer", image, "--ensemble", "nothing", cwd=workspace)
     assert "give --model RUN or --ensemble NAME" in fails(2, "infer", image, cwd=workspace)
-    assert "no --flips" in fails(2, "infer", image, "--ensemble", "average", "--flips", cwd=workspace)
+    for looked in (["--flips"], ["--overlap", "0.2"], ["--seed", "1"]):
+        assert "look as they did" in fails(2, "infer", image, "--ensemble", "average", *looked, cwd=workspace)
+    assert "give --window" in fails(2, "infer", image, "--model", "ce", "--overlap", "0.2", cwd=workspace)
     weights = workspace / "data/train/ce-0/model.pt"
     shutil.copy(workspace / "data/train/ce_jml-0/model.pt", weights.with_suffix(".new"))
     os.replace(weights.with_suffix(".new"), weights)

@@ -52,48 +52,44 @@ def infer(
     import torch
     from tqdm import tqdm
 
-    from segpipe.commands.combined import Combined, definition_of
+    from segpipe.commands.segmenters import Alone, Combined, definition_of
     from segpipe.core import seeding
-    from segpipe.core.argmax import label_and_confidence
     from segpipe.data.files import read_image
-    from segpipe.data.normalize import curve
-    from segpipe.training import inference, trained
     from segpipe.training.device import choose
+    from segpipe.training.inference import Options
 
     if (model is None) == (ensemble is None):
         raise ConfigError("give --model RUN or --ensemble NAME: who shall look at the images?")
-    if ensemble is not None and (flips or scales != "1" or window or passes or snapshot):
-        raise ConfigError("an ensemble's members look as they did when it was made: no --flips, --scales, ...")
+    looks = Options(flips, _scales(scales), size_of("--window", window), overlap, passes)
+    if ensemble is not None and (looks != Options(scales=[1.0]) or seed or snapshot):
+        raise ConfigError(
+            "an ensemble's members look as they did when it was made: no --seed, --snapshot, --flips, --scales, "
+            "--window, --overlap or --passes"
+        )
+    if overlap != Options.overlap and window is None:
+        raise ConfigError("--overlap is that of windows; give --window HxW too")
     folder = run_folder(model, seed) if model is not None else definition_of(str(ensemble))
     files_ = _files(images, out)
-    chosen = inference.Options(flips, _scales(scales), size_of("--window", window), overlap, passes)
     if dry_run:
         _say(f"would read {len(files_)} images and write {out}", {"images": len(files_), "writes": str(out)}, as_json)
         return
     seeding.make_deterministic(threads or torch.get_num_threads())
     place = torch.device(choose(device))
-    if model is None:
-        combined = Combined(folder, place)
-        config = combined.config
-        if probs and combined.method.votes:
-            raise ConfigError("--probs: this ensemble votes, and has labels alone")
-    else:
-        network, config = trained.load(folder, snapshot)
-        predictor = inference.Predictor(network, curve(config["normalization"]), chosen, device=place, seed=seed)
+    asked = Combined(folder, place) if model is None else Alone(folder, snapshot, looks, seed, place)
+    if probs and asked.votes:
+        raise ConfigError("--probs: this ensemble votes, and has labels alone")
     written, shares = [], []
     for number, path in enumerate(tqdm(files_, "infer", unit="image", disable=None)):
-        image, uncertainty = read_image(path), None
-        if model is None:
-            labels, found = combined.predict(image, number)
-        else:
-            found, uncertainty = inference.image_probs(predictor, image, config["size"], number)
-            labels = label_and_confidence(found)[0]
+        image = read_image(path)
+        labels, found, uncertainty = asked.predict(image, number)
         written.append(str(out / f"{path.stem}.png"))
-        shares.append(_write(out, path.stem, image, labels, found if probs else None, uncertainty, config))
-    mean = [sum(values) / len(values) for values in zip(*shares, strict=True)]
-    named = sorted(zip(config["classes"], mean, strict=True), key=lambda pair: -pair[1])
+        shares.append(_write(out, path.stem, image, labels, found if probs else None, uncertainty, asked.config))
+    *mean, rejected = [sum(values) / len(values) for values in zip(*shares, strict=True)]
+    named = sorted(zip(asked.config["classes"], mean, strict=True), key=lambda pair: -pair[1])
     line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
-    _say(f"{out}: {len(written)} images; most of them: {line}", {"path": str(out), "labels": written}, as_json)
+    line += f"; rejected {rejected:.1%}" if asked.votes else ""
+    result = {"path": str(out), "labels": written, "rejected": rejected}
+    _say(f"{out}: {len(written)} images; most of them: {line}", result, as_json)
 
 
 def run_folder(model: str, seed: int) -> Path:
@@ -156,7 +152,7 @@ def _files(given: Sequence[Path], out: Path) -> list[Path]:
 def _write(
     out: Path, stem: str, image: Any, labels: Any, probs: Any, uncertainty: Any, config: dict[str, Any]
 ) -> list[float]:
-    """The files of one image; the share of each class. Rejected pixels are 255."""
+    """The files of one image; the share of each class, then of rejected pixels, which are 255."""
     import numpy as np
 
     from segpipe.core import files
@@ -172,8 +168,8 @@ def _write(
         most = float(np.log(classes))  # of an entropy
         for name, values in zip(KINDS[1:], uncertainty, strict=True):
             files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
-    counted = np.bincount(labels.ravel(), minlength=classes)[:classes] / labels.size
-    return [float(share) for share in counted]
+    counted = np.bincount(labels.ravel(), minlength=256) / labels.size
+    return [float(share) for share in (*counted[:classes], counted[255])]
 
 
 def _say(line: str, result: dict[str, Any], as_json: bool) -> None:

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from segpipe.core import distributed
 from segpipe.core.softmax import at_least_float32, label_statistics
+from segpipe.core.void import VOID
 
-IGNORE_INDEX = 255
 _T = TypeVar("_T")
 
 
@@ -153,7 +153,7 @@ def make_batch(
     logits: Tensor,
     target: Tensor,
     *,
-    ignore_index: int | None = IGNORE_INDEX,
+    ignore_index: int | None = VOID,
     keep: Tensor | None = None,
     training: bool = True,
 ) -> Batch:

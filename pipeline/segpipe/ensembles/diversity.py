@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VOID = 255
+from segpipe.core.void import VOID
 
 
 @dataclass(frozen=True)

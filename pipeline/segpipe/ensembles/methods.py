@@ -6,6 +6,7 @@ of plain numbers and one of arrays, which is all that `restore` needs.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from segpipe.core import choice, registry
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.registry import register
+from segpipe.core.void import VOID
 from segpipe.ensembles import learners, pixelwise, weights
 from segpipe.ensembles.samples import Sample
 from segpipe.ensembles.stacking import Stacker
@@ -23,7 +25,6 @@ from segpipe.metrics.counts import Counts
 from segpipe.metrics.scores import counted_names, options_of, summarize
 
 Array = NDArray[Any]
-VOID = 255
 
 
 def create(text: str) -> Method:
@@ -37,7 +38,7 @@ def create(text: str) -> Method:
     return found
 
 
-class Method:
+class Method(ABC):
     """Members (M, C, H, W) in, probabilities (C, H, W) or labels (H, W) out; the base of all."""
 
     votes = False  # gives labels; 255 where it rejects
@@ -59,14 +60,16 @@ class Method:
         return 3 * members * classes
 
     def fit(self, sample: Sample | None, scores: Sequence[Counts]) -> None:
-        """Learn from pixels and from each member's counts on the same images."""
+        """Learn from pixels and from each member's counts on the same images; nothing, unless a method says more."""
+        del sample, scores
+        self.learned = {}
 
+    @abstractmethod
     def combine(self, probs: Array) -> Array:
         """One image."""
-        raise NotImplementedError
 
     def restore(self, learned: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Take up what another call learned."""
+        """Take up what another call learned; ValueError when something of it is missing."""
         self.learned, self.arrays = learned, arrays
 
 
@@ -152,6 +155,12 @@ class Weighted(Method):
         """Probabilities."""
         return pixelwise.average(probs, self.learned["weights"], self.kind)
 
+    def restore(self, learned: dict[str, Any], arrays: dict[str, Array]) -> None:
+        """Also checks that the weights are there."""
+        super().restore(learned, arrays)
+        if not learned.get("weights"):
+            raise ValueError("the members' weights are missing")
+
 
 @register("majority", source="strictly more than half of the total weight, else rejected")
 class Majority(_Fixed):
@@ -232,6 +241,8 @@ class Stacking(Method):
     def restore(self, learned: dict[str, Any], arrays: dict[str, Array]) -> None:
         """Also the learner's arrays."""
         super().restore(learned, arrays)
+        if not arrays:
+            raise ValueError("the learner's arrays are missing")
         self.stacker.arrays = arrays
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.argmax import label_and_confidence
+from segpipe.core.void import VOID
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.scores import options_of, summarize
 
 Floats = NDArray[np.float64]
-VOID = 255
 FLOOR = 1e-12  # of a probability whose logarithm is taken
 _ITERATIONS, _GAIN = 1000, 1e-9  # of the EM; nats a pixel below which it stops
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from segpipe.core import registry
 from segpipe.core.choice import Term
 from segpipe.core.errors import ConfigError
-from segpipe.core.shapes import IGNORE_INDEX, make_batch
+from segpipe.core.shapes import make_batch
+from segpipe.core.void import VOID
 from segpipe.losses.compound import PACKAGE, PER_CLASS
 
 
@@ -29,9 +30,7 @@ class Criterion(nn.Module):
     the optimiser, without weight decay.
     """
 
-    def __init__(
-        self, terms: Sequence[Term], *, ignore_index: int | None = IGNORE_INDEX, uncertainty: bool = False
-    ) -> None:
+    def __init__(self, terms: Sequence[Term], *, ignore_index: int | None = VOID, uncertainty: bool = False) -> None:
         super().__init__()
         self.log_variances = nn.Parameter(torch.zeros(len(terms))) if uncertainty else None
         self.ignore_index = ignore_index

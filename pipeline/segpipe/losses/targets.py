@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpipe.core.errors import ConfigError
-from segpipe.core.shapes import IGNORE_INDEX
+from segpipe.core.void import VOID
 
 
-def one_hot(labels: Tensor, num_classes: int, *, ignore_index: int | None = IGNORE_INDEX) -> tuple[Tensor, Tensor]:
+def one_hot(labels: Tensor, num_classes: int, *, ignore_index: int | None = VOID) -> tuple[Tensor, Tensor]:
     """Soft targets of integer labels (N, H, W).
 
     Returns:
@@ -29,7 +29,7 @@ def check_smoothing(epsilon: float, size: int = 1) -> None:
 
 
 def boundary_label_smoothing(
-    labels: Tensor, num_classes: int, *, epsilon: float = 0.5, size: int = 3, ignore_index: int | None = IGNORE_INDEX
+    labels: Tensor, num_classes: int, *, epsilon: float = 0.5, size: int = 3, ignore_index: int | None = VOID
 ) -> tuple[Tensor, Tensor]:
     """Label smoothing at boundaries alone: what annotators disagree on.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.argmax import label_and_confidence
+from segpipe.core.void import VOID
 from segpipe.metrics import temperature as scaling
 from segpipe.metrics.bootstrap import LEVEL, Resampling, Tables, intervals
 from segpipe.metrics.boundary import bf_scores, boundary_counts, surface_distances, trimap_counts
@@ -20,7 +21,6 @@ from segpipe.metrics.defined import Floats, mean, number
 from segpipe.metrics.raters import ged, thresholded_dice
 from segpipe.metrics.scores import foreground, per_image, summarize
 
-VOID = 255
 HEADLINE = ("acc", "miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
 
 

@@ -66,10 +66,9 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
         refuse_leak(member.predicted, [row["id"] for row in rows], "choose and fit the ensemble")
     fitted_on = "train" if section.folds else "val"
     number = per_image(method, len(members), len(index["classes"]), len(index["splits"][fitted_on]))
-    work = Work(
-        members, context.path("download"), index["dataset"], index["labels"], len(index["classes"]),
-        "none" if section.folds else method.draws, number,
-    )  # fmt: skip
+    draws = "none" if section.folds else method.draws
+    where = (context.path("download"), index["dataset"], index["labels"])
+    work = Work(members, *where, len(index["classes"]), draws, number)
     counted, sample = _looked(work, pool, "val", rows, [tuple(m.folder for m in members)] * len(rows))
     by_member = [Counts.concat([counts[[m]] for counts in counted]) for m in range(len(members))]
     scores = [summarize(counts)["miou_dataset"] or 0.0 for counts in by_member]
@@ -85,29 +84,20 @@ def write(context: Context, keys: list[str], pool: Any) -> dict[str, Any]:
             found = _written(context, folder, split, work, pool, method, order, index["splits"][split])
         counts = [image["counts"] for image in found]  # of test, the last split
         judged = {name: np.stack([getattr(c, name) for c in counts]) for name in vars(counts[0])}
-        pairs = Pairs.total([image["pairs"] for image in found])
+        files.write_bytes(folder / "members.npz", _npz({"order": np.array(order), **judged}))
         definition = {
             "method": section.method,
             "classes": index["classes"],
             "fitted_on": "nothing" if method.draws == "none" and not method.learned else fitted_on,
             "pixels": 0 if sample is None else len(sample),
-            "members": [
-                {
-                    "key": m.key,
-                    "val_miou_dataset": score,
-                    **{k: m.made[k] for k in ("model", "looks", "multiply_adds")},
-                    **m.recipe,
-                }
-                for m, score in zip(members, scores, strict=True)
-            ],
+            "members": [{**m.described, "val_miou_dataset": s} for m, s in zip(members, scores, strict=True)],
             "best_member": members[order[0]].key,
             "learned": method.learned,
-            "pairs": pairs.shares(),
+            "pairs": Pairs.total([image["pairs"] for image in found]).shares(),
         }
         if method.arrays:
             files.write_bytes(folder / "arrays.npz", _npz(method.arrays))
             definition["arrays"] = files.digest_file(folder / "arrays.npz")
-        files.write_bytes(folder / "members.npz", _npz({"order": np.array(order), **judged}))
         files.write_json(folder / "ensemble.json", definition)
     absent = [index["classes"][k] for k in method.learned.get("absent", [])]
     return {

@@ -115,12 +115,7 @@ def write(context: Context, variant: str, source: Path, out: Path, pool: Any) ->
                     context.log(f"warning: temperature refused: {fitted['reason']}")
             scores[split] = collected.scores([row["group"] for row in rows])
             scores[split]["per_class"]["names"] = classes
-            absent = [c for c, n in zip(classes, scores[split]["per_class"]["images"], strict=True) if not n]
-            if absent:
-                context.log(f"warning: no label of {split} holds {', '.join(absent)}: left out of ^I and ^C")
-            covered = scores[split]["coverage"]
-            if covered is not None and covered < _COVERED:
-                context.log(f"warning: {name} rejects {1 - covered:.0%} of the pixels of {split}")
+            _warn(context, name, split, scores[split])
             tables = collected.tables
             counts_text += csv_text(None, counts_rows(tables.counts, split, name, rows, classes))
             each = collected.image_rows()
@@ -148,6 +143,17 @@ def write(context: Context, variant: str, source: Path, out: Path, pool: Any) ->
         if variant == "ensembles":
             judge(context, source, folder, index["splits"]["test"], tables)
     return {"path": str(out), **headline}
+
+
+def _warn(context: Context, name: str, split: str, scores: dict[str, Any]) -> None:
+    """Say which classes a split lacks, and when most of it is rejected."""
+    per_class = scores["per_class"]
+    absent = [c for c, n in zip(per_class["names"], per_class["images"], strict=True) if not n]
+    if absent:
+        context.log(f"warning: no label of {split} holds {', '.join(absent)}: left out of ^I and ^C")
+    covered = scores["coverage"]
+    if covered is not None and covered < _COVERED:
+        context.log(f"warning: {name} rejects {1 - covered:.0%} of the pixels of {split}")
 
 
 def _collect(

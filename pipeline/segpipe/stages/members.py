@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ class Member:
     predicted: Path
     made: dict[str, Any]
     recipe: dict[str, Any]  # what `segpipe infer` needs to do the same with a new image
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Who it is, what it costs and how it looks, as ensemble.json says it."""
+        return {"key": self.key, **{k: self.made[k] for k in ("model", "looks", "multiply_adds")}, **self.recipe}
 
 
 @dataclass(frozen=True)
@@ -102,15 +107,10 @@ def look(work: Work, split: str, i: int, row: dict[str, Any], folders: tuple[Pat
     import numpy as np
 
     from segpipe.core import files
-    from segpipe.core.argmax import label_and_confidence
     from segpipe.ensembles import samples
     from segpipe.metrics.counts import count
-    from segpipe.stages.probs import probs_at
-    from segpipe.stages.samples import read_target
 
-    target = read_target(work.root, work.dataset, work.labels, row, split)
-    probs = _stacked((probs_at(folder, split, row, i) for folder in folders), len(folders))
-    labels = np.stack([label_and_confidence(p)[0] for p in probs])
+    target, probs, labels = _read(work, split, i, row, folders)
     counts = count(labels, np.broadcast_to(target, labels.shape), work.classes)
     if work.draws == "none":
         return counts, None
@@ -127,12 +127,8 @@ def combine(work: Work, split: str, i: int, row: dict[str, Any], method: Any, or
     from segpipe.core.argmax import label_and_confidence
     from segpipe.ensembles.diversity import Pairs
     from segpipe.metrics.counts import count
-    from segpipe.stages.probs import probs_at
-    from segpipe.stages.samples import read_target
 
-    target = read_target(work.root, work.dataset, work.labels, row, split)
-    probs = _stacked((probs_at(member.folder, split, row, i) for member in work.members), len(work.members))
-    labels = np.stack([label_and_confidence(p)[0] for p in probs])
+    target, probs, labels = _read(work, split, i, row, [member.folder for member in work.members])
     found = method.combine(probs)
     own = found if method.votes else label_and_confidence(found)[0]
     grown = []
@@ -149,12 +145,16 @@ def combine(work: Work, split: str, i: int, row: dict[str, Any], method: Any, or
     }
 
 
-def _stacked(maps: Iterable[Any], number: int) -> Any:
-    """(M, C, H, W) of M maps (C, H, W), of which one at a time is held twice."""
+def _read(work: Work, split: str, i: int, row: dict[str, Any], folders: Sequence[Path]) -> tuple[Any, Any, Any]:
+    """Target (H, W), probabilities (M, C, H, W) and labels (M, H, W) of an image; one map at a time is held twice."""
     import numpy as np
 
-    found: Any = None
-    for m, one in enumerate(maps):
-        found = np.empty((number, *one.shape), np.float32) if found is None else found
-        found[m] = one
-    return found
+    from segpipe.core.argmax import label_and_confidence
+    from segpipe.stages.probs import probs_at
+    from segpipe.stages.samples import read_target
+
+    target = read_target(work.root, work.dataset, work.labels, row, split)
+    probs = np.empty((len(folders), work.classes, *target.shape), np.float32)
+    for own, folder in zip(probs, folders, strict=True):
+        own[:] = probs_at(folder, split, row, i)
+    return target, probs, np.stack([label_and_confidence(p)[0] for p in probs])

@@ -22,9 +22,9 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 from segpipe.core.seeding import generator
 from segpipe.core.upsample import upsample
+from segpipe.core.void import VOID
 from segpipe.losses.targets import boundary_label_smoothing, check_smoothing, one_hot
 
-VOID = 255
 _RATER = 4  # stream of the seed
 
 

@@ -1,4 +1,8 @@
-"""An ensemble that is asked for new images: its members' networks and what it learned, read back and checked."""
+"""Who may be asked for new images: a trained run, or an ensemble; both are read back and checked.
+
+Each has `config` (classes, palette, size, ...) and `predict(image, number)`, which gives labels (H, W), 255 where
+rejected; probabilities (C, H, W), or None from an ensemble that votes; and uncertainty (2, H, W), or None.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,26 @@ from typing import Any
 from segpipe.core.errors import DataError
 
 _MEMBER = {"train", "seed", "snapshot", "predict", "crf", "model"}
+
+
+class Alone:
+    """A trained run, which looks at an image as `options` (of `segpipe.training.inference`) say."""
+
+    votes = False
+
+    def __init__(self, folder: Path, snapshot: int | None, options: Any, seed: int, device: Any) -> None:
+        from segpipe.training import trained
+
+        network, self.config = trained.load(folder, snapshot)
+        self._predictor = _predictor(network, self.config, options, seed, device)
+
+    def predict(self, image: Any, number: int) -> tuple[Any, Any, Any]:
+        """The image's labels, probabilities and uncertainty."""
+        from segpipe.core.argmax import label_and_confidence
+        from segpipe.training.inference import image_probs
+
+        probs, uncertainty = image_probs(self._predictor, image, self.config["size"], number)
+        return label_and_confidence(probs)[0], probs, uncertainty
 
 
 class Combined:
@@ -26,11 +50,11 @@ class Combined:
         from segpipe.ensembles import methods
 
         described = files.read_json(definition)
-        known = isinstance(described, dict) and described.keys() >= {"method", "members", "learned", "classes"}
-        if not known or not all(member.keys() >= _MEMBER for member in described["members"]):
+        if not _defines(described):
             raise DataError(f"{definition} defines no ensemble; give the ensemble.json of stage ensemble")
         self.method = methods.create(described["method"])
         self.method.check(len(described["members"]))
+        self.votes = self.method.votes
         arrays: dict[str, Any] = {}
         if "arrays" in described:
             path = definition.parent / "arrays.npz"
@@ -39,18 +63,21 @@ class Combined:
                 raise DataError(f"{path} is missing or damaged; run `segpipe ensemble` again")
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 arrays = dict(stored)
-        self.method.restore(described["learned"], arrays)
+        try:
+            self.method.restore(described["learned"], arrays)
+        except ValueError as error:
+            raise DataError(f"{definition}: {error}; run `segpipe ensemble` again") from None
         weights = described["learned"].get("weights") or [1.0] * len(described["members"])
         if len(weights) != len(described["members"]):
             raise DataError(f"{definition} has {len(weights)} weights for {len(described['members'])} members")
         self.members = [  # who has no weight is not asked
-            (_predictor(member, described["classes"], device), member["crf"]) if weight > 0 else None
+            (_asked(member, described["classes"], device), member["crf"]) if weight > 0 else None
             for member, weight in zip(described["members"], weights, strict=True)
         ]
         self.config: dict[str, Any] = files.read_json(Path(described["members"][0]["train"]) / "config.json")
 
-    def predict(self, image: Any, number: int) -> tuple[Any, Any]:
-        """Labels (H, W), and probabilities (C, H, W) or None where the ensemble votes."""
+    def predict(self, image: Any, number: int) -> tuple[Any, Any, Any]:
+        """The image's labels, and probabilities where the ensemble does not vote."""
         import numpy as np
 
         from segpipe.core.argmax import label_and_confidence
@@ -66,7 +93,7 @@ class Combined:
                 if tuned is not None:
                     probs[:] = dense_crf(image, probs, **tuned)
         found = self.method.combine(members)
-        return (found, None) if self.method.votes else (label_and_confidence(found)[0], found)
+        return (found, None, None) if self.votes else (label_and_confidence(found)[0], found, None)
 
 
 def definition_of(ensemble: str) -> Path:
@@ -86,9 +113,17 @@ def definition_of(ensemble: str) -> Path:
     )
 
 
-def _predictor(member: dict[str, Any], classes: list[str], device: Any) -> Any:
+def _defines(described: Any) -> bool:
+    """Whether a file's content is an ensemble's definition, by its shape."""
+    if not isinstance(described, dict) or not described.keys() >= {"method", "members", "learned", "classes"}:
+        return False
+    members = described["members"]
+    listed = isinstance(members, list) and isinstance(described["learned"], dict)
+    return listed and all(isinstance(member, dict) and member.keys() >= _MEMBER for member in members)
+
+
+def _asked(member: dict[str, Any], classes: list[str], device: Any) -> Any:
     from segpipe.core import files
-    from segpipe.data.normalize import curve
     from segpipe.training import inference, trained
 
     folder = Path(member["train"])
@@ -98,10 +133,11 @@ def _predictor(member: dict[str, Any], classes: list[str], device: Any) -> Any:
     network, config = trained.load(folder, member["snapshot"])
     if config["classes"] != classes:
         raise DataError(f"{folder} knows other classes than the ensemble; run `segpipe ensemble` again")
-    return inference.Predictor(
-        network,
-        curve(config["normalization"]),
-        inference.Options(**member["predict"]),
-        device=device,
-        seed=member["seed"],
-    )
+    return _predictor(network, config, inference.Options(**member["predict"]), member["seed"], device)
+
+
+def _predictor(network: Any, config: dict[str, Any], options: Any, seed: int, device: Any) -> Any:
+    from segpipe.data.normalize import curve
+    from segpipe.training.inference import Predictor
+
+    return Predictor(network, curve(config["normalization"]), options, device=device, seed=seed)
