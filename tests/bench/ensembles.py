@@ -12,12 +12,14 @@ median and range of CPU time.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,43 +87,48 @@ def speed(rounds):
     return ratios, rates
 
 
-def memory(images, method):
-    """Peak resident bytes of fitting and combining, and seconds, with files as stage predict leaves them."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        random = np.random.default_rng(0)
-        shape = (images, CLASSES, HEIGHT // 4, WIDTH // 4)
-        first = folder / "0"
-        first.mkdir()
-        for split in ("val", "test"):
-            stored = np.lib.format.open_memmap(first / f"{split}.npy", "w+", np.float16, shape)
-            for image in stored:
-                image[:] = random.normal(0, 2, shape[1:]).astype(np.float16)
-            del stored
-        found = [work.Member("0", first, first, {}, {})]
+def generate(folder, images):
+    """Logits of MEMBERS members as stage predict leaves them; all members share the files of the first."""
+    random = np.random.default_rng(0)
+    shape = (images, CLASSES, HEIGHT // 4, WIDTH // 4)
+    for number in range(MEMBERS):
+        (folder / str(number)).mkdir()
+    for split in ("val", "test"):
+        stored = np.lib.format.open_memmap(folder / "0" / f"{split}.npy", "w+", np.float16, shape)
+        for image in stored:
+            image[:] = random.normal(0, 2, shape[1:]).astype(np.float16)
         for number in range(1, MEMBERS):
-            other = folder / str(number)
-            other.mkdir()
-            for split in ("val", "test"):
-                os.link(first / f"{split}.npy", other / f"{split}.npy")
-            found.append(work.Member(str(number), other, other, {}, {}))
-        rows = [
-            {"id": f"{i}", "group": "", "geometry": Geometry(*(HEIGHT, WIDTH) * 3).as_dict()} for i in range(images)
-        ]
-        target = members(1)[1]
-        reading.read_target = lambda *_: target  # labels are not what is measured
-        chosen = methods.create(method)
-        number = work.per_image(chosen, MEMBERS, CLASSES, images)
-        task = work.Work(tuple(found), folder, "", "", CLASSES, chosen.draws, number)
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.process_time()
-        folders = [tuple(member.folder for member in found)] * images
-        with threadpool_limits(1):
-            _, sample = stage._looked(task, Pool(), "val", rows, folders)
-            chosen.fit(sample, [])
-            context = SimpleNamespace(method=method)
-            stage._written(context, folder, "test", task, Pool(), chosen, tuple(range(MEMBERS)), rows)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return before, peak, time.process_time() - start
+            os.link(folder / "0" / f"{split}.npy", folder / str(number) / f"{split}.npy")
+
+
+def measure(folder, images, method):
+    """Peak resident bytes of this process before and in fitting and combining, and CPU seconds."""
+    found = [work.Member(str(m), folder / str(m), folder / str(m), {}, {}) for m in range(MEMBERS)]
+    rows = [{"id": f"{i}", "group": "", "geometry": Geometry(*(HEIGHT, WIDTH) * 3).as_dict()} for i in range(images)]
+    target = np.kron(np.random.default_rng(0).integers(0, CLASSES, (HEIGHT // 32, WIDTH // 32)), np.ones((32, 32), int))
+    target = target.astype(np.uint8)
+    reading.read_target = lambda *_: target  # labels are not what is measured
+    chosen = methods.create(method)
+    number = work.per_image(chosen, MEMBERS, CLASSES, images)
+    task = work.Work(tuple(found), folder, "", "", CLASSES, chosen.draws, number)
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.process_time()
+    with threadpool_limits(1):
+        _, sample = stage._looked(task, Pool(), "val", rows, [tuple(member.folder for member in found)] * images)
+        chosen.fit(sample, [])
+        context = SimpleNamespace(method=method)
+        stage._written(context, folder, "test", task, Pool(), chosen, tuple(range(MEMBERS)), rows)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return before, peak, time.process_time() - start
+
+
+def memory(images, method):
+    """What `measure` says in a process of its own."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        generate(Path(name), images)
+        return pool.submit(measure, Path(name), images, method).result()
 
 
 def main():
