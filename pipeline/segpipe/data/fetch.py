@@ -15,35 +15,20 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segpipe.core import files
 from segpipe.core.errors import DataError
+from segpipe.data.card import DIGESTS, Remote
 
 MIRROR = "SEGPIPE_MIRROR"  # a folder, or an address, that holds files by name: directly or in a folder of the dataset
-KINDS = ("sha256", "sha1", "md5")  # of digests, the strongest first
 _BLOCK = 2**20
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers that may change
 _LONGEST = 60.0  # seconds that a server may ask us to wait
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file that a dataset is made of: where it is, and what it must be."""
-
-    name: str
-    urls: Sequence[str] = ()
-    bytes: int | None = None
-    digests: dict[str, str] = field(default_factory=dict)  # by kind; what publishers give
-
-    @property
-    def strongest(self) -> tuple[str, str] | None:
-        """Kind and digest of the best one known."""
-        return next(((kind, self.digests[kind]) for kind in KINDS if kind in self.digests), None)
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     path, patience = folder / remote.name, patience or Patience()
     if path.is_file():
-        return _checked(remote, path, str(path))
+        return checked(remote, path)
     failed = []
     for url in places(remote, dataset):
         try:
@@ -121,6 +106,14 @@ def fetch(
     )
 
 
+def checked(remote: Remote, path: Path) -> Fetched:
+    """A file that lies there; DataError when it is not what it must be."""
+    sums = _Sums(path)
+    if wrong := sums.wrong(remote):
+        raise DataError(f"{path} is another file: {wrong}; delete it and get it again")
+    return Fetched(path, sums.hex("sha256"), sums.bytes, str(path))
+
+
 def places(remote: Remote, dataset: str = "") -> list[str]:
     """Addresses of a file in the order in which they are tried; a mirror's come first."""
     mirror = os.environ.get(MIRROR, "").rstrip("/")
@@ -130,14 +123,6 @@ def places(remote: Remote, dataset: str = "") -> list[str]:
         mirror = Path(mirror).expanduser().resolve().as_uri()
     name = urllib.parse.quote(remote.name)
     return [*([f"{mirror}/{dataset}/{name}"] if dataset else []), f"{mirror}/{name}", *remote.urls]
-
-
-def _checked(remote: Remote, path: Path, origin: str) -> Fetched:
-    """A file that lies there, if it is what it must be."""
-    sums = _Sums(path)
-    if wrong := sums.wrong(remote):
-        raise DataError(f"{path} is another file: {wrong}; delete it and run again")
-    return Fetched(path, sums.hex("sha256"), sums.bytes, origin)
 
 
 def _from(remote: Remote, url: str, path: Path, patience: Patience, most: int) -> Fetched:
@@ -172,7 +157,7 @@ def _stream(remote: Remote, url: str, part: Path, patience: Patience, most: int)
     from tqdm import tqdm
 
     note = _read_note(part)
-    if note.get("url") != url and remote.strongest is None:
+    if note.get("url") != url and not remote.digests:
         _discard(part)  # of another place, and nothing would tell the two apart
     sums = _Sums(part)
     headers = {"User-Agent": "segpipe", "Accept-Encoding": "identity"}
@@ -240,7 +225,7 @@ class _Sums:
     """Length and digests of what was written so far."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.bytes, self._each = 0, {kind: hashlib.new(kind, usedforsecurity=False) for kind in KINDS}
+        self.bytes, self._each = 0, {kind: hashlib.new(kind, usedforsecurity=False) for kind in DIGESTS}
         if path is not None and path.is_file():
             with open(path, "rb") as stream:
                 while block := stream.read(_BLOCK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import warnings
 from pathlib import Path
@@ -29,15 +30,35 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def read_ids(path: Path) -> NDArray[np.int64]:
+def read_colors(path: Path) -> NDArray[np.uint8]:
+    """A mask as (H, W, 3) colours; a palette is looked up, an alpha channel must be opaque.
+
+    Raises:
+        DataError: missing, corrupt, of more than 8 bits, or partly transparent.
+    """
+    mask = _open(path)
+    if mask.mode.startswith(("I", "F")):
+        raise DataError(f"{path} has {mask.mode} pixels, wanted colours of 8 bits a channel")
+    if "A" in mask.getbands() and np.asarray(mask.getchannel("A")).min() < 255:
+        raise DataError(f"{path} is partly transparent; save the mask without an alpha channel")
+    return np.array(mask.convert("RGB"))
+
+
+def read_ids(path: Path, *, grey: bool = False) -> NDArray[np.int64]:
     """The class ids of a mask as (H, W): palette indices, 1-bit, 8-bit or 16-bit grey values.
 
     OpenCV would turn palette indices into luminance, 1-bit into 0/255 and 16-bit into 8-bit.
+
+    grey: three equal channels are taken for one.
 
     Raises:
         DataError: missing, corrupt, or a colour image, whose ids are not stored in the pixels.
     """
     mask = _open(path)
+    if grey and mask.mode == "RGB":
+        channels = np.asarray(mask)
+        if (channels == channels[..., :1]).all():
+            return channels[..., 0].astype(np.int64)
     if mask.mode not in _ID_MODES:
         raise DataError(
             f"{path} is a {mask.mode} colour image, wanted a mask whose pixels are class ids (palette or grey); "
@@ -51,7 +72,7 @@ def _open(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with _stream(path) as stream, Image.open(stream) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(
@@ -68,6 +89,17 @@ def _open(path: Path) -> Any:
     except Exception as error:  # decoders raise many types on corrupt input
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
+
+
+def _stream(path: Path) -> Any:
+    """The file's bytes; of a gzip what is in it, up to what an image may hold."""
+    if path.suffix != ".gz":
+        return open(path, "rb")
+    with gzip.open(path) as stream:
+        content = stream.read(4 * MAX_PIXELS + 1)
+    if len(content) > 4 * MAX_PIXELS:
+        raise DataError(f"{path} unpacks to more than {4 * MAX_PIXELS} bytes; cut it into tiles")
+    return io.BytesIO(content)
 
 
 def png_bytes(array: NDArray[np.uint8], palette: list[tuple[int, ...]] | None = None) -> bytes:
