@@ -4,6 +4,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def raw_of(card, labels):
 
 def write_image(path, i):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(i).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    pixels = np.random.default_rng([i, zlib.crc32(path.name.encode())]).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
     save(path, Image.fromarray(pixels))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segpipe.core import registry
 from segpipe.core.errors import ConfigError, DataError, suggestion
+from segpipe.core.vision import cv2
 from segpipe.core.void import VOID
 
 LAYOUTS = "segpipe.data.layouts"  # by name: who reads cards alone needs none of their code
@@ -103,12 +104,19 @@ class Card:
         """Whether segpipe can get every archive by itself: publishers may ask who downloads."""
         return bool(self.files) and all(file.get("urls") and not file.get("login") for file in self.files)
 
-    def label_of(self, ids: NDArray[np.int64], path: Path | str) -> NDArray[np.uint8]:
+    def label_of(self, ids: NDArray[Any], path: Path | str) -> NDArray[np.uint8]:
         """Raw mask values as labels 0..C-1 and 255 for void; DataError names file and value."""
-        table = self._table
-        outside = (ids < 0) | (ids >= len(table))
-        labels: NDArray[np.int16] = table[np.where(outside, 0, ids)]
-        wrong = outside | (labels < 0)
+        labels, known = _tables(
+            tuple(tuple(group) for group in self.values) or tuple((k,) for k in range(self.num_classes)),
+            tuple(self.void),
+        )
+        if ids.dtype == np.uint8:
+            present = np.flatnonzero(cv2.calcHist([ids], [0], None, [256], [0, 256]))
+            if known[present].all():
+                return np.asarray(cv2.LUT(ids, labels[:256]), np.uint8)
+        inside = (ids >= 0) & (ids < len(known))
+        at = np.where(inside, ids, 0)
+        wrong = ~(inside & known[at])
         if wrong.any():
             values, counts = np.unique(ids[wrong], return_counts=True)
             shown = ", ".join(f"{value} ({n} px)" for value, n in zip(values[:5], counts[:5], strict=True))
@@ -117,25 +125,19 @@ class Card:
                 f"{path} holds label {shown}, wanted {wanted} or void "
                 f"{_short(self.void)}; correct the mask or the classes of dataset '{self.name}'"
             )
-        return labels.astype(np.uint8)
-
-    @property
-    def _table(self) -> NDArray[np.int16]:
-        """The label of each raw value, -1 for an unknown one."""
-        return _table(
-            tuple(tuple(group) for group in self.values) or tuple((k,) for k in range(self.num_classes)),
-            tuple(self.void),
-        )
+        return labels[at]
 
 
 @cache
-def _table(values: tuple[tuple[int, ...], ...], void: tuple[int, ...]) -> NDArray[np.int16]:
+def _tables(values: tuple[tuple[int, ...], ...], void: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The label of each raw value from 0 on, and whether it has one."""
     raw = [value for group in values for value in group]
-    table = np.full(max((*raw, *void)) + 1, -1, np.int16)
+    size = max(256, *(value + 1 for value in (*raw, *void)))
+    labels, known = np.full(size, VOID, np.uint8), np.zeros(size, bool)
     for k, group in enumerate(values):
-        table[list(group)] = k
-    table[[value for value in void if value >= 0]] = VOID
-    return table
+        labels[list(group)] = k
+    known[[*raw, *(value for value in void if value >= 0)]] = True
+    return labels, known
 
 
 LOCAL = Path("cards")  # of a workspace: cards of its own, which win over the packaged ones

@@ -69,6 +69,8 @@ def _labels(path: Path, card: Card) -> NDArray[np.uint8]:
 
 def majority(annotators: tuple[NDArray[np.uint8], ...]) -> NDArray[np.uint8]:
     """The label that more than half of the annotators give, void where there is none; of one, its own."""
+    if len(annotators) == 1:
+        return annotators[0]
     found = np.full_like(annotators[0], VOID)
     for labels in annotators:
         votes = sum((labels == other).astype(np.uint8) for other in annotators)

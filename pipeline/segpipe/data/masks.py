@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from segpipe.data.files import read_colors, read_ids
 if TYPE_CHECKING:
     from segpipe.data.card import Card
 
-Ids = NDArray[np.int64]
+Ids = NDArray[Any]
 
 
 @register("ids", source="palette indices, or grey values of 1, 8 or 16 bits")
