@@ -87,7 +87,7 @@ def read_ids(path: Path, *, grey: bool = False) -> NDArray[Any]:
             f"{path} is a {mask.mode} colour image, wanted a mask whose pixels are class ids (palette or grey); "
             "convert its colours to ids first"
         )
-    ids = np.asarray(mask)
+    ids = np.array(mask)
     return ids if ids.dtype == np.uint8 else ids.astype(np.uint8 if ids.dtype == bool else np.int64)
 
 

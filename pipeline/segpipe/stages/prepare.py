@@ -17,23 +17,22 @@ def prepare(
     as_json: options.Json = False,
 ) -> None:
     """Resize and pad images and labels into arrays; check every file on the way."""
-    from segpipe.core.parallel import Pool
-
     context = start("prepare", overrides=settings, dry_run=dry_run, as_json=as_json)
     source = context.require("download")
     if dry_run:
         context.announce(context.path("prepare"), source)
         return
     with context.writing(context.path("prepare")):
-        result = run(context, Pool(jobs or context.params.threads))
+        result = run(context, jobs)
     lines = [f"{result['path']}: {result['images']} images of {result['size'][0]} x {result['size'][1]}"]
     context.finish(result, lines + [f"warning: {w}" for w in result["warnings"]], context.command("stats"))
 
 
-def run(context: Context, pool: Any) -> dict[str, Any]:
+def run(context: Context, jobs: int | None = None) -> dict[str, Any]:
     """Write `<split>_images.npy`, `<split>_labels.npy`, `index.json` and `check.json`."""
     from segpipe.core import files
     from segpipe.core.errors import DataError
+    from segpipe.core.parallel import Pool
     from segpipe.data import catalog, check
 
     settings = context.params.prepare
@@ -44,6 +43,7 @@ def run(context: Context, pool: Any) -> dict[str, Any]:
         if not any(sample.split == split for sample in samples):
             raise DataError(f"{source} holds no image of split '{split}'; every split needs one")
     seen: list[Any] = []
+    pool = Pool(jobs or context.params.threads)
     with files.folder(out, {"config": context.digest("prepare")}) as folder:
         splits = {}
         for split in catalog.SPLITS:
