@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from segpipe import models
+from segpipe.commands.datasets import how
 from segpipe.core import registry
+from segpipe.data.card import KINDS, LAYOUTS, cards
 from segpipe.ensembles import METHODS
 from segpipe.losses.compound import PACKAGE
 from segpipe.models.cost import multiply_adds
@@ -24,6 +26,7 @@ CRF = ROOT / "docs" / "crf.md"
 TRAINING = ROOT / "docs" / "training.md"
 MODELS = ROOT / "docs" / "models.md"
 ENSEMBLES = ROOT / "docs" / "ensembles.md"
+DATASETS = ROOT / "docs" / "datasets.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
 
@@ -46,6 +49,7 @@ def blocks() -> dict[Path, dict[str, str]]:
             "learners": _entries("segpipe.ensembles.learners"),
             "ensembles": "\n\n".join((ROOT / "results/tables/ensembles.md").read_text().split("\n\n")[:2]),
         },
+        DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
         CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }
@@ -80,6 +84,14 @@ def _models() -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
         cost = f"{weights / 1e6:.2f} M | {multiply_adds(network, SIZE) / 1e9:.2f} G"
         rows.append(f"| `{name}` | {network.stride} | {cost} | `{options}` | {entry.source} |")
+    return "\n".join(rows)
+
+
+def _datasets() -> str:
+    """A row for each card."""
+    rows = ["| name | classes | how | what | licence |", "| :- | -: | :- | :- | :- |"]
+    for name, card in cards().items():
+        rows.append(f"| `{name}` | {card.num_classes} | {how(card)} | {card.title} | {card.licence} |")
     return "\n".join(rows)
 
 

@@ -34,6 +34,7 @@ def test_python_in_the_readme_runs():
         "data/README.md",
         "CHANGELOG.md",
         "docs/crf.md",
+        "docs/datasets.md",
         "docs/ensembles.md",
         "docs/losses.md",
         "docs/metrics.md",

@@ -13,8 +13,13 @@ from segpipe.training import parts
 ROOT = Path(__file__).parent
 
 # Packages, and modules, whose files a stage imports by the names in params.yaml.
-_CHOSEN_BY_NAME = {"train": ("losses", "models", *parts.MODULES.values()), "predict": ("models",)}
 READS_CARD = ("download", "prepare", "stats", "crf", "ensemble", "evaluate")  # stages that read the dataset's card
+_CHOSEN_BY_NAME = {
+    **dict.fromkeys(READS_CARD, ("data.masks",)),
+    "download": ("data.layouts", "data.masks"),
+    "train": ("losses", "models", *parts.MODULES.values()),
+    "predict": ("models",),
+}
 
 
 def digest_of_stage(stage: str) -> str:

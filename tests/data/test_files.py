@@ -76,7 +76,7 @@ def test_missing_files_and_deep_images_are_refused(tmp_path):
 
 def test_a_label_outside_the_classes_names_file_and_value():
     card = catalog.card("camvid")
-    with pytest.raises(DataError, match=r"mask\.png holds label 12, wanted 0\.\.10 or void \[11\]"):
+    with pytest.raises(DataError, match=r"mask\.png holds label 12 \(1 px\), wanted 0\.\.10 or void \[11\]"):
         card.label_of(np.array([[0, 11, 12]]), "mask.png")
     assert card.label_of(np.array([[0, 11, 10]]), "mask.png").tolist() == [[0, 255, 10]]
 
@@ -120,7 +120,7 @@ def test_a_card_may_map_raw_values_to_classes(tmp_path):
     card = catalog.card("scenes_things")
     ids = np.array([[0, 4, 5], [7, 255, 3]])
     assert card.label_of(ids, "m.png").tolist() == [[0, 0, 1], [1, 255, 0]]
-    with pytest.raises(DataError, match=r"holds label 8, wanted one of \[\[0, 1"):
+    with pytest.raises(DataError, match=r"holds label 8 \(1 px\), wanted one of \[\[0, 1"):
         card.label_of(np.minimum(ids + 1, 255), "m.png")
     text = (resources.files("segpipe.data.cards") / "scenes_things.toml").read_text()
     (tmp_path / "bad.toml").write_text(text.replace("[5, 6, 7]", "[4, 6, 7]"))

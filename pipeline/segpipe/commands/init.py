@@ -43,8 +43,10 @@ def init(
     if source is not None:
         changes["download.source"] = str(source.expanduser().resolve())
         _check_source(card, source.expanduser())
-    elif card.layout != "generated":
-        raise ConfigError(f"dataset '{dataset}' needs --source DIR; {card.instructions}")
+    elif card.layout != "generated" and not card.downloads:
+        raise ConfigError(f"dataset '{dataset}' needs --source DIR; get it from {card.source}; {card.instructions}")
+    if card.tests_alone:
+        raise ConfigError(f"dataset '{dataset}' cannot be trained on; {card.notes}")
     if profile is not None:
         changes |= _profile(profile)
     for item in settings or ():
@@ -120,7 +122,7 @@ def _check_source(card: Any, source: Path) -> None:
     """Read the lists now: a wrong folder should not wait for the first stage."""
     from segpipe.data import catalog
 
-    if card.layout != "generated":
+    if card.layout != "generated" and not any((source / remote.name).is_file() for remote in card.remotes):
         catalog.samples_of(card, source)
     elif not source.is_dir():
         raise DataError(f"{source} is not a folder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segpipe.core.vision import cv2
 
 SIDE = 24  # pixels of the thumbnail that is compared
+_BLOCK = 4096  # rows of a split that are compared at a time
 ALIKE = 0.98  # correlation of two thumbnails from which they count as one picture
 
 
@@ -27,8 +28,8 @@ def thumbnails(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
 
 
 def across(
-    splits: dict[str, tuple[Sequence[str], NDArray[Any]]], alike: float = ALIKE
-) -> list[tuple[str, str, str, str, float]]:
+    splits: Mapping[str, tuple[Sequence[Any], NDArray[Any]]], alike: float = ALIKE
+) -> list[tuple[str, Any, str, Any, float]]:
     """(split, id, other split, id, correlation) of pairs from two splits, most alike first.
 
     Args:
@@ -39,7 +40,9 @@ def across(
     names = list(splits)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            likeness = splits[first][1] @ splits[second][1].T
-            for a, b in zip(*np.nonzero(likeness >= alike), strict=True):
-                found.append((first, splits[first][0][a], second, splits[second][0][b], float(likeness[a, b])))
+            for start in range(0, len(splits[first][1]), _BLOCK):
+                likeness = splits[first][1][start : start + _BLOCK] @ splits[second][1].T
+                for a, b in zip(*np.nonzero(likeness >= alike), strict=True):
+                    ids = splits[first][0][start + a], splits[second][0][b]
+                    found.append((first, ids[0], second, ids[1], float(likeness[a, b])))
     return sorted(found, key=lambda row: (-row[4], row[:4]))

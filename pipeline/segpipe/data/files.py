@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 from segpipe.core.errors import DataError
 
 MAX_PIXELS = 150_000_000  # a header that claims more is refused before anything is decoded
+_ORIENTATION = 0x0112  # of EXIF
 _ID_MODES = ("P", "1", "L", "I;16", "I;16B", "I")
 
 
@@ -23,27 +26,69 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: missing, truncated, corrupt, too large, or of a depth that 8 bits cannot hold.
     """
+    return read_image_and_facts(path)[0]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of an image besides its colours; orientation: EXIF's, 0 where there is none."""
+
+    orientation: int
+    transparent: bool
+
+
+def read_image_and_facts(path: Path) -> tuple[NDArray[np.uint8], Facts]:
+    """As `read_image`, and what else the file says."""
     image = _open(path)
     if image.mode.startswith(("I", "F")):
         raise DataError(f"{path} has {image.mode} pixels, wanted 8 bits a channel; convert it first")
-    return np.array(image.convert("RGB"))
+    transparent = "A" in image.getbands() and bool(np.asarray(image.getchannel("A")).min() < 255)
+    known = Facts(int(image.getexif().get(_ORIENTATION, 0)), transparent)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB")), known
 
 
-def read_ids(path: Path) -> NDArray[np.int64]:
-    """The class ids of a mask as (H, W): palette indices, 1-bit, 8-bit or 16-bit grey values.
+def is_jpeg(path: Path) -> bool:
+    """Whether a file begins as a JPEG, whatever its name says."""
+    with open(path, "rb") as stream:
+        return stream.read(3) == b"\xff\xd8\xff"
+
+
+def read_colors(path: Path) -> NDArray[np.uint8]:
+    """A mask as (H, W, 3) colours; a palette is looked up, an alpha channel must be opaque.
+
+    Raises:
+        DataError: missing, corrupt, of more than 8 bits, or partly transparent.
+    """
+    mask = _open(path)
+    if mask.mode.startswith(("I", "F")):
+        raise DataError(f"{path} has {mask.mode} pixels, wanted colours of 8 bits a channel")
+    if "A" in mask.getbands() and np.asarray(mask.getchannel("A")).min() < 255:
+        raise DataError(f"{path} is partly transparent; save the mask without an alpha channel")
+    return np.array(mask.convert("RGB"))
+
+
+def read_ids(path: Path, *, grey: bool = False) -> NDArray[Any]:
+    """The class ids of a mask: palette indices, 1-bit, 8-bit or 16-bit grey values; (H, W), uint8 where they fit.
 
     OpenCV would turn palette indices into luminance, 1-bit into 0/255 and 16-bit into 8-bit.
+
+    grey: three equal channels are taken for one.
 
     Raises:
         DataError: missing, corrupt, or a colour image, whose ids are not stored in the pixels.
     """
     mask = _open(path)
+    if grey and mask.mode == "RGB":
+        channels = np.asarray(mask)
+        if (channels == channels[..., :1]).all():
+            return channels[..., 0]
     if mask.mode not in _ID_MODES:
         raise DataError(
             f"{path} is a {mask.mode} colour image, wanted a mask whose pixels are class ids (palette or grey); "
             "convert its colours to ids first"
         )
-    return np.asarray(mask).astype(np.int64)
+    ids = np.array(mask)
+    return ids if ids.dtype == np.uint8 else ids.astype(np.uint8 if ids.dtype == bool else np.int64)
 
 
 def _open(path: Path) -> Any:
@@ -51,14 +96,14 @@ def _open(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with _stream(path) as stream, Image.open(stream) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(
                         f"{path} claims {width} x {height} pixels, more than {MAX_PIXELS}; cut it into tiles"
                     )
-                image.load()
-                return image.copy()
+                image.load()  # what is returned no longer needs the file
+                return image
     except FileNotFoundError:
         raise DataError(f"{path} is missing; check the list or folder that names it") from None
     except PermissionError:
@@ -68,6 +113,17 @@ def _open(path: Path) -> Any:
     except Exception as error:  # decoders raise many types on corrupt input
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
+
+
+def _stream(path: Path) -> Any:
+    """The file's bytes; of a gzip what is in it, up to what an image may hold."""
+    if path.suffix != ".gz":
+        return open(path, "rb")
+    with gzip.open(path) as stream:
+        content = stream.read(4 * MAX_PIXELS + 1)
+    if len(content) > 4 * MAX_PIXELS:
+        raise DataError(f"{path} unpacks to more than {4 * MAX_PIXELS} bytes; cut it into tiles")
+    return io.BytesIO(content)
 
 
 def png_bytes(array: NDArray[np.uint8], palette: list[tuple[int, ...]] | None = None) -> bytes:

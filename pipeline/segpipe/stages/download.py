@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.stages import options
-from segpipe.stages.context import Context, start
+from segpipe.stages.context import HIDDEN, Context, start
 
 
 def download(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
         if card.layout == "generated":
             samples = _generate(card, folder, settings.limit)
         else:
-            samples = _copy(card, folder, settings.source, settings.limit)
+            samples = _copy(context, card, folder)
         files.write_json(folder / "samples.json", [vars(sample) for sample in samples])
     images = {split: sum(s.split == split for s in samples) for split in catalog.SPLITS}
     return {"path": str(out), "images": images}
@@ -65,22 +65,30 @@ def _generate(card: Any, folder: Path, limit: int | None) -> list[Any]:
     return samples
 
 
-def _copy(card: Any, folder: Path, source: str | None, limit: int | None) -> list[Any]:
-    """Copy the files that the dataset names; the source is never written."""
+def _copy(context: Context, card: Any, folder: Path) -> list[Any]:
+    """Take the files that the dataset names; a folder of the user's is never written."""
     import shutil
 
-    from segpipe.core.errors import ConfigError, DataError
+    from segpipe.core.errors import DataError
     from segpipe.data import catalog
+    from segpipe.data.obtain import obtained
 
-    if source is None:
-        raise ConfigError(f"download.source is null, but dataset '{card.name}' needs a folder; {card.instructions}")
-    root = Path(source).expanduser()
-    samples = catalog.thin(catalog.samples_of(card, root), limit)
-    for sample in samples:
-        for path in (sample.image, *sample.labels):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(root / path, folder / path)
-            except OSError as error:
-                raise DataError(f"{root / path} cannot be copied: {error.strerror}") from None
+    settings = context.params.download
+    given = Path(settings.source).expanduser() if settings.source is not None else None
+    store = HIDDEN / "downloads" / card.name
+    with obtained(card, given, store, log=context.log) as (root, ours):
+        samples = catalog.samples_of(card, root)
+        for split, wanted in card.images.items():
+            found = sum(sample.split == split for sample in samples)
+            if found != wanted:
+                context.log(f"warning: {split} holds {found} images, {card.name} is known to have {wanted}")
+        samples = catalog.thin(samples, settings.limit)
+        take = shutil.move if ours else shutil.copyfile
+        for sample in samples:
+            for path in (sample.image, *sample.labels):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    take(root / path, folder / path)
+                except OSError as error:
+                    raise DataError(f"{root / path} cannot be copied: {error.strerror}") from None
     return samples

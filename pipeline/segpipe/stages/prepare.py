@@ -10,7 +10,12 @@ from segpipe.stages.context import Context, start
 from segpipe.stages.samples import read_samples
 
 
-def prepare(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
+def prepare(
+    jobs: options.Jobs = None,
+    settings: options.Set = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
     """Resize and pad images and labels into arrays; check every file on the way."""
     context = start("prepare", overrides=settings, dry_run=dry_run, as_json=as_json)
     source = context.require("download")
@@ -18,30 +23,37 @@ def prepare(settings: options.Set = None, dry_run: options.DryRun = False, as_js
         context.announce(context.path("prepare"), source)
         return
     with context.writing(context.path("prepare")):
-        result = run(context)
+        result = run(context, jobs)
     lines = [f"{result['path']}: {result['images']} images of {result['size'][0]} x {result['size'][1]}"]
     context.finish(result, lines + [f"warning: {w}" for w in result["warnings"]], context.command("stats"))
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context, jobs: int | None = None) -> dict[str, Any]:
     """Write `<split>_images.npy`, `<split>_labels.npy`, `index.json` and `check.json`."""
     from segpipe.core import files
     from segpipe.core.errors import DataError
-    from segpipe.data import catalog
+    from segpipe.core.parallel import Pool
+    from segpipe.data import catalog, check
 
     settings = context.params.prepare
     source, out = context.path("download"), context.path("prepare")
     card = catalog.card(context.params.download.dataset)
     samples = read_samples(source)
-    shares: list[float] = []
+    for split in catalog.SPLITS:
+        if not any(sample.split == split for sample in samples):
+            raise DataError(f"{source} holds no image of split '{split}'; every split needs one")
+    seen: list[Any] = []
+    pool = Pool(jobs or context.params.threads)
     with files.folder(out, {"config": context.digest("prepare")}) as folder:
         splits = {}
         for split in catalog.SPLITS:
             chosen = [sample for sample in samples if sample.split == split]
-            if not chosen:
-                raise DataError(f"{source} holds no image of split '{split}'; every split needs one")
-            splits[split] = _write_split(context, folder, split, chosen, source, card, shares)
-        warnings = _warnings(shares, settings.max_padding, splits)
+            splits[split] = _write_split(context, folder, chosen, source, card, seen, pool)
+        findings = [finding for one in seen for finding in one.findings] + check.together(seen, card)
+        check.refuse(findings)
+        _write_annotators(folder, [s for s in samples if s.split == "train"], source, card, splits["train"])
+        report = check.report(findings)
+        warnings = [row["what"] for row in report["warnings"]] + _padding(splits, settings.max_padding)
         index = {
             "dataset": card.name,
             "classes": card.classes,
@@ -53,7 +65,7 @@ def run(context: Context) -> dict[str, Any]:
             "splits": splits,
         }
         files.write_json(folder / "index.json", index)
-        files.write_json(folder / "check.json", {"errors": [], "warnings": warnings})
+        files.write_json(folder / "check.json", report)
     return {
         "path": str(out),
         "images": len(samples),
@@ -63,34 +75,26 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _write_split(
-    context: Context, folder: Path, split: str, samples: list[Any], source: Path, card: Any, shares: list[float]
+    context: Context, folder: Path, samples: list[Any], source: Path, card: Any, seen: list[Any], pool: Any
 ) -> list[dict[str, Any]]:
-    """The two arrays of a split, filled in place on disk, and its part of the index."""
+    """The two arrays of a split, filled in place on disk, and its part of the index; `seen` grows."""
     import numpy as np
     from tqdm import tqdm
 
-    from segpipe.core.errors import DataError
-    from segpipe.data import catalog
-    from segpipe.data.files import read_image
-    from segpipe.data.geometry import Geometry, place_image, place_labels
-
-    settings = context.params.prepare
+    settings, split = context.params.prepare, samples[0].split
     grid = (settings.height, settings.width)
     open_array = np.lib.format.open_memmap
     images = open_array(folder / f"{split}_images.npy", "w+", np.uint8, (len(samples), *grid, 3))
     labels = open_array(folder / f"{split}_labels.npy", "w+", np.uint8, (len(samples), *grid))
     rows = []
-    for position, sample in enumerate(tqdm(samples, split, unit="image", disable=None)):
-        image = read_image(source / sample.image)
-        ids = catalog.read_labels(source, sample, card, settings.labels)
-        if image.shape[:2] != ids.shape:
-            raise DataError(
-                f"{source / sample.image} is {image.shape[0]} x {image.shape[1]}, but its mask is "
-                f"{ids.shape[0]} x {ids.shape[1]}; they must match pixel by pixel"
-            )
-        geometry = Geometry.fit(ids.shape, grid)
-        images[position], labels[position] = place_image(image, geometry), place_labels(ids, geometry)
-        shares.append(geometry.padding_share)
+    done = pool.map(place, ((source, sample, card, settings.labels, grid) for sample in samples))
+    for position, (sample, (one, geometry, image, ids)) in enumerate(
+        zip(samples, tqdm(done, split, len(samples), unit="image", disable=None), strict=True)
+    ):
+        seen.append(one)
+        if geometry is None:
+            continue
+        images[position], labels[position] = image, ids
         rows.append(
             {
                 "id": sample.id,
@@ -102,9 +106,22 @@ def _write_split(
         )
     images.flush()
     labels.flush()
-    if split == "train":
-        _write_annotators(folder, samples, source, card, rows)
     return rows
+
+
+def place(source: Path, sample: Any, card: Any, choice: str, grid: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
+    """One image: what was seen of it, without its pixels, its geometry, and image and labels on the grid."""
+    from dataclasses import replace
+
+    from segpipe.data.check import look
+    from segpipe.data.geometry import Geometry, place_image, place_labels
+
+    seen = look(source, sample, card, choice)
+    if seen.image is None or seen.labels is None:
+        return replace(seen, image=None, labels=None), None, None, None
+    geometry = Geometry.fit(seen.labels.shape, grid)
+    image, labels = place_image(seen.image, geometry), place_labels(seen.labels, geometry)
+    return replace(seen, image=None, labels=None), geometry, image, labels
 
 
 def _write_annotators(folder: Path, samples: list[Any], source: Path, card: Any, rows: list[dict[str, Any]]) -> None:
@@ -127,17 +144,12 @@ def _write_annotators(folder: Path, samples: list[Any], source: Path, card: Any,
     maps.flush()
 
 
-def _warnings(shares: list[float], limit: float, splits: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """What does not stop the work but should be known."""
-    found = []
+def _padding(splits: dict[str, list[dict[str, Any]]], limit: float) -> list[str]:
+    """A warning when much of the grid is padding."""
+    from segpipe.data.geometry import Geometry
+
+    shares = [Geometry(**row["geometry"]).padding_share for rows in splits.values() for row in rows]
     mean = sum(shares) / len(shares)
-    if mean > limit:
-        found.append(
-            f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect"
-        )
-    groups = {split: {row["group"] for row in rows} for split, rows in splits.items()}
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        shared = sorted(groups[first] & groups[second])
-        if shared:
-            found.append(f"{first} and {second} share groups {', '.join(shared[:3])}: scores may flatter")
-    return found
+    if mean <= limit:
+        return []
+    return [f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect"]

@@ -1,0 +1,100 @@
+"""Command check: everything that is wrong with the dataset, as a table, a JSON and pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segpipe.core.errors import DataError
+from segpipe.stages import options
+
+if TYPE_CHECKING:
+    from segpipe.data.check import Finding
+
+_SHOWN = 3  # findings of a kind that the table names
+
+
+def check(
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of the dataset; default: data/download, else download.source.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/check"),
+    pictures: Annotated[int, typer.Option(help="Images with findings to draw.", min=0)] = 8,
+    jobs: options.Jobs = None,
+    settings: options.Set = None,
+    as_json: options.Json = False,
+) -> None:
+    """Look at every image and mask; exit 3 when an error would poison training."""
+    from tqdm import tqdm
+
+    from segpipe.core import files
+    from segpipe.core.parallel import Pool
+    from segpipe.data import catalog
+    from segpipe.data import check as checks
+    from segpipe.stages.context import start
+    from segpipe.stages.samples import read_samples
+
+    context = start("prepare", overrides=settings, as_json=as_json)
+    card = catalog.card(context.params.download.dataset)
+    root = context.path("download")
+    given = source or (Path(context.params.download.source) if context.params.download.source else None)
+    if source is None and (root / "samples.json").is_file():
+        samples = read_samples(root)
+    elif given is not None:
+        root = given.expanduser()
+        samples = catalog.samples_of(card, root)
+    else:
+        raise DataError(f"{root} is missing; run `segpipe download`, or give --source DIR")
+    seen, drawn = [], 0
+    pool = Pool(jobs or context.params.threads)
+    items = ((root, sample, card, context.params.prepare.labels) for sample in samples)
+    for one in tqdm(pool.map(checks.look, items), "check", len(samples), unit="image", disable=None):
+        if one.findings and drawn < pictures:
+            drawn += _draw(out / "pictures", one, card.palette)
+        seen.append(replace(one, image=None, labels=None))
+    findings = [finding for one in seen for finding in one.findings] + checks.together(seen, card)
+    report = {"dataset": card.name, "folder": str(root), "images": len(samples), **checks.report(findings)}
+    files.write_json(out / "check.json", report)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        for line in table(findings):
+            print(line)
+        errors, warnings = len(report["errors"]), len(report["warnings"])
+        print(f"{len(samples)} images: {errors} errors, {warnings} warnings; {out}/check.json")
+    checks.refuse(findings)
+
+
+def table(findings: list[Finding]) -> list[str]:
+    """The findings by kind, errors first, a few of each."""
+    lines = []
+    kinds = list(dict.fromkeys((f.severity, f.kind) for f in sorted(findings, key=lambda f: f.severity)))
+    for severity, kind in kinds:
+        found = [f for f in findings if (f.severity, f.kind) == (severity, kind)]
+        lines.append(f"{severity}: {kind} ({len(found)})")
+        lines += [f"  {f.what}" for f in found[:_SHOWN]]
+        lines += [f"  ... and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        lines.append(f"  -> {found[0].fix}")
+    return lines
+
+
+def _draw(folder: Path, seen: Any, palette: Any) -> int:
+    """The image, and its labels over it, where both can be read; how many pictures that is."""
+    import numpy as np
+
+    from segpipe.core.files import write_bytes
+    from segpipe.data.files import png_bytes
+    from segpipe.reporting.pictures import blend
+
+    if seen.image is None:
+        return 0
+    parts = [seen.image] + ([blend(seen.image, seen.labels, palette)] if seen.labels is not None else [])
+    write_bytes(folder / f"{seen.sample.id}.png", png_bytes(np.concatenate(parts, 1)))
+    return 1

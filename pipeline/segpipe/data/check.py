@@ -1,0 +1,232 @@
+"""What is wrong with a dataset, found before the first epoch: each finding names files, value and remedy.
+
+Errors poison training: a mask that does not fit, a label that no class has, a test image in train. Warnings should
+be known: frames of one sequence in two splits, a class that a split lacks.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.core.errors import DataError
+from segpipe.core.vision import cv2
+from segpipe.core.void import VOID
+from segpipe.data import catalog
+from segpipe.data.catalog import Card, Sample
+from segpipe.data.duplicates import across, thumbnails
+from segpipe.data.files import Facts, is_jpeg, read_image_and_facts
+
+ALIKE = 0.995  # correlation of thumbnails from which two splits are said to share a picture
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: of which kind, where, and what to do."""
+
+    kind: str
+    severity: str  # "error" or "warning"
+    what: str
+    fix: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of an image that was looked at; the arrays are None where they cannot be read."""
+
+    sample: Sample
+    findings: list[Finding] = field(default_factory=list)
+    image: NDArray[np.uint8] | None = None
+    labels: NDArray[np.uint8] | None = None
+    pixels: NDArray[Any] | None = None  # (256,) by label
+    content: str = ""
+    thumbnail: NDArray[np.float32] | None = None
+
+
+def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
+    """One image and its masks, read as stage prepare reads them.
+
+    choice: which annotator's labels, see `catalog.read_labels`.
+    """
+    found: list[Finding] = []
+    image = labels = None
+    try:
+        image, known = read_image_and_facts(root / sample.image)
+        found += _of_image(sample, known)
+    except DataError as error:
+        found.append(_error("unreadable image", error, sample.image))
+    try:
+        labels = catalog.read_labels(root, sample, card, choice)
+        lossy = [mask for mask in sample.labels if is_jpeg(root / mask)]
+        if lossy:
+            what = f"{lossy[0]} is a JPEG, which changes labels at borders"
+            found.append(Finding("lossy mask", "warning", what, "save masks as PNG", tuple(lossy)))
+    except DataError as error:
+        found.append(_error("bad mask", error, *sample.labels))
+    if image is not None and labels is not None and image.shape[:2] != labels.shape:
+        found.append(_of_sizes(root, sample, image.shape[:2], labels.shape))
+        labels = None
+    pixels = None if labels is None else cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+    if pixels is not None and not pixels[:VOID].any():
+        what = f"all of {sample.labels[0]} is void"
+        found.append(Finding("all void", "warning", what, "correct it or leave the image out", sample.labels))
+    return Seen(
+        sample,
+        found,
+        image,
+        labels,
+        pixels,
+        "" if image is None else _content(image),
+        None if image is None else thumbnails([image])[0],
+    )
+
+
+def _content(image: NDArray[np.uint8]) -> str:
+    """What two images share only when their pixels are equal: with the thumbnails' a sum of 32 bits is enough."""
+    return f"{image.shape} {zlib.crc32(image.data)}"
+
+
+def together(seen: Sequence[Seen], card: Card) -> list[Finding]:
+    """What only shows when all images are known; `seen` may have been stripped of its arrays."""
+    splits = {split: [s for s in seen if s.sample.split == split] for split in catalog.SPLITS}
+    return [*_names(seen), *_copies(seen), *_alike(splits), *_groups(splits), *_classes(splits, card)]
+
+
+def report(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings as JSON holds them, errors and warnings apart."""
+    rows: dict[str, Any] = {"errors": [], "warnings": []}
+    for f in findings:
+        rows[f"{f.severity}s"].append({"kind": f.kind, "what": f.what, "fix": f.fix, "files": list(f.files)})
+    return rows
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """DataError when there is an error among the findings."""
+    errors = [f for f in findings if f.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more errors: run `segpipe check`)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0].what}; {errors[0].fix}{more}")
+
+
+def _error(kind: str, error: DataError, *files: str) -> Finding:
+    what, _, fix = str(error).rpartition("; ")
+    return Finding(kind, "error", what or str(error), fix, files)
+
+
+def _of_image(sample: Sample, known: Facts) -> list[Finding]:
+    found = []
+    if known.orientation not in (0, 1):
+        what = f"{sample.image} carries EXIF orientation {known.orientation}; its pixels are used as they are stored"
+        fix = "drop the tag if the mask fits the stored pixels"
+        found.append(Finding("EXIF orientation", "warning", what, fix, (sample.image,)))
+    if known.transparent:
+        what = f"{sample.image} is partly transparent; the alpha channel is dropped"
+        found.append(Finding("alpha channel", "warning", what, "save the image as RGB", (sample.image,)))
+    return found
+
+
+def _of_sizes(root: Path, sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> Finding:
+    what = (
+        f"{root / sample.image} is {image[0]} x {image[1]}, but its mask is {mask[0]} x {mask[1]}"
+        "; they must match pixel by pixel"
+    )
+    fix = "make the two one size"
+    orientation = read_image_and_facts(root / sample.image)[1].orientation
+    if orientation in _SIDEWAYS and image == mask[::-1]:
+        fix = f"the image carries EXIF orientation {orientation}: turn its pixels and drop the tag"
+    return Finding("size mismatch", "error", what, fix, (sample.image, *sample.labels))
+
+
+def _names(seen: Sequence[Seen]) -> list[Finding]:
+    """Names that some file systems take for one."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for s in seen:
+        same[unicodedata.normalize("NFC", s.sample.id).casefold()].append(s.sample.id)
+    return [
+        Finding(
+            "names clash", "error", f"{' and '.join(map(repr, ids))} differ in case or Unicode form alone",
+            "rename one: some file systems take them for one file", tuple(ids),
+        )
+        for ids in same.values()
+        if len(ids) > 1
+    ]  # fmt: skip
+
+
+def _copies(seen: Sequence[Seen]) -> list[Finding]:
+    """Images whose pixels are equal."""
+    same: dict[str, list[Sample]] = defaultdict(list)
+    for s in seen:
+        if s.content:
+            same[s.content + str(np.asarray(s.thumbnail)[:8].tobytes())].append(s.sample)
+    found = []
+    for samples in same.values():
+        if len(samples) > 1:
+            splits = sorted({sample.split for sample in samples})
+            names = ", ".join(f"{s.id} ({s.split})" for s in samples[:4])
+            severity = "error" if len(splits) > 1 else "warning"
+            fix = "keep it in one split" if len(splits) > 1 else "remove the copies: they count several times"
+            files = tuple(sample.image for sample in samples)
+            found.append(Finding("same image", severity, f"{names} are one image", fix, files))
+    return found
+
+
+def _alike(splits: dict[str, list[Seen]]) -> list[Finding]:
+    """Pictures of two splits that are nearly one, without the exact copies; one finding for each pair of splits."""
+    rows = {split: [s for s in of_split if s.thumbnail is not None] for split, of_split in splits.items()}
+    known: dict[str, tuple[Sequence[int], NDArray[Any]]] = {
+        split: (range(len(of)), np.stack([np.asarray(s.thumbnail) for s in of])) for split, of in rows.items() if of
+    }
+    pairs: dict[tuple[str, str], list[tuple[Seen, Seen, float]]] = defaultdict(list)
+    for first, a, second, b, likeness in across(known, ALIKE):
+        one, other = rows[first][int(a)], rows[second][int(b)]
+        if one.content != other.content:
+            pairs[first, second].append((one, other, likeness))
+    return [
+        Finding(
+            "nearly the same image", "warning",
+            f"{len(found)} pairs of {first} and {second} are nearly one picture, most of all {found[0][0].sample.id} "
+            f"and {found[0][1].sample.id} (correlation {found[0][2]:.4f})",
+            "split by sequence, patient or place, or expect scores that flatter",
+            tuple(s.sample.image for pair in found[:5] for s in pair[:2]),
+        )
+        for (first, second), found in pairs.items()
+    ]  # fmt: skip
+
+
+def _groups(splits: dict[str, list[Seen]]) -> list[Finding]:
+    """Groups that lie in two splits."""
+    groups = {split: {s.sample.group for s in rows} for split, rows in splits.items()}
+    found = []
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        shared = sorted(groups[first] & groups[second])
+        if shared:
+            what = f"{first} and {second} share groups {', '.join(shared[:3])}: scores may flatter"
+            found.append(Finding("group in two splits", "warning", what, "split by group"))
+    return found
+
+
+def _classes(splits: dict[str, list[Seen]], card: Card) -> list[Finding]:
+    """Classes that a split lacks."""
+    found = []
+    for split, rows in splits.items():
+        counted = [s.pixels for s in rows if s.pixels is not None]
+        if not counted:
+            continue
+        total = np.sum(counted, 0)
+        absent = [name for k, name in enumerate(card.classes) if not total[k]]
+        if absent:
+            shown = ", ".join(absent[:6]) + (f", ... ({len(absent)})" if len(absent) > 6 else "")
+            why = "it cannot be learned" if split == "train" else "it is left out of averages there"
+            what = f"no label of {split} holds {shown}: {why}"
+            found.append(Finding("absent class", "warning", what, "split anew or merge the class with another"))
+    return found

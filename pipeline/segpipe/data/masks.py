@@ -1,0 +1,101 @@
+"""The kinds of masks: what a file of labels holds, as raw values (H, W) that a card turns into labels."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.core.errors import DataError
+from segpipe.core.registry import register
+from segpipe.data.files import read_colors, read_ids
+
+if TYPE_CHECKING:
+    from segpipe.data.card import Card
+
+Ids = NDArray[Any]
+
+
+@register("ids", source="palette indices, or grey values of 1, 8 or 16 bits")
+def ids(path: Path, card: Card) -> Ids:
+    """The pixels are class ids, or raw values that the card maps to them; in a .mat, what is under the card's `key`."""
+    return _mat(path, card.key) if path.suffix == ".mat" else read_ids(path)
+
+
+@register("binary", source="grey values of two classes, edges smoothed by a format that loses")
+def binary(path: Path, card: Card) -> Ids:
+    """Class 1 where grey is at least 128 of 255, or, in 1-bit and palette masks, where the index is not 0."""
+    del card
+    grey = read_ids(path, grey=True)
+    return (grey >= (128 if grey.max(initial=0) > 1 else 1)).astype(np.int64)
+
+
+@register("colors", source="one colour a class")
+def colors(path: Path, card: Card) -> Ids:
+    """The pixels are the classes' colours; another colour is refused, never rounded."""
+    pixels = read_colors(path).astype(np.int32)
+    packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    known = card.colors or [[color] for color in card.palette]
+    table = _table(tuple(tuple(map(tuple, group)) for group in known), tuple(map(tuple, card.void_colors)))
+    found: Ids = table[packed].astype(np.int64)
+    unknown = found == _UNKNOWN
+    if unknown.any():
+        raise DataError(
+            f"{path} holds {_unknown(packed[unknown], known, card)}; add it to the card or correct the mask"
+        )
+    # Void gets a raw value that the card calls void.
+    if card.void:
+        found[found == _VOID] = card.void[0]
+    return found
+
+
+def _mat(path: Path, key: str) -> Ids:
+    """The array in a MATLAB file under `key`, whose parts are joined by dots."""
+    from scipy import io
+
+    try:
+        found = io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        for part in key.split("."):
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+        values: Ids = np.asarray(found).astype(np.int64)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; check the list or folder that names it") from None
+    except Exception as error:  # the reader raises many types on corrupt input
+        raise DataError(f"{path} holds no array '{key}' ({str(error).splitlines()[0]}); replace it") from None
+    if values.ndim != 2:
+        raise DataError(f"{path} holds {values.shape} under '{key}', wanted (H, W)")
+    return values
+
+
+_VOID, _UNKNOWN = 254, 255
+
+
+@cache
+def _table(known: tuple[tuple[tuple[int, ...], ...], ...], void: tuple[tuple[int, ...], ...]) -> NDArray[np.uint8]:
+    """The id of each of the 2^24 colours: a gather beats any search."""
+    table = np.full(2**24, _UNKNOWN, np.uint8)
+    for value, group in [*enumerate(known), (_VOID, void)]:
+        for red, green, blue in group:
+            table[red << 16 | green << 8 | blue] = value
+    return table
+
+
+def _unknown(packed: NDArray[np.int32], known: list[list[list[int]]], card: Card) -> str:
+    """The most frequent unknown colour, how often it is there, and the known one next to it."""
+    values, counts = np.unique(packed, return_counts=True)
+    most = int(counts.argmax())
+    color = [int(values[most]) >> shift & 255 for shift in (16, 8, 0)]
+    names = [*zip(card.classes, known, strict=True), ("void", card.void_colors)]
+    distances = [
+        (sum((a - b) ** 2 for a, b in zip(color, other, strict=True)), name, other)
+        for name, group in names
+        for other in group
+    ]
+    _, name, other = min(distances)
+    return (
+        f"{len(values)} colours that no class has, the most frequent {tuple(color)} in {counts[most]} pixels, "
+        f"nearest to {tuple(other)} of '{name}'"
+    )
