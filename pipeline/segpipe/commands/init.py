@@ -23,6 +23,21 @@ def init(
     into: Annotated[
         Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Your images, for a dataset that segpipe does not know.", show_default=False)
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Your masks; with --images.", show_default=False)] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of your classes: a,b,... in the order of ids.", show_default=False)
+    ] = None,
+    void: Annotated[
+        str | None, typer.Option(help="Ids of your masks that count nowhere: 0,255.", show_default=False)
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Expression whose brackets name what stays in one split.", show_default=False)
+    ] = None,
+    val: Annotated[float, typer.Option(help="Share of your images for val.", min=0.01, max=0.5)] = 0.15,
+    test: Annotated[float, typer.Option(help="Share of your images for test.", min=0.01, max=0.5)] = 0.15,
     profile: Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)] = None,
     settings: Annotated[
         list[str] | None,
@@ -34,11 +49,20 @@ def init(
     from segpipe import yaml12
     from segpipe.data import catalog
 
-    own = Path(dataset) if dataset.endswith(".toml") else None
-    card = catalog.read_card(own) if own else catalog.card(dataset)
+    own: str | None = None
+    if images is not None or masks is not None:
+        if images is None or masks is None or source is not None:
+            raise ConfigError("your own data are --images DIR and --masks DIR together, without --source")
+        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test))
+        card = _read_own(dataset, own)
+    elif dataset.endswith(".toml"):
+        card = catalog.read_card(Path(dataset))
+        own = Path(dataset).read_text(encoding="utf-8")
+    else:
+        card = catalog.card(dataset)
     dataset = card.name
     if not parameters.NAME.match(dataset):
-        raise ConfigError(f"{own}: the name of a card must match [a-z][a-z0-9_]*, found '{dataset}'")
+        raise ConfigError(f"the name of a card must match [a-z][a-z0-9_]*, found '{dataset}'")
     changes: dict[str, Any] = {"download.dataset": dataset, **card.params}
     if source is not None:
         changes["download.source"] = str(source.expanduser().resolve())
@@ -65,12 +89,50 @@ def init(
     folder = into or Path(dataset)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; choose another folder with --into")
-    _make(folder, text, own)
+    _make(folder, text, dataset, own)
     print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
     print(f"next: cd {folder} && dvc repro")
 
 
-def _make(folder: Path, params: str, card: Path | None) -> None:
+def _guessed(
+    name: str,
+    images: Path,
+    masks: Path,
+    classes: str | None,
+    void: str | None,
+    group: str | None,
+    shares: tuple[float, float],
+) -> tuple[Path, str]:
+    """The folder of the user's data and the card that was guessed; each guess is printed with its reason."""
+    from segpipe.commands import own
+    from segpipe.data import catalog
+
+    if name in catalog.cards():
+        raise ConfigError(f"segpipe knows a dataset '{name}'; give yours another name")
+    try:
+        ids = [int(value) for value in void.split(",")] if void is not None else None
+    except ValueError:
+        raise ConfigError(f"--void {void}: wanted ids, for example 0,255") from None
+    names = [word.strip() for word in classes.split(",")] if classes is not None else None
+    root, found = own.guess(images, masks, classes=names, void=ids, group=group, shares=shares)
+    for what, why, otherwise in found.reasons:
+        print(f"guessed: {what}\n         because {why}; otherwise: {otherwise}")
+    return root, own.toml(found, name, root)
+
+
+def _read_own(name: str, text: str) -> Any:
+    """The card in a text."""
+    from tempfile import TemporaryDirectory
+
+    from segpipe.data import catalog
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        return catalog.read_card(path)
+
+
+def _make(folder: Path, params: str, name: str, card: str | None) -> None:
     """The workspace, built aside and renamed, so that a failure leaves nothing."""
     import shutil
 
@@ -80,10 +142,10 @@ def _make(folder: Path, params: str, card: Path | None) -> None:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for name, content in (("params.yaml", params), (".gitignore", IGNORED), (".dvcignore", DVC_IGNORED)):
-            files.write_text(partial / name, content)
+        for file, content in (("params.yaml", params), (".gitignore", IGNORED), (".dvcignore", DVC_IGNORED)):
+            files.write_text(partial / file, content)
         if card is not None:
-            files.write_text(partial / "cards" / card.name, card.read_text(encoding="utf-8"))
+            files.write_text(partial / "cards" / f"{name}.toml", card)
         _dvc(partial, "init", "--no-scm", "--quiet")
         _dvc(partial, "config", "core.analytics", "false")
         _write_dag(partial)
