@@ -145,3 +145,38 @@ def test_an_encrypted_zip_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(archives.zipfile.ZipFile, "infolist", locked)
     with pytest.raises(DataError, match="is encrypted; unpack it by hand"):
         unpack(path, tmp_path / "to")
+
+
+def test_a_tar_that_ends_too_early_or_breaks_inside_is_damaged(tmp_path):
+    """tarfile itself takes both for the end of the archive."""
+    whole = tarred(tmp_path / "x", "", {"a": b"1", "b": b"2", "c": b"3"}).read_bytes()
+    second = 3 * 512  # the folder's header, a's header and content
+    flipped = bytearray(whole)
+    flipped[second + 10] ^= 1
+    for content in (whole[:second], bytes(flipped)):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(archives.DamagedError, match="damaged archive"):
+            unpack(tmp_path / "x", tmp_path / "to")
+
+
+def test_folders_count_and_headers_are_bounded(tmp_path):
+    with tarfile.open(tmp_path / "x", "w") as archive:
+        for i in range(5):
+            info = tarfile.TarInfo(f"folder{i}")
+            info.type = tarfile.DIRTYPE
+            archive.addfile(info)
+    with pytest.raises(DataError, match="more than 2 files"):
+        unpack(tmp_path / "x", tmp_path / "to", Caps(files=2))
+    with tarfile.open(tmp_path / "y", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"comment": "x" * 2**23}
+        archive.addfile(info)
+    with pytest.raises(DataError, match="a header of"):
+        unpack(tmp_path / "y", tmp_path / "to")
+
+
+def test_a_gzip_that_is_cut_in_its_first_block_is_damaged(tmp_path):
+    path = tarred(tmp_path / "x.tgz", "gz", {"a": os.urandom(50_000)})
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(archives.DamagedError):
+        unpack(path, tmp_path / "to")

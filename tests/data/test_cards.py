@@ -1,12 +1,13 @@
 """Every card of the registry on a tiny archive in its exact layout: download, unpack, find, read."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from segpipe.core.errors import ConfigError, DataError
-from segpipe.data import catalog
+from segpipe.data import catalog, layouts
 from segpipe.data.obtain import obtained
 
 import tiny
@@ -138,3 +139,69 @@ def test_an_unknown_colour_names_its_neighbour(tmp_path):
     sample = next(s for s in catalog.samples_of(card, tmp_path) if s.id == "train_0000")
     with pytest.raises(DataError, match=r"\(0, 250, 250\) in 2 pixels, nearest to \(0, 255, 255\) of '"):
         catalog.read_labels(tmp_path, sample, card, "majority")
+
+
+def test_a_full_disk_or_a_wrong_tree_costs_no_archive(tmp_path, monkeypatch):
+    tiny.build(CARDS["stare"], tmp_path / "tree")
+    card = tiny.pack(CARDS["stare"], tmp_path / "tree", tmp_path / "mirror")
+    monkeypatch.setenv("SEGPIPE_MIRROR", str(tmp_path / "mirror"))
+    store, pins = tmp_path / "store", tmp_path / "pins.json"
+
+    def full(*arguments):
+        raise DataError("cannot be unpacked: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("segpipe.data.archives.unpack", full)
+        with pytest.raises(DataError, match="No space"), obtained(card, None, store, pins=pins, log=str):
+            pass
+    assert (store / "stare-images.tar").is_file()
+    with pytest.raises(DataError, match="no such tree"), obtained(card, None, store, pins=pins, log=str):
+        raise DataError("no such tree")
+    assert not pins.exists()  # what is not known to hold the dataset is not demanded again
+    with obtained(card, None, store, pins=pins, log=str):
+        pass
+    changed = tmp_path / "mirror/labels-ah.tar"
+    changed.write_bytes(changed.read_bytes() + bytes(512))
+    with (
+        pytest.raises(DataError, match=r"labels-ah\.tar is another file"),
+        obtained(card, tmp_path / "mirror", store, pins=pins),
+    ):
+        pass
+
+
+def test_a_list_leads_nowhere_else(tmp_path):
+    card = CARDS["voc2012"]
+    tiny.build(card, tmp_path / "data")
+    root = tmp_path / "data" / tiny.PREFIX["voc2012"]
+    for path in ("JPEGImages/train_0001.jpg", "SegmentationClass/train_0001.png"):
+        (root / path).rename(tmp_path / Path(path).name)
+    listing = root / "ImageSets/Segmentation/train.txt"
+    up = "../" * 4 + "train_0001"
+    listing.write_text(listing.read_text().replace("train_0001", up))
+    with pytest.raises(DataError, match="leads out of the dataset"):
+        catalog.samples_of(card, tmp_path / "data")
+
+
+def test_no_image_vanishes_silently(tmp_path):
+    card = CARDS["ade20k"]
+    tiny.build(card, tmp_path)
+    folder = tmp_path / tiny.PREFIX["ade20k"] / "images/training"
+    before = len(catalog.samples_of(card, tmp_path))
+    (folder / "training_0001.jpg").rename(folder / "training_0001.JPG")
+    found = catalog.samples_of(card, tmp_path)
+    assert len(found) == before
+    assert any(sample.image.endswith("training_0001.JPG") for sample in found)
+    (folder / "training_0002.jpg").unlink()
+    (folder / "training_0002.jpg").symlink_to("not fetched")
+    (folder / "training_0003.jpg").unlink()
+    (folder / "training_0003.jpg").symlink_to("training_0003.jpg")
+    with pytest.raises(DataError, match=r"training_0002.jpg is missing, an image \(and 1 more: .*training_0003.jpg\)"):
+        catalog.samples_of(card, tmp_path)
+
+
+def test_one_large_group_does_not_take_most():
+    names = [f"large_{i}" for i in range(90)] + [f"a_{i}" for i in range(5)] + [f"b_{i}" for i in range(5)]
+    samples = [catalog.Sample(name, "train", name[0], "", ()) for name in names]
+    for into in ("val", "test", "other"):
+        moved = [sample for sample in layouts.cut(samples, into, 0.1) if sample.split == into]
+        assert len(moved) == 10  # both small groups are a tenth

@@ -194,7 +194,7 @@ def test_check_tells_all_and_prepare_stops(data, tmp_path):
     segpipe("download", cwd=work)
     after = segpipe("check", cwd=work, check=False)
     assert after.returncode == 3
-    assert "24 images: 2 errors" in after.stdout
+    assert "24 images, 2 errors" in after.stdout
     assert (work / "runs/check/check.json").is_file()
     assert [path.name for path in (work / "runs/check/pictures").iterdir()] == ["trainval_0001.png"]
     stopped = segpipe("prepare", cwd=work, check=False)
@@ -234,3 +234,11 @@ def test_check_without_data_says_what_to_do(tmp_path):
     done = segpipe("check", cwd=tmp_path / "w", check=False)
     assert done.returncode == 3
     assert "run `segpipe download`, or give --source DIR" in done.stderr
+
+
+def test_the_masks_of_every_annotator_are_looked_at(tmp_path):
+    card = catalog.card("chase_db1")
+    tiny.build(card, tmp_path, 28)
+    (tmp_path / "Image_12L_2ndHO.png").write_bytes(b"broken")
+    seen = [check.look(tmp_path, s, card, "annotator 1") for s in catalog.samples_of(card, tmp_path)]
+    assert [f.kind for one in seen for f in one.findings] == ["bad mask"]

@@ -66,7 +66,7 @@ def test_a_dataset_comes_from_a_server_that_breaks_off(tmp_path, published):
     ):
         work = workspace(tmp_path, first.url, second.url)
         done = segpipe("download", "--json", cwd=work)
-        assert json.loads(done.stdout)["images"] == {"train": 10, "val": 2, "test": 12}
+        assert json.loads(done.stdout)["images"] == {"train": 11, "val": 1, "test": 12}
         assert "test holds 12 images, pets is known to have 9" in done.stderr
         assert done.stderr.count("pinned sha256") == 2
         assert sorted(json.loads((work / "cards/pins.json").read_text())) == ["pets/annotations.bin", "pets/images.bin"]

@@ -214,6 +214,40 @@ def test_without_a_digest_parts_of_two_places_are_never_joined(tmp_path):
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("tag", ['W/"1"', ""])
+def test_without_a_digest_a_part_that_no_strong_tag_names_is_not_continued(tmp_path, tag):
+    with serving(
+        ("whole", CONTENT[::-1], True, 100_000, None, tag), ("whole", CONTENT, True, None, None, tag)
+    ) as server:
+        fetch(Remote("file.bin", [server.url]), tmp_path, patience=HASTE, log=quiet)
+    assert "Range" not in server.seen[1][1]
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_a_server_that_goes_in_circles_is_left(tmp_path):
+    circle = [("whole", CONTENT, True, 100_000), ("whole", CONTENT, True, None, None, '"1"', 7)] * 20
+    with serving(*circle, ("status", 404)) as server, pytest.raises(DataError, match="could not be downloaded"):
+        fetch(remote(server.url), tmp_path, patience=HASTE, log=quiet)
+    assert len(server.seen) <= 2 * HASTE.tries + 2
+
+
+def test_a_network_that_breaks_is_no_full_disk(tmp_path, monkeypatch):
+    real, broken = module.urllib.request.urlopen, []
+
+    def unsteady(*arguments, **options):
+        answer = real(*arguments, **options)
+        if not broken:
+            broken.append(True)
+            answer.read1 = lambda _: (_ for _ in ()).throw(OSError(113, "No route to host"))
+        return answer
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", unsteady)
+    with serving(("whole",)) as server:
+        fetch(remote(server.url), tmp_path, patience=HASTE, log=quiet)
+    assert broken
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
 def test_a_redirect_is_followed_and_a_circle_left(tmp_path):
     with serving(("whole",)) as there, serving(("redirect", there.url)) as here:
         fetch(remote(here.url), tmp_path, patience=HASTE, log=quiet)

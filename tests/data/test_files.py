@@ -1,6 +1,9 @@
 """Reading masks and images: ids survive every file type, corrupt files become one clear error."""
 
 import io
+import re
+import struct
+import zlib
 from importlib import resources
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segpipe.core.errors import ConfigError, DataError
-from segpipe.data import catalog
+from segpipe.data import catalog, masks
 from segpipe.data.files import png_bytes, read_ids, read_image
 
 IDS = np.array([[0, 1, 5], [15, 1, 255]], np.uint8)
@@ -126,3 +129,91 @@ def test_a_card_may_map_raw_values_to_classes(tmp_path):
     (tmp_path / "bad.toml").write_text(text.replace("[5, 6, 7]", "[4, 6, 7]"))
     with pytest.raises(ConfigError, match="each value once"):
         catalog.read_card(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_ids_of_fewer_than_8_bits_are_not_stretched(tmp_path, bits):
+    """A 4-bit grey PNG, as optimisers write them: Pillow and OpenCV multiply its values by 17."""
+    ids = np.arange(2**bits, dtype=np.uint8).reshape(1, -1).repeat(4, 0)
+    path = tmp_path / "mask.png"
+    path.write_bytes(png_of_bits(ids, bits))
+    np.testing.assert_array_equal(read_ids(path), ids)
+
+
+def png_of_bits(ids, bits):
+    """A grey PNG of so many bits, written by hand: no library writes them."""
+    height, width = ids.shape
+    rows = b""
+    for row in ids:
+        text = "".join(f"{value:0{bits}b}" for value in row)
+        text = text.ljust(-(-len(text) // 8) * 8, "0")
+        rows += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_pgm_whose_values_would_be_rescaled_is_refused(tmp_path):
+    (tmp_path / "fine.pgm").write_bytes(b"P5 3 1 255\n" + bytes([0, 1, 20]))
+    assert read_ids(tmp_path / "fine.pgm").tolist() == [[0, 1, 20]]
+    (tmp_path / "odd.pgm").write_bytes(b"P5 3 1 20\n" + bytes([0, 1, 20]))
+    with pytest.raises(DataError, match="rescale or invert"):
+        read_ids(tmp_path / "odd.pgm")
+
+
+def test_binary_masks_are_what_they_look_like(tmp_path):
+    white_first = Image.fromarray(np.array([[0, 1, 1]], np.uint8), "P")
+    white_first.putpalette([255, 255, 255, 0, 0, 0])
+    white_first.save(tmp_path / "inverted.gif")
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "bit.png")
+    Image.fromarray(np.array([[0, 1, 0]], np.uint8)).save(tmp_path / "noise.png")
+    Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "deep.png")
+    assert masks.binary(tmp_path / "inverted.gif", None).tolist() == [[1, 0, 0]]
+    assert masks.binary(tmp_path / "bit.png", None).tolist() == [[0, 1]]
+    assert masks.binary(tmp_path / "noise.png", None).tolist() == [[0, 0, 0]]
+    with pytest.raises(DataError, match="wanted 8 bits"):
+        masks.binary(tmp_path / "deep.png", None)
+
+
+GOOD = """
+title = "t"
+licence = "l"
+source = "s"
+layout = "template"
+image = "img/{name}.jpg"
+masks = ["lab/{name}.png"]
+classes = ["a", "b"]
+palette = [[0, 0, 0], [1, 1, 1]]
+void = [255]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("void = [255]", "void = [0]", "0 is void and a value of a class"),
+        ("void = [255]", "void = [-1]", "whole numbers from 0"),
+        ("void = [255]", "void = [255]\nvalues = [0, 1]", "values must list"),
+        ("void = [255]", "void = [255]\nvalues = [[-1], [0]]", "whole numbers from 0"),
+        ("void = [255]", "void = []\nvoid_colors = [[9, 9, 9]]", "void_colors need"),
+        ("lab/{name}", "lab/{nmae}", "a field {nmae} that image has not"),
+        ('masks = ["lab/{name}.png"]', "masks = []", "needs image and masks"),
+        ("void = [255]", 'void = [255]\ngroup_pattern = "^."', "no brackets"),
+        ("void = [255]", 'void = [255]\ngroup_pattern = "("', "no expression"),
+        ("[1, 1, 1]", "[1, 1, 256]", "is no colour"),
+        ('classes = ["a", "b"]', 'classes = "ab"', "classes is 'ab', wanted list"),
+        ("void = [255]", 'void = [255]\n[[files]]\nname = "a"\nurls = "http://x"', "must be a list"),
+        ("void = [255]", 'void = [255]\n[[files]]\nname = "a"\nmd5 = "12"', "wanted 32 hexadecimal digits"),
+        ("void = [255]", 'void = [255]\n[[files]]\nfile = "a"', "a file has the keys file"),
+    ],
+)
+def test_a_card_that_contradicts_itself_is_one_line(tmp_path, old, new, words):
+    path = tmp_path / "card.toml"
+    path.write_text(GOOD)
+    assert catalog.read_card(path).num_classes == 2
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        catalog.read_card(path)

@@ -32,6 +32,8 @@ def check(
     as_json: options.Json = False,
 ) -> None:
     """Look at every image and mask; exit 3 when an error would poison training."""
+    import shutil
+
     from tqdm import tqdm
 
     from segpipe.core import files
@@ -45,13 +47,14 @@ def check(
     card = catalog.card(context.params.download.dataset)
     root = context.path("download")
     given = source or (Path(context.params.download.source) if context.params.download.source else None)
-    if source is None and (root / "samples.json").is_file():
+    if source is None and context.is_fresh("download", root):
         samples = read_samples(root)
     elif given is not None:
         root = given.expanduser()
         samples = catalog.samples_of(card, root)
     else:
-        raise DataError(f"{root} is missing; run `segpipe download`, or give --source DIR")
+        raise DataError(f"{root} is missing or stale; run `segpipe download`, or give --source DIR")
+    shutil.rmtree(out / "pictures", ignore_errors=True)
     seen, drawn = [], 0
     pool = Pool(jobs or context.params.threads)
     items = ((root, sample, card, context.params.prepare.labels) for sample in samples)
@@ -68,7 +71,7 @@ def check(
         for line in table(findings):
             print(line)
         errors, warnings = len(report["errors"]), len(report["warnings"])
-        print(f"{len(samples)} images: {errors} errors, {warnings} warnings; {out}/check.json")
+        print(f"{root}: {len(samples)} images, {errors} errors, {warnings} warnings; {out}/check.json")
     checks.refuse(findings)
 
 

@@ -226,7 +226,7 @@ def _kind(
     colored = False
     for path in looked:
         try:
-            ids = read_ids(path, grey=True)
+            ids = read_ids(path)
         except DataError as error:
             if "colour image" not in str(error):
                 raise

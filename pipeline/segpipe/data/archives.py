@@ -17,6 +17,7 @@ from typing import IO, Any
 from segpipe.core.errors import DataError
 
 _BLOCK = 2**20
+_LONGEST_HEADER = 2**21  # bytes; names and comments, and blocks of content
 _MAGIC: dict[Any, bytes] = {gzip.open: b"\x1f\x8b", bz2.open: b"BZh", lzma.open: b"\xfd7zXZ"}
 _BROKEN = (
     lzma.LZMAError,
@@ -44,6 +45,10 @@ class Caps:
     spared: int = 2**28
 
 
+class DamagedError(DataError):
+    """What came is no archive, or a broken one: it has to be got again."""
+
+
 def kind_of(path: Path) -> str | None:
     """zip, tar (of any compression), gzip (of one file), or None for what is no archive."""
     with open(path, "rb") as stream:
@@ -63,12 +68,12 @@ def unpack(path: Path, folder: Path, caps: Caps | None = None) -> int:
             two files of one name, or more than `caps` allow. What was written stays: unpack into a folder
             that is thrown away.
     """
-    caps, kind = caps or Caps(), kind_of(path)
-    if kind is None:
-        raise DataError(f"{path} is neither zip nor tar nor gzip; delete it and download it again")
-    budget, taken, number = _Budget(path, caps), set[str](), 0
+    budget, taken, number = _Budget(path, caps or Caps()), set[str](), 0
     try:
-        for name, stream in _MEMBERS[kind](path):
+        kind = kind_of(path)
+        if kind is None:
+            raise DamagedError(f"{path} is neither zip nor tar nor gzip; delete it and download it again")
+        for name, stream in _MEMBERS[kind](path, budget):
             target = folder / _inside(path, name)
             # Names that one file system tells apart and another does not would overwrite each other there.
             key = unicodedata.normalize("NFC", target.as_posix()).casefold()
@@ -76,7 +81,6 @@ def unpack(path: Path, folder: Path, caps: Caps | None = None) -> int:
                 raise DataError(f"{path} holds {name} twice, or names that differ in case alone; unpack it by hand")
             taken.add(key)
             number += 1
-            budget.count_file()
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "wb") as out:
                 while block := stream.read(_BLOCK):
@@ -84,18 +88,19 @@ def unpack(path: Path, folder: Path, caps: Caps | None = None) -> int:
                     out.write(block)
     except DataError:
         raise
-    except OSError as error:
-        if error.errno is not None and not isinstance(error, gzip.BadGzipFile):
-            raise DataError(f"{path} cannot be unpacked into {folder}: {error.strerror}") from None
-        raise DataError(f"{path} is a damaged archive ({error}); delete it and download it again") from None
     except _BROKEN as error:
-        raise DataError(f"{path} is a damaged archive ({error}); delete it and download it again") from None
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, gzip.BadGzipFile):
+            raise DataError(
+                f"{path} cannot be unpacked into {folder}: {error.strerror}; free space or its mode"
+            ) from None
+        raise DamagedError(f"{path} is a damaged archive ({error}); delete it and download it again") from None
     return number
 
 
-def _of_zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _of_zip(path: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
+            budget.count_file()
             if info.is_dir():
                 continue
             mode = info.external_attr >> 16
@@ -107,24 +112,46 @@ def _of_zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield info.filename, stream
 
 
-def _of_tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _of_tar(path: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes]]]:
     with open(path, "rb") as raw:
         start = raw.read(8)
     opener: Any = next((opener for opener, magic in _MAGIC.items() if start.startswith(magic)), open)
-    with opener(path, "rb") as plain, tarfile.open(fileobj=plain, mode="r:") as archive:
-        for info in archive:
-            if info.isdir():
-                continue
-            stream = archive.extractfile(info) if info.isreg() else None
-            if stream is None:
-                raise DataError(f"{path} holds {info.name}, a link or device; it is refused")
-            with stream:
-                yield info.name, stream
-        while plain.read(_BLOCK):  # the check sum stands behind the last file
-            pass
+    with opener(path, "rb") as plain:
+        watched: Any = _Watched(plain)
+        with tarfile.open(fileobj=watched, mode="r:") as archive:
+            for info in archive:
+                budget.count_file()
+                if info.isdir():
+                    continue
+                stream = archive.extractfile(info) if info.isreg() else None
+                if stream is None:
+                    raise DataError(f"{path} holds {info.name}, a link or device; it is refused")
+                with stream:
+                    yield info.name, stream
+        if len(watched.last) != tarfile.BLOCKSIZE or any(watched.last):
+            # tarfile takes a broken header, and the end of the file, for the end of the archive.
+            raise tarfile.ReadError("it ends without the mark of its end")
+        while block := plain.read(_BLOCK):  # the check sum of what is compressed stands behind the last file
+            budget.count(len(block))
 
 
-def _of_gzip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+class _Watched:
+    """A stream that remembers what was read last, and reads no header of unbounded length."""
+
+    def __init__(self, plain: IO[bytes]) -> None:
+        self.plain, self.last = plain, b""
+        self.seek, self.tell = plain.seek, plain.tell
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes."""
+        if size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        self.last = self.plain.read(size)
+        return self.last
+
+
+def _of_gzip(path: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes]]]:
+    budget.count_file()
     with gzip.open(path) as stream:
         yield path.name.removesuffix(".gz"), stream  # type: ignore[misc]
 

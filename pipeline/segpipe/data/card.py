@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -22,6 +23,7 @@ LAYOUTS = "segpipe.data.layouts"  # by name: who reads cards alone needs none of
 KINDS = "segpipe.data.masks"
 GENERATED = "generated"
 DIGESTS = ("sha256", "sha1", "md5")  # the strongest first
+_FIELD = re.compile(r"\{(\w+)\}")  # of a template
 _FILE = {"name", "urls", "bytes", "into", "login", *DIGESTS}
 
 
@@ -91,7 +93,7 @@ class Card:
     def remotes(self) -> list[Remote]:
         """The archives."""
         plain = [{k: v for k, v in file.items() if k not in DIGESTS} for file in self.files]
-        digests = [{k: v for k, v in file.items() if k in DIGESTS} for file in self.files]
+        digests = [{k: v.lower() for k, v in file.items() if k in DIGESTS} for file in self.files]
         return [Remote(**own, digests=known) for own, known in zip(plain, digests, strict=True)]
 
     @property
@@ -202,20 +204,70 @@ def _problem(card: Card) -> str | None:
             return f"{f.name} is {getattr(card, f.name)!r}, wanted {f.type}"
     if len(card.classes) != len(card.palette) or not 1 <= len(card.classes) <= 255:
         return f"{len(card.classes)} classes and {len(card.palette)} colours, wanted one each, 1..255"
-    raw = [value for group in card.values for value in group]
-    if card.values and (len(card.values) != len(card.classes) or len(set(raw)) != len(raw)):
-        return "values must list the raw mask values of each class, each value once"
-    if card.colors and len(card.colors) != len(card.classes):
-        return "colors must list the colours of each class"
-    layouts = [GENERATED, *registry.entries(LAYOUTS)]
+    layouts, kinds = [GENERATED, *registry.entries(LAYOUTS)], registry.entries(KINDS)
     if card.layout not in layouts:
         return f"unknown layout '{card.layout}'{suggestion(card.layout, layouts)}"
-    kinds = registry.entries(KINDS)
     if card.labels not in kinds:
         return f"unknown kind of labels '{card.labels}'{suggestion(card.labels, kinds)}"
+    return _problem_of_values(card) or _problem_of_colors(card) or _problem_of_paths(card) or _problem_of_files(card)
+
+
+def _problem_of_values(card: Card) -> str | None:
+    """Of `values` and `void`: an id must mean one thing."""
+    groups = card.values or [[k] for k in range(card.num_classes)]
+    if not all(isinstance(group, list) for group in groups):
+        return "values must list the raw mask values of each class, each value once"
+    raw = [value for group in groups for value in group]
+    if not all(type(value) is int and 0 <= value < 2**16 for value in (*raw, *card.void)):
+        return "values and void must be whole numbers from 0 to 65535"
+    if len(groups) != len(card.classes) or len(set(raw)) != len(raw):
+        return "values must list the raw mask values of each class, each value once"
+    both = sorted(set(raw) & set(card.void))
+    if both:
+        return f"{both[0]} is void and a value of a class; give each one meaning, with `values`"
+    return None
+
+
+def _problem_of_colors(card: Card) -> str | None:
+    """Of the palette and of masks in colours."""
+    if card.colors and len(card.colors) != len(card.classes):
+        return "colors must list the colours of each class"
+    if card.void_colors and not card.void:
+        return "void_colors need a value in void that stands for them, for example void = [255]"
+    for color in (*card.palette, *card.void_colors, *(color for group in card.colors for color in group)):
+        if not (isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)):
+            return f"{color!r} is no colour, wanted [red, green, blue] from 0 to 255"
+    return None
+
+
+def _problem_of_paths(card: Card) -> str | None:
+    """Of templates and of the expression for groups."""
+    if card.layout == "template":
+        if not card.image or not card.masks:
+            return "layout 'template' needs image and masks"
+        known = {*_FIELD.findall(card.image), *(("split", "name") if card.lists else ())}
+        for text in (*card.masks, card.id, *([card.lists] if card.lists else [])):
+            unknown = set(_FIELD.findall(str(text))) - known - {"split"}
+            if unknown:
+                return f"'{text}' has a field {{{unknown.pop()}}} that image has not: {card.image}"
+    try:
+        if card.group_pattern and re.compile(card.group_pattern).groups < 1:
+            return f"group_pattern '{card.group_pattern}' has no brackets around what names the group"
+    except re.error as error:
+        return f"group_pattern '{card.group_pattern}' is no expression: {error}"
+    return None
+
+
+def _problem_of_files(card: Card) -> str | None:
+    """Of the archives."""
     for file in card.files:
         if "name" not in file or not file.keys() <= _FILE:
             return f"a file has the keys {', '.join(sorted(file))}, wanted name and some of {', '.join(sorted(_FILE))}"
+        if not isinstance(file.get("urls", []), list):
+            return f"urls of {file['name']} must be a list"
+        for kind, length in zip(DIGESTS, (64, 40, 32), strict=True):
+            if not re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", str(file.get(kind, "0" * length))):
+                return f"{kind} of {file['name']} is {file[kind]!r}, wanted {length} hexadecimal digits"
     return None
 
 

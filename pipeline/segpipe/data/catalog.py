@@ -20,6 +20,7 @@ __all__ = [
     "Sample",
     "card",
     "cards",
+    "chosen",
     "majority",
     "read_annotators",
     "read_card",
@@ -48,10 +49,19 @@ def read_labels(root: Path, sample: Sample, card: Card, choice: str) -> NDArray[
     """
     if choice == "majority":
         return majority(read_annotators(root, sample, card))
+    return _labels(root / sample.labels[_number(choice, sample) - 1], card)
+
+
+def chosen(annotators: tuple[NDArray[np.uint8], ...], sample: Sample, choice: str) -> NDArray[np.uint8]:
+    """The labels of `choice` among those of each annotator."""
+    return majority(annotators) if choice == "majority" else annotators[_number(choice, sample) - 1]
+
+
+def _number(choice: str, sample: Sample) -> int:
     number = int(choice.split()[1])
     if number > len(sample.labels):
         raise ConfigError(f"prepare.labels: 'annotator {number}', but '{sample.id}' has {len(sample.labels)} masks")
-    return _labels(root / sample.labels[number - 1], card)
+    return number
 
 
 def read_annotators(root: Path, sample: Sample, card: Card) -> tuple[NDArray[np.uint8], ...]:

@@ -22,7 +22,7 @@ from segpipe.core.vision import cv2
 from segpipe.core.void import VOID
 from segpipe.data import catalog
 from segpipe.data.catalog import Card, Sample
-from segpipe.data.duplicates import across, thumbnails
+from segpipe.data.duplicates import MOST, across, thumbnails
 from segpipe.data.files import Facts, is_jpeg, read_image_and_facts
 
 ALIKE = 0.995  # correlation of thumbnails from which two splits are said to share a picture
@@ -66,7 +66,7 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
     except DataError as error:
         found.append(_error("unreadable image", error, sample.image))
     try:
-        labels = catalog.read_labels(root, sample, card, choice)
+        labels = catalog.chosen(catalog.read_annotators(root, sample, card), sample, choice)
         lossy = [mask for mask in sample.labels if is_jpeg(root / mask)]
         if lossy:
             what = f"{lossy[0]} is a JPEG, which changes labels at borders"
@@ -191,16 +191,18 @@ def _alike(splits: dict[str, list[Seen]]) -> list[Finding]:
         one, other = rows[first][int(a)], rows[second][int(b)]
         if one.content != other.content:
             pairs[first, second].append((one, other, likeness))
-    return [
-        Finding(
-            "nearly the same image", "warning",
-            f"{len(found)} pairs of {first} and {second} are nearly one picture, most of all {found[0][0].sample.id} "
-            f"and {found[0][1].sample.id} (correlation {found[0][2]:.4f})",
-            "split by sequence, patient or place, or expect scores that flatter",
-            tuple(s.sample.image for pair in found[:5] for s in pair[:2]),
+    findings = []
+    for (first, second), found in pairs.items():
+        one, other, likeness = found[0]
+        number = f"{len(found)}{' or more' if len(found) >= MOST else ''}"
+        what = (
+            f"{number} pairs of {first} and {second} are nearly one picture, most of all {one.sample.id} and "
+            f"{other.sample.id} (correlation {likeness:.4f})"
         )
-        for (first, second), found in pairs.items()
-    ]  # fmt: skip
+        fix = "split by sequence, patient or place, or expect scores that flatter"
+        files = tuple(s.sample.image for pair in found[:5] for s in pair[:2])
+        findings.append(Finding("nearly the same image", "warning", what, fix, files))
+    return findings
 
 
 def _groups(splits: dict[str, list[Seen]]) -> list[Finding]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from segpipe.core.vision import cv2
 
 SIDE = 24  # pixels of the thumbnail that is compared
-_BLOCK = 4096  # rows of a split that are compared at a time
+MOST = 100_000  # pairs that are kept: a camera that stands still makes millions
+_BLOCK = 1024  # rows of a split that are compared at a time
 ALIKE = 0.98  # correlation of two thumbnails from which they count as one picture
 
 
@@ -30,7 +31,7 @@ def thumbnails(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
 def across(
     splits: Mapping[str, tuple[Sequence[Any], NDArray[Any]]], alike: float = ALIKE
 ) -> list[tuple[str, Any, str, Any, float]]:
-    """(split, id, other split, id, correlation) of pairs from two splits, most alike first.
+    """(split, id, other split, id, correlation) of pairs from two splits, at most MOST, most alike first.
 
     Args:
         splits: by name, ids and thumbnails.
@@ -45,4 +46,10 @@ def across(
                 for a, b in zip(*np.nonzero(likeness >= alike), strict=True):
                     ids = splits[first][0][start + a], splits[second][0][b]
                     found.append((first, ids[0], second, ids[1], float(likeness[a, b])))
-    return sorted(found, key=lambda row: (-row[4], row[:4]))
+                if len(found) > MOST:
+                    found = sorted(found, key=_most_alike)[:MOST]
+    return sorted(found, key=_most_alike)
+
+
+def _most_alike(row: tuple[str, Any, str, Any, float]) -> tuple[Any, ...]:
+    return (-row[4], row[:4])

@@ -120,7 +120,7 @@ def places(remote: Remote, dataset: str = "") -> list[str]:
     if not mirror:
         return list(remote.urls)
     if not urllib.parse.urlsplit(mirror).scheme:
-        mirror = Path(mirror).expanduser().resolve().as_uri()
+        mirror = Path(mirror).expanduser().absolute().as_uri()
     name = urllib.parse.quote(remote.name)
     return [*([f"{mirror}/{dataset}/{name}"] if dataset else []), f"{mirror}/{name}", *remote.urls]
 
@@ -128,58 +128,61 @@ def places(remote: Remote, dataset: str = "") -> list[str]:
 def _from(remote: Remote, url: str, path: Path, patience: Patience, most: int) -> Fetched:
     """The file from one place, with as many tries as patience allows."""
     part = path.with_name(path.name + ".part")
-    idle, restarted = 0, False
+    sums = _Sums(part)
+    reached, idle, restarted = sums.bytes, 0, False
     while True:
-        before = _size(part)
+        before = sums.bytes
         try:
-            sums = _stream(remote, url, part, patience, most)
+            _stream(remote, url, part, patience, most, sums)
         except _Cut as error:
-            grown = _size(part) > before
-            idle = 0 if grown else idle + 1
+            grown = sums.bytes > reached  # more than ever: going in circles is no progress
+            reached, idle = max(reached, sums.bytes), 0 if grown else idle + 1
             if idle >= patience.tries:
                 raise _Gone(str(error)) from None
             wait = patience.pause * 2 ** (idle - 1) if error.wait is None else error.wait
             time.sleep(0 if grown else min(_LONGEST, wait))
             continue
         wrong = sums.wrong(remote)
-        if not wrong:
+        if not wrong and _size(part) == sums.bytes:
             os.replace(part, path)
             _discard(part)
             return Fetched(path, sums.hex("sha256"), sums.bytes, url)
         _discard(part)
+        sums.clear()
         if before == 0 or restarted:
-            raise _Gone(f"another file: {wrong}")
+            raise _Gone(f"another file: {wrong or 'written by two processes'}")
         restarted = True  # what came before may have been of another version: once more from the start
 
 
-def _stream(remote: Remote, url: str, part: Path, patience: Patience, most: int) -> _Sums:
-    """Append what the place still has to `part`; the sums of the whole."""
+def _stream(remote: Remote, url: str, part: Path, patience: Patience, most: int, sums: _Sums) -> None:
+    """Append what the place still has to `part`; `sums` are those of the whole."""
     from tqdm import tqdm
 
     note = _read_note(part)
-    if note.get("url") != url and not remote.digests:
-        _discard(part)  # of another place, and nothing would tell the two apart
-    sums = _Sums(part)
+    version = note.get("version") if note.get("url") == url else None
+    if sums.bytes and not remote.digests and not version:
+        _restart(part, sums)  # nothing would tell two versions apart
     headers = {"User-Agent": "segpipe", "Accept-Encoding": "identity"}
     if sums.bytes:
         headers["Range"] = f"bytes={sums.bytes}-"
-        if note.get("url") == url and note.get("version"):
-            headers["If-Range"] = note["version"]
+        if version:
+            headers["If-Range"] = version
     with _open(url, headers, patience.silence, part) as answer:
         if answer is None:
-            return sums
+            return
+        now = _version(answer)
         if answer.status == 206:
             start, total = _range(answer)
-            if start != sums.bytes:
-                _discard(part)
-                raise _Cut(f"asked for bytes from {sums.bytes}, got them from {start}")
+            if start != sums.bytes or (version and now not in ("", version)):
+                _restart(part, sums)
+                raise _Cut("an answer to another range, or of another version")
         else:  # from the start: ranges are not known there, or the file has changed
-            sums, total = _Sums(), _length(answer)
+            sums.clear()
+            total = _length(answer)
         if total is not None and (total > most or total != (remote.bytes or total)):
             raise _Gone(f"{total} bytes, wanted {remote.bytes or f'at most {most}'}")
         _need_space(part.parent, (total or 0) - sums.bytes)
-        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        files.write_json(_note(part), {"url": url, "version": "" if version.startswith("W/") else version})
+        files.write_json(_note(part), {"url": url, "version": now})
         with (
             open(part, "ab" if sums.bytes else "wb") as stream,
             tqdm(None, remote.name, total, unit="B", unit_scale=True, initial=sums.bytes, disable=None) as bar,
@@ -192,7 +195,18 @@ def _stream(remote: Remote, url: str, part: Path, patience: Patience, most: int)
                 bar.update(len(block))
         if total is not None and sums.bytes != total:
             raise _Cut(f"the stream ended after {sums.bytes} of {total} bytes")
-        return sums
+
+
+def _restart(part: Path, sums: _Sums) -> None:
+    _discard(part)
+    sums.clear()
+
+
+def _version(answer: Any) -> str:
+    """What tells two versions of a file apart, "" where nothing does: a weak ETag does not."""
+    tag = answer.headers.get("ETag", "")
+    found: str = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+    return found
 
 
 @contextmanager
@@ -207,8 +221,7 @@ def _open(url: str, headers: dict[str, str], silence: float, part: Path) -> Iter
             if whole == str(_size(part)):
                 yield None
                 return
-            _discard(part)
-            raise _Cut("it is shorter there than what came before") from None
+            raise _Gone("it is shorter there than what came before; delete the .part file") from None
         if error.code in _AGAIN:
             raise _Cut(f"answer {error.code} {error.reason}", _seconds(error.headers.get("Retry-After"))) from None
         raise _Gone(f"answer {error.code} {error.reason}") from None
@@ -224,12 +237,15 @@ def _open(url: str, headers: dict[str, str], silence: float, part: Path) -> Iter
 class _Sums:
     """Length and digests of what was written so far."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.bytes, self._each = 0, {kind: hashlib.new(kind, usedforsecurity=False) for kind in DIGESTS}
-        if path is not None and path.is_file():
+    def __init__(self, path: Path) -> None:
+        self.clear()
+        if path.is_file():
             with open(path, "rb") as stream:
                 while block := stream.read(_BLOCK):
                     self.update(block)
+
+    def clear(self) -> None:
+        self.bytes, self._each = 0, {kind: hashlib.new(kind, usedforsecurity=False) for kind in DIGESTS}
 
     def update(self, block: bytes) -> None:
         self.bytes += len(block)
@@ -250,16 +266,13 @@ class _Sums:
 
 
 def _blocks(answer: Any) -> Iterator[bytes]:
-    """The rest of a stream; a break becomes one kind of error."""
+    """The rest of a stream as it comes; a break of any kind becomes one error."""
+    read = getattr(answer, "read1", answer.read)
     while True:
         try:
-            block = answer.read(_BLOCK)
-        except http.client.IncompleteRead as error:
-            if error.partial:
-                yield error.partial
-            raise _Cut(f"the stream ended early ({error})") from None
-        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            raise _Cut(str(error) or type(error).__name__) from None
+            block = read(_BLOCK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _Cut(f"the stream broke off ({error or type(error).__name__})") from None
         if not block:
             return
         yield block

@@ -17,6 +17,9 @@ from segpipe.core.errors import DataError
 
 MAX_PIXELS = 150_000_000  # a header that claims more is refused before anything is decoded
 _ORIENTATION = 0x0112  # of EXIF
+_STORED = "stored as"
+_STRETCHED = {"L;2": 85, "L;4": 17}  # what Pillow multiplies ids of fewer bits by
+_AS_THEY_ARE = ("L", "P", "1", "P;1", "P;2", "P;4", "I", "I;16", "I;16B", "I;16N", "1;8")
 _ID_MODES = ("P", "1", "L", "I;16", "I;16B", "I")
 
 
@@ -43,7 +46,8 @@ def read_image_and_facts(path: Path) -> tuple[NDArray[np.uint8], Facts]:
     if image.mode.startswith(("I", "F")):
         raise DataError(f"{path} has {image.mode} pixels, wanted 8 bits a channel; convert it first")
     transparent = "A" in image.getbands() and bool(np.asarray(image.getchannel("A")).min() < 255)
-    known = Facts(int(image.getexif().get(_ORIENTATION, 0)), transparent)
+    orientation = image.getexif().get(_ORIENTATION, 0)
+    known = Facts(orientation if isinstance(orientation, int) else 0, transparent)
     return np.array(image if image.mode == "RGB" else image.convert("RGB")), known
 
 
@@ -67,27 +71,45 @@ def read_colors(path: Path) -> NDArray[np.uint8]:
     return np.array(mask.convert("RGB"))
 
 
-def read_ids(path: Path, *, grey: bool = False) -> NDArray[Any]:
+def read_grey(path: Path) -> NDArray[np.uint8]:
+    """A mask as (H, W) grey values of 8 bits; palettes are looked up, 1 bit becomes 0 and 255.
+
+    Raises:
+        DataError: missing, corrupt, of more than 8 bits, or in colour.
+    """
+    mask = _open(path)
+    if mask.mode.startswith(("I", "F")):
+        raise DataError(f"{path} has {mask.mode} pixels, wanted 8 bits; convert the mask first")
+    colors = np.asarray(mask.convert("RGB"))
+    if (colors != colors[..., :1]).any():
+        raise DataError(f"{path} is in colour, wanted a grey mask; name its colours in the card")
+    return np.array(colors[..., 0])
+
+
+def read_ids(path: Path) -> NDArray[Any]:
     """The class ids of a mask: palette indices, 1-bit, 8-bit or 16-bit grey values; (H, W), uint8 where they fit.
 
-    OpenCV would turn palette indices into luminance, 1-bit into 0/255 and 16-bit into 8-bit.
-
-    grey: three equal channels are taken for one.
+    OpenCV would turn palette indices into luminance, 1-bit into 0/255 and 16-bit into 8-bit; Pillow stretches 2 and
+    4 bits to 8, which is undone here.
 
     Raises:
         DataError: missing, corrupt, or a colour image, whose ids are not stored in the pixels.
     """
     mask = _open(path)
-    if grey and mask.mode == "RGB":
-        channels = np.asarray(mask)
-        if (channels == channels[..., :1]).all():
-            return channels[..., 0]
     if mask.mode not in _ID_MODES:
         raise DataError(
             f"{path} is a {mask.mode} colour image, wanted a mask whose pixels are class ids (palette or grey); "
             "convert its colours to ids first"
         )
     ids = np.array(mask)
+    stored = mask.info[_STORED]
+    if stored in _STRETCHED:
+        ids //= _STRETCHED[stored]
+    elif stored not in _AS_THEY_ARE:
+        raise DataError(
+            f"{path} stores grey values as '{stored}', which decoders rescale or invert, so its ids are not certain; "
+            "save the mask as PNG"
+        )
     return ids if ids.dtype == np.uint8 else ids.astype(np.uint8 if ids.dtype == bool else np.int64)
 
 
@@ -102,7 +124,9 @@ def _open(path: Path) -> Any:
                     raise DataError(
                         f"{path} claims {width} x {height} pixels, more than {MAX_PIXELS}; cut it into tiles"
                     )
+                stored = _stored(image)
                 image.load()  # what is returned no longer needs the file
+                image.info[_STORED] = stored
                 return image
     except FileNotFoundError:
         raise DataError(f"{path} is missing; check the list or folder that names it") from None
@@ -113,6 +137,18 @@ def _open(path: Path) -> Any:
     except Exception as error:  # decoders raise many types on corrupt input
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
+
+
+def _stored(image: Any) -> str:
+    """How the file stores its pixels, in Pillow's words, before they are decoded."""
+    if not image.tile:
+        return str(image.mode)
+    codec, _, _, arguments = image.tile[0]
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    if image.format == "PPM" and codec != "raw":
+        most = arguments[-1] if isinstance(arguments, tuple) else 255
+        return str(image.mode) if most in (1, 255, 65535) else f"PNM with values to {most}"
+    return first if isinstance(first, str) and ";" in first else str(image.mode)
 
 
 def _stream(path: Path) -> Any:

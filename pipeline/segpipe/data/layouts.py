@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,12 +72,18 @@ def voc_aug(card: Card, source: Path) -> list[Sample]:
 
 
 def _refuse_missing(samples: list[Sample], root: Path) -> None:
-    """DataError when a file that a sample names is not there."""
-    for sample in samples:
-        for path in (sample.image, *sample.labels):
-            if not (root / path).is_file():
-                what = "an image" if path == sample.image else f"the mask of {sample.image}"
-                raise DataError(f"{root / path} is missing, {what}; complete the dataset")
+    """DataError when files that samples name are not there."""
+    missing = [
+        (path, "an image" if path == sample.image else f"the mask of {sample.image}")
+        for sample in samples
+        for path in (sample.image, *sample.labels)
+        if not os.path.isfile(root / path)
+    ]
+    if missing:
+        path, what = missing[0]
+        others = ", ".join(other for other, _ in missing[1:4])
+        more = f" (and {len(missing) - 1} more: {others}{', ...' if len(missing) > 4 else ''})" if others else ""
+        raise DataError(f"{root / path} is missing, {what}{more}; complete the dataset")
 
 
 def _below(samples: list[Sample], source: Path, root: Path) -> list[Sample]:
@@ -91,12 +98,20 @@ def _below(samples: list[Sample], source: Path, root: Path) -> list[Sample]:
 
 
 def finished(samples: list[Sample], card: Card, source: Path) -> list[Sample]:
-    """Samples with unique names, groups and splits."""
-    seen: set[str] = set()
+    """Samples with unique names, groups and splits, all of them below `source`."""
+    seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.id in seen:
-            raise DataError(f"{source}: image '{sample.id}' is listed twice; remove one of the lines")
-        seen.add(sample.id)
+            if seen[sample.id].image == sample.image:
+                raise DataError(f"{source}: image '{sample.id}' is listed twice; remove one of the lines")
+            raise DataError(
+                f"{source}: {seen[sample.id].image} and {sample.image} are both called '{sample.id}'; give them names "
+                "of their own with the card's `id`"
+            )
+        seen[sample.id] = sample
+        for path in (sample.image, *sample.labels):
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise DataError(f"{source}: '{path}' leads out of the dataset; correct the list or the card")
     samples = _grouped(samples, card)
     if card.groups:
         split_of = {group: split for split, groups in card.groups.items() for group in groups}
@@ -108,7 +123,11 @@ def finished(samples: list[Sample], card: Card, source: Path) -> list[Sample]:
 
 
 def cut(samples: list[Sample], into: str, share: float) -> list[Sample]:
-    """Move whole groups of train into a split until it has `share` of the images; drawn by the groups' names."""
+    """Move whole groups of train into a split until it has about `share` of the images; drawn by the groups' names.
+
+    A group that would overshoot by more than what is wanted is left, so that one large group cannot take most; where
+    all are too large, the smallest is taken.
+    """
     from segpipe.core.files import digest
 
     sizes: dict[str, int] = {}
@@ -116,10 +135,13 @@ def cut(samples: list[Sample], into: str, share: float) -> list[Sample]:
         if sample.split == "train":
             sizes[sample.group] = sizes.get(sample.group, 0) + 1
     wanted, moved = share * sum(sizes.values()), set[str]()
-    for group in sorted(sizes, key=lambda name: digest(f"{into}/{name}".encode())):
-        if wanted > 0 and len(moved) < len(sizes) - 1:
+    drawn = sorted(sizes, key=lambda name: digest(f"{into}/{name}".encode()))
+    for group in drawn:
+        if 0 < sizes[group] - wanted <= wanted or sizes[group] <= wanted:
             moved.add(group)
             wanted -= sizes[group]
+    if share and not moved and len(sizes) > 1:
+        moved.add(min(drawn, key=sizes.__getitem__))
     return [replace(s, split=into) if s.split == "train" and s.group in moved else s for s in samples]
 
 
@@ -138,16 +160,45 @@ def _listed(card: Card, root: Path) -> Iterator[Sample]:
 def _globbed(card: Card, root: Path) -> Iterator[Sample]:
     """The samples whose images are there, in the order of their paths."""
     split_of = {called: split for split, called in _splits(card).items()}
-    pattern = _pattern(card.image)
-    for path in sorted(root.glob(_FIELD.sub("*", card.image))):
+    pattern, last = _pattern(card.image), Path(card.image).suffix
+    for path in sorted(_walked(root, Path(card.image).parts)):
         image = path.relative_to(root).as_posix()
-        match = pattern.fullmatch(image)
-        if not match or not path.is_file():
+        # The case of an ending says nothing.
+        same = path.suffix.lower() == last.lower()
+        match = pattern.fullmatch(image[: len(image) - len(last)] + last if same else image)
+        if not match:
             continue
         fields = match.groupdict()
         split = split_of.get(fields["split"]) if "split" in fields else "train"
-        if split is not None and (path.suffix.lower() in (*_IMAGES, ".gz")):
+        if split is not None and path.suffix.lower() in (*_IMAGES, ".gz"):
             yield _sample(card, split, image, fields)
+
+
+def _walked(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What may fit a template, folder by folder; what is no folder is kept, also a link that leads nowhere."""
+    first, *rest = parts
+    if rest and not _FIELD.search(first) and "*" not in first:
+        if (folder / first).is_dir():
+            yield from _walked(folder / first, rest)
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}; change its mode or owner") from None
+    for path in entries:
+        inside = _is_folder(path)
+        if rest and inside:
+            yield from _walked(path, rest)
+        elif not rest and not inside:
+            yield path
+
+
+def _is_folder(path: Path) -> bool:
+    """False also for links that go in circles."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _sample(card: Card, split: str, image: str, fields: dict[str, str]) -> Sample:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segpipe.core.errors import DataError
 from segpipe.core.registry import register
-from segpipe.data.files import read_colors, read_ids
+from segpipe.data.files import read_colors, read_grey, read_ids
 
 if TYPE_CHECKING:
     from segpipe.data.card import Card
@@ -27,10 +27,9 @@ def ids(path: Path, card: Card) -> Ids:
 
 @register("binary", source="grey values of two classes, edges smoothed by a format that loses")
 def binary(path: Path, card: Card) -> Ids:
-    """Class 1 where grey is at least 128 of 255, or, in 1-bit and palette masks, where the index is not 0."""
+    """Class 1 where grey is at least 128 of 255; palettes are looked up, in 1-bit masks 1 is white."""
     del card
-    grey = read_ids(path, grey=True)
-    return (grey >= (128 if grey.max(initial=0) > 1 else 1)).astype(np.int64)
+    return (read_grey(path) >= 128).astype(np.uint8)
 
 
 @register("colors", source="one colour a class")
@@ -46,9 +45,7 @@ def colors(path: Path, card: Card) -> Ids:
         raise DataError(
             f"{path} holds {_unknown(packed[unknown], known, card)}; add it to the card or correct the mask"
         )
-    # Void gets a raw value that the card calls void.
-    if card.void:
-        found[found == _VOID] = card.void[0]
+    found[found == _VOID] = card.void[0] if card.void else 0  # a raw value that the card calls void
     return found
 
 
@@ -70,13 +67,13 @@ def _mat(path: Path, key: str) -> Ids:
     return values
 
 
-_VOID, _UNKNOWN = 254, 255
+_VOID, _UNKNOWN = -2, -1
 
 
 @cache
-def _table(known: tuple[tuple[tuple[int, ...], ...], ...], void: tuple[tuple[int, ...], ...]) -> NDArray[np.uint8]:
+def _table(known: tuple[tuple[tuple[int, ...], ...], ...], void: tuple[tuple[int, ...], ...]) -> NDArray[np.int16]:
     """The id of each of the 2^24 colours: a gather beats any search."""
-    table = np.full(2**24, _UNKNOWN, np.uint8)
+    table = np.full(2**24, _UNKNOWN, np.int16)
     for value, group in [*enumerate(known), (_VOID, void)]:
         for red, green, blue in group:
             table[red << 16 | green << 8 | blue] = value

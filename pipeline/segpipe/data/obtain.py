@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +46,39 @@ def obtained(
             f"{'; ' + card.instructions if card.instructions else ''} and give the folder with --source, "
             "or as download.source in params.yaml"
         )
+    for remote in card.remotes:
+        for text in (remote.name, remote.into):
+            if Path(text).is_absolute() or ".." in Path(text).parts:
+                raise ConfigError(f"card {card.name}: '{text}' leads out of the dataset's folder")
+    store.mkdir(parents=True, exist_ok=True)
     tree = store / "unpacked"
-    shutil.rmtree(tree, ignore_errors=True)
-    try:
-        for remote in card.remotes:
-            target = tree / remote.into if remote.into else tree
-            if source is not None:
-                archives.unpack(fetch.checked(remote, source / remote.name).path, target)
-                continue
-            found = fetch.fetch(_pinned(card, remote, pins), store, dataset=card.name, log=log)
-            try:
-                archives.unpack(found.path, target)
-            except DataError:
-                found.path.unlink(missing_ok=True)  # a page that asks for a login, say: the next call asks again
-                raise
-            _pin(card, remote, found, pins, log)
-        yield tree, True
-    finally:
+    with files.lock(store / "lock", str(store)):
         shutil.rmtree(tree, ignore_errors=True)
+        try:
+            came = [(remote, _unpacked(card, remote, source, store, tree, pins, log)) for remote in card.remotes]
+            yield tree, True
+            for remote, found in came:  # now that it is known to hold the dataset
+                _pin(card, remote, found, pins, log)
+        finally:
+            shutil.rmtree(tree, ignore_errors=True)
+
+
+def _unpacked(
+    card: Card, remote: Remote, source: Path | None, store: Path, tree: Path, pins: Path, log: Callable[[str], None]
+) -> fetch.Fetched:
+    """Get an archive, or check the user's, and unpack it."""
+    known = _pinned(card, remote, pins)
+    if source is None:
+        found = fetch.fetch(known, store, dataset=card.name, log=log)
+    else:
+        found = fetch.checked(known, source / remote.name)
+    try:
+        archives.unpack(found.path, tree / remote.into)
+    except archives.DamagedError:
+        if source is None and not known.digests:
+            found.path.unlink(missing_ok=True)  # a page that asks for a login, say: the next call asks again
+        raise
+    return found
 
 
 def _held(card: Card, source: Path) -> bool:
@@ -85,7 +101,9 @@ def _pinned(card: Card, remote: Remote, pins: Path) -> Remote:
     pin = _known(pins).get(f"{card.name}/{remote.name}")
     if remote.digests or not pin:
         return remote
-    return Remote(remote.name, remote.urls, pin["bytes"], {"sha256": pin["sha256"]}, remote.into, remote.login)
+    if not isinstance(pin, dict) or not pin.keys() >= {"bytes", "sha256"}:
+        raise DataError(f"{pins}: the pin of {remote.name} has no bytes or sha256; restore it or delete it")
+    return replace(remote, bytes=pin["bytes"], digests={"sha256": pin["sha256"]})
 
 
 def _pin(card: Card, remote: Remote, found: fetch.Fetched, pins: Path, log: Callable[[str], None]) -> None:

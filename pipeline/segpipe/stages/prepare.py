@@ -78,14 +78,12 @@ def _write_split(
     context: Context, folder: Path, samples: list[Any], source: Path, card: Any, seen: list[Any], pool: Any
 ) -> list[dict[str, Any]]:
     """The two arrays of a split, filled in place on disk, and its part of the index; `seen` grows."""
-    import numpy as np
     from tqdm import tqdm
 
     settings, split = context.params.prepare, samples[0].split
     grid = (settings.height, settings.width)
-    open_array = np.lib.format.open_memmap
-    images = open_array(folder / f"{split}_images.npy", "w+", np.uint8, (len(samples), *grid, 3))
-    labels = open_array(folder / f"{split}_labels.npy", "w+", np.uint8, (len(samples), *grid))
+    images = _array(folder / f"{split}_images.npy", (len(samples), *grid, 3))
+    labels = _array(folder / f"{split}_labels.npy", (len(samples), *grid))
     rows = []
     done = pool.map(place, ((source, sample, card, settings.labels, grid) for sample in samples))
     for position, (sample, (one, geometry, image, ids)) in enumerate(
@@ -126,7 +124,6 @@ def place(source: Path, sample: Any, card: Any, choice: str, grid: tuple[int, in
 
 def _write_annotators(folder: Path, samples: list[Any], source: Path, card: Any, rows: list[dict[str, Any]]) -> None:
     """`train_annotators.npy` (N, A, H, W), where images have several; an annotator that is missing is void."""
-    import numpy as np
 
     from segpipe.data import catalog
     from segpipe.data.geometry import Geometry, place_labels
@@ -135,13 +132,32 @@ def _write_annotators(folder: Path, samples: list[Any], source: Path, card: Any,
     if number == 1:
         return
     grid = (rows[0]["geometry"]["padded_height"], rows[0]["geometry"]["padded_width"])
-    shape = (len(samples), number, *grid)
-    maps = np.lib.format.open_memmap(folder / "train_annotators.npy", "w+", np.uint8, shape)
+    maps = _array(folder / "train_annotators.npy", (len(samples), number, *grid))
     maps[:] = 255
     for position, (sample, row) in enumerate(zip(samples, rows, strict=True)):
         for rater, ids in enumerate(catalog.read_annotators(source, sample, card)):
             maps[position, rater] = place_labels(ids, Geometry(**row["geometry"]))
     maps.flush()
+
+
+def _array(path: Path, shape: tuple[int, ...]) -> Any:
+    """A new array of bytes on disk, whose place is taken now: a full disk would later end the process with a signal."""
+    import os
+
+    import numpy as np
+
+    from segpipe.core.errors import DataError
+
+    found = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    try:
+        with open(path, "r+b") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror}; {path.stat().st_size} bytes are needed: free space"
+        ) from None
+    return found
 
 
 def _padding(splits: dict[str, list[dict[str, Any]]], limit: float) -> list[str]:
