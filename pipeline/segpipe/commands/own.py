@@ -11,19 +11,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from segpipe.commands.own_masks import keys_of
 from segpipe.core.errors import ConfigError, DataError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat")
 _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
-NAMES = ("classes.txt", "codes.txt", "labels.txt", "class_names.txt")
 SPLITS = {
     "train": ("train", "training", "trainval"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-_LOOKED_AT = 64  # masks and images whose pixels are read
-_MOST_COLORS = 64  # more, and the masks are photographs
 _SIDE = 256  # of the grid, at most
 
 
@@ -70,7 +68,9 @@ def guess(
         root = images
     found = Guess()
     pairs = _paired(_files(images, IMAGES, "images"), _files(masks, MASKS, "masks"), images, masks, root, found)
-    _kind([mask for _, mask in pairs], masks, classes, void, found)
+    keys, said = keys_of([mask for _, mask in pairs], masks, classes, void)
+    found.keys |= keys
+    found.say(*said)
     _grouped(pairs, group, shares, found)
     _grid([image for image, _ in pairs], found)
     return root, found
@@ -211,87 +211,6 @@ def _joined(*parts: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def _kind(
-    masks: list[Path], folder: Path, classes: Sequence[str] | None, void: Sequence[int] | None, found: Guess
-) -> None:
-    """What the pixels of masks are: ids, two values or colours; and the classes they name."""
-    import numpy as np
-
-    from segpipe.data.files import read_colors, read_ids
-
-    looked = masks[:: max(1, len(masks) // _LOOKED_AT)][:_LOOKED_AT]
-    if looked[0].suffix == ".mat":
-        raise ConfigError(f"{looked[0]} is a MATLAB file; write a card with `key` (docs/datasets.md)")
-    values: Counter[int] = Counter()
-    colored = False
-    for path in looked:
-        try:
-            ids = read_ids(path)
-        except DataError as error:
-            if "colour image" not in str(error):
-                raise
-            colored = True
-            break
-        values.update(np.unique(ids).tolist())
-    names = list(classes) if classes is not None else _names(folder)
-    if colored:
-        colors: Counter[tuple[int, ...]] = Counter()
-        for path in looked:
-            pixels, counts = np.unique(read_colors(path).reshape(-1, 3), axis=0, return_counts=True)
-            colors.update({tuple(map(int, p)): int(n) for p, n in zip(pixels, counts, strict=True)})
-            if len(colors) > _MOST_COLORS:
-                raise DataError(
-                    f"{path} brings the masks to {len(colors)} colours, wanted one a class; they are photographs, or "
-                    "were saved as JPEG or resized with blur: get the originals"
-                )
-        palette = sorted(colors)
-        _check_names(names, len(palette), "colours")
-        found.keys |= {"labels": "colors", "void": [255], "classes": names or [_hex(color) for color in palette]}
-        found.keys["palette"] = [list(color) for color in palette]
-        found.say(
-            f"{len(palette)} classes by colour", f"the masks are RGB and hold {len(palette)} colours", "--classes"
-        )
-        return
-    if set(values) <= {0, 255} and 255 in values:
-        _check_names(names, 2, "values")
-        found.keys |= {"labels": "binary", "void": [], "classes": names or ["background", "foreground"]}
-        found.say("two classes, split at 128", "the masks hold 0 and 255 alone", "--void 255 for ids with void")
-    else:
-        unused = set(void) if void is not None else {255} & set(values)
-        used = sorted(set(values) - unused)
-        if not used:
-            raise DataError(f"all of the masks in {folder} is void ({sorted(unused)}); give --void")
-        known = list(range(len(names))) if names and max(used) < len(names) else used
-        if len(known) > 255:
-            raise DataError(f"{looked[0]} and others hold {len(known)} values, wanted at most 255 classes")
-        _check_names(names, len(known), f"values ({', '.join(map(str, known[:8]))}{', ...' if len(known) > 8 else ''})")
-        found.keys |= {"void": sorted(unused) if unused else [255], "classes": names or [f"class_{v}" for v in known]}
-        if known != list(range(len(known))):
-            found.keys["values"] = [[value] for value in known]
-        why = (
-            f"{len(looked)} masks hold {', '.join(map(str, sorted(values)[:10]))}{', ...' if len(values) > 10 else ''}"
-        )
-        found.say(f"{len(known)} classes by id, void {found.keys['void']}", why, "--classes, --void")
-    found.keys["palette"] = _palette(len(found.keys["classes"]))
-
-
-def _names(folder: Path) -> list[str]:
-    """Names of classes from a file beside the masks, one a line."""
-    for place, name in product((folder, folder.parent), NAMES):
-        path = place / name
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            return [line.strip() for line in lines if line.strip()]
-    return []
-
-
-def _check_names(names: Sequence[str], number: int, what: str) -> None:
-    if names and len(names) != number:
-        raise ConfigError(f"{len(names)} names of classes for {number} {what}; give one each with --classes a,b,...")
-    if len(set(names)) != len(names):
-        raise ConfigError("two classes have one name; give each its own with --classes a,b,...")
-
-
 def _grouped(pairs: list[tuple[Path, Path]], group: str | None, shares: tuple[float, float], found: Guess) -> None:
     """What must stay together, and how much val and test get."""
     if group is not None:
@@ -339,18 +258,6 @@ def _grid(images: list[Path], found: Guess) -> None:
         f"a grid of {sides[0]} x {sides[1]}", f"the median image is {height:.0f} x {width:.0f}",
         "--set prepare.height=..., --set prepare.width=...",
     )  # fmt: skip
-
-
-def _palette(number: int) -> list[list[int]]:
-    """Colours far from each other: steps of the golden ratio around the circle of hues."""
-    from colorsys import hsv_to_rgb
-
-    hues = ((0.618034 * k % 1, 0.55 + 0.4 * (k % 3 == 0), 0.95 - 0.3 * (k % 2)) for k in range(number))
-    return [[round(255 * c) for c in hsv_to_rgb(*hue)] for hue in hues]
-
-
-def _hex(color: Sequence[int]) -> str:
-    return "color_" + "".join(f"{c:02x}" for c in color)
 
 
 def _value(value: Any) -> str:

@@ -1,0 +1,132 @@
+"""What the masks of a folder are: ids, two values or colours, and the classes they name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from segpipe.core.errors import ConfigError, DataError
+
+NAMES = ("classes.txt", "codes.txt", "labels.txt", "class_names.txt")
+LOOKED_AT = 64  # masks whose pixels are read
+_MOST_COLORS = 64  # more, and the masks are photographs
+
+
+def keys_of(
+    masks: list[Path], folder: Path, classes: Sequence[str] | None, void: Sequence[int] | None
+) -> tuple[dict[str, Any], tuple[str, str, str]]:
+    """The card's keys, and the guess: what, why, and the option that says otherwise.
+
+    Raises:
+        DataError: masks that cannot be read, that are photographs or all void.
+        ConfigError: names that do not fit.
+    """
+    import numpy as np
+
+    from segpipe.data.files import read_ids
+
+    looked = masks[:: max(1, len(masks) // LOOKED_AT)][:LOOKED_AT]
+    if looked[0].suffix == ".mat":
+        raise ConfigError(f"{looked[0]} is a MATLAB file; write a card with `key` (docs/datasets.md)")
+    names = list(classes) if classes is not None else _names(folder)
+    values: Counter[int] = Counter()
+    for path in looked:
+        try:
+            values.update(np.unique(read_ids(path)).tolist())
+        except DataError as error:
+            if "colour image" not in str(error):
+                raise
+            return _colors(looked, names)
+    if set(values) <= {0, 255} and 255 in values:
+        _check_names(names, 2, "values")
+        keys = {
+            "labels": "binary",
+            "void": [],
+            "classes": names or ["background", "foreground"],
+            "palette": _palette(2),
+        }
+        return keys, ("two classes, split at 128", "the masks hold 0 and 255 alone", "the card's labels and values")
+    return _ids(looked, values, names, void)
+
+
+def _colors(looked: list[Path], names: list[str]) -> tuple[dict[str, Any], tuple[str, str, str]]:
+    """A class for each colour."""
+    import numpy as np
+
+    from segpipe.data.files import read_colors
+
+    colors: set[tuple[int, ...]] = set()
+    for path in looked:
+        colors |= {tuple(map(int, color)) for color in np.unique(read_colors(path).reshape(-1, 3), axis=0)}
+        if len(colors) > _MOST_COLORS:
+            raise DataError(
+                f"{path} brings the masks to {len(colors)} colours, wanted one a class; they are photographs, or "
+                "were saved as JPEG or resized with blur: get the originals"
+            )
+    palette = sorted(colors)
+    _check_names(names, len(palette), "colours")
+    keys = {"labels": "colors", "void": [255], "classes": names or [_hex(color) for color in palette]}
+    why = f"the masks are in colour and hold {len(palette)} of them"
+    return keys | {"palette": [list(color) for color in palette]}, (
+        f"{len(palette)} classes by colour",
+        why,
+        "--classes",
+    )
+
+
+def _ids(
+    looked: list[Path], values: Counter[int], names: list[str], void: Sequence[int] | None
+) -> tuple[dict[str, Any], tuple[str, str, str]]:
+    """A class for each id, void left out."""
+    unused = set(void) if void is not None else {255} & set(values)
+    used = sorted(set(values) - unused)
+    if not used:
+        raise DataError(f"all of the masks in {looked[0].parent} is void ({sorted(unused)}); give --void")
+    known = (
+        list(range(len(names))) if names and max(used) < len(names) and not unused & set(range(len(names))) else used
+    )
+    if len(known) > 255:
+        raise DataError(f"{looked[0]} and others hold {len(known)} values, wanted at most 255 classes")
+    _check_names(names, len(known), f"values ({_some(known)})")
+    keys: dict[str, Any] = {"void": sorted(unused) or [255], "classes": names or [f"class_{value}" for value in known]}
+    if known != list(range(len(known))):
+        keys["values"] = [[value] for value in known]
+    keys["palette"] = _palette(len(known))
+    what = f"{len(known)} classes by id, void {keys['void']}"
+    return keys, (what, f"{len(looked)} masks hold {_some(sorted(values))}", "--classes, --void")
+
+
+def _some(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of classes from a file beside the masks, one a line."""
+    for place, name in product((folder, folder.parent), NAMES):
+        path = place / name
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            return [line.strip() for line in lines if line.strip()]
+    return []
+
+
+def _check_names(names: Sequence[str], number: int, what: str) -> None:
+    if names and len(names) != number:
+        raise ConfigError(f"{len(names)} names of classes for {number} {what}; give one each with --classes a,b,...")
+    if len(set(names)) != len(names):
+        raise ConfigError("two classes have one name; give each its own with --classes a,b,...")
+
+
+def _palette(number: int) -> list[list[int]]:
+    """Colours far from each other: steps of the golden ratio around the circle of hues."""
+    from colorsys import hsv_to_rgb
+
+    hues = ((0.618034 * k % 1, 0.55 + 0.4 * (k % 3 == 0), 0.95 - 0.3 * (k % 2)) for k in range(number))
+    return [[round(255 * c) for c in hsv_to_rgb(*hue)] for hue in hues]
+
+
+def _hex(color: Sequence[int]) -> str:
+    return "color_" + "".join(f"{c:02x}" for c in color)
