@@ -113,7 +113,12 @@ def _paired(
         for path in images
         if (key := _key(path, before_i, after_i, of_images)) in key_of and path != key_of[key]
     ]
-    alone = len(images) - len(pairs)
+    paired = {path for path, _ in pairs}
+    alone = [path for path in images if path not in paired and _fits(path, before_i, after_i)]
+    if alone:
+        raise DataError(
+            f"{alone[0]} has no mask, as {len(alone)} of {len(alone) + len(pairs)} images; add masks or move them away"
+        )
     nested = {len(path.relative_to(of_images).parts) for path, _ in pairs}
     if len(nested) > 1 or max(nested, default=1) > 2:
         raise DataError(
@@ -135,17 +140,22 @@ def _paired(
         found.keys["id"] = "{folder}_{name}"
     found.say(
         f"{len(pairs)} pairs: {found.keys['image']} with {found.keys['masks'][0]}",
-        f"no other text before or after the names pairs more files; {alone} of {len(images)} images have no mask"
-        " and are left out" if alone else "every image has a mask",
+        "no other text before or after the names pairs more files, and every image has a mask",
         "edit image and masks in the card",
     )  # fmt: skip
     return pairs
 
 
+def _fits(path: Path, before: str, after: str) -> bool:
+    """Whether a name has the text before and after it."""
+    stem = path.stem
+    return stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)
+
+
 def _key(path: Path, before: str, after: str, folder: Path) -> str:
     """What an image and its mask share: the folder, and the name without what is around it."""
     stem = path.stem
-    if not (stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)):
+    if not _fits(path, before, after):
         return f"/{path}"  # shared with nothing
     return (path.relative_to(folder).parent / stem[len(before) : len(stem) - len(after)]).as_posix()
 
