@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog, layouts
+from segpipe.data.files import read_image
 from segpipe.data.obtain import obtained
 
 import tiny
@@ -18,8 +20,21 @@ PACKED = [name for name, card in CARDS.items() if card.files]
 
 def holds(card, root, expected):
     """Whether the samples of a folder are the expected ones, each with its labels."""
-    samples = catalog.samples_of(card, root)
+    found = catalog.found_in(card, root)
+    samples = found.samples
     assert sorted(sample.id for sample in samples) == sorted(expected)
+    if found.write is not None:
+        with TemporaryDirectory() as drawn:
+            for sample in samples:
+                found.write(sample, Path(drawn))
+            are(card, Path(drawn), samples, expected)
+    else:
+        are(card, root, samples, expected)
+    return samples
+
+
+def are(card, root, samples, expected):
+    """Whether the files of samples say what is expected."""
     for sample in samples:
         split, labels = expected[sample.id]
         assert sample.split == split or (split is None and not (card.splits.get("train") is None and card.splits))
@@ -27,7 +42,7 @@ def holds(card, root, expected):
             np.testing.assert_array_equal(
                 catalog.read_labels(root, sample, card, f"annotator {annotator + 1}"), labels, sample.id
             )
-    return samples
+        assert read_image(root / sample.image).shape == (*labels.shape, 3)
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -107,7 +122,7 @@ def test_every_card_says_what_a_user_asks_first():
     ("name", "break_it", "words"),
     [
         ("voc2012", "SegmentationClass/train_0003.png", "train_0003.png is missing, the mask of"),
-        ("voc2012", "JPEGImages/train_0003.jpg", "names train_0003, but"),
+        ("voc2012", "JPEGImages/train_0003.jpg", "train_0003.jpg is missing, an image"),
         ("voc2012", "ImageSets/Segmentation/val.txt", "val.txt is missing"),
         ("ade20k", "annotations/training/training_0001.png", "is missing, the mask of"),
     ],

@@ -183,7 +183,7 @@ def test_errors_stop_and_warnings_do_not():
 def test_check_tells_all_and_prepare_stops(data, tmp_path):
     unknown_label(data)
     copied(data)
-    (tmp_path / "pets.toml").write_text(catalog_file().split("[[files]]")[0] + TAIL)
+    own_card(tmp_path)
     segpipe("init", tmp_path / "pets.toml", "--source", data, "--into", tmp_path / "w", cwd=tmp_path)
     work = tmp_path / "w"
     before = segpipe("check", "--json", cwd=work, check=False)
@@ -218,7 +218,7 @@ test = "test"
 
 
 def test_prepare_gives_the_same_bytes_for_any_number_of_jobs(good, tmp_path):
-    (tmp_path / "pets.toml").write_text(catalog_file().split("[[files]]")[0] + TAIL)
+    own_card(tmp_path)
     segpipe("init", tmp_path / "pets.toml", "--source", good, "--into", tmp_path / "w", cwd=tmp_path)
     segpipe("download", cwd=tmp_path / "w")
     contents = []
@@ -242,3 +242,49 @@ def test_the_masks_of_every_annotator_are_looked_at(tmp_path):
     (tmp_path / "Image_12L_2ndHO.png").write_bytes(b"broken")
     seen = [check.look(tmp_path, s, card, "annotator 1") for s in catalog.samples_of(card, tmp_path)]
     assert [f.kind for one in seen for f in one.findings] == ["bad mask"]
+
+
+def test_every_missing_file_is_a_finding_of_its_own(data, tmp_path):
+    for path in (image_of(data, "trainval_0001"), mask_of(data, "trainval_0002"), mask_of(data, "test_0001")):
+        path.unlink()
+    own_card(tmp_path)
+    out = tmp_path / "work"
+    segpipe("init", "scenes", "--profile", "tiny", "--into", out, cwd=tmp_path)
+    (out / "cards").mkdir()
+    shutil.copy(tmp_path / "pets.toml", out / "cards")
+    done = segpipe("check", "--source", data, "--set", "download.dataset=pets", "--json", cwd=out, check=False)
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    assert [(row["kind"], row["files"][0].split("/")[-1]) for row in report["errors"]] == [
+        ("missing file", "trainval_0001.jpg"),
+        ("missing file", "trainval_0002.png"),
+        ("missing file", "test_0001.png"),
+    ]
+
+
+def test_what_is_left_out_is_listed_with_the_reason(data, tmp_path):
+    extra = data / "images/extra_0001.jpg"
+    shutil.copy(image_of(data, "test_0001"), extra)
+    card = catalog.read_card(own_card(tmp_path))
+    assert catalog.found_in(card, data).left_out == {"images/extra_0001.jpg": "no list names it"}
+    segpipe("init", tmp_path / "pets.toml", "--source", data, "--into", tmp_path / "w", cwd=tmp_path)
+    done = segpipe("download", cwd=tmp_path / "w")
+    assert "1 files are left out, such as images/extra_0001.jpg: no list names it" in done.stderr + done.stdout
+    segpipe("prepare", cwd=tmp_path / "w")
+    recorded = json.loads((tmp_path / "w/data/prepare/check.json").read_text())
+    assert recorded["left_out"] == {"images/extra_0001.jpg": "no list names it"}
+    told = segpipe("check", cwd=tmp_path / "w").stdout
+    assert "left out: no list names it (1)\n  images/extra_0001.jpg\n" in told
+
+
+def own_card(folder):
+    path = folder / "pets.toml"
+    path.write_text(catalog_file().split("[[files]]")[0] + TAIL)
+    return path
+
+
+def test_a_split_without_an_image_is_an_error(data):
+    card = catalog.card("oxford_pet")
+    samples = [s for s in catalog.samples_of(card, data) if s.split != "val"]
+    findings = check.together([check.look(data, sample, card, "majority") for sample in samples], card)
+    assert [(f.kind, f.what) for f in findings if f.severity == "error"] == [("empty split", "val holds no image")]

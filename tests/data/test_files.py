@@ -103,7 +103,7 @@ def test_absolute_paths_of_another_machine_are_rerooted(tmp_path):
     [
         ("a.png\n", "1 fields"),
         ("gone.png a_m.png\n", "gone.png"),
-        ("../../etc/passwd a_m.png\n", "not below"),
+        ("../../etc/passwd a_m.png\n", "leads out of the dataset"),
         ("b.png b_m.png\n", "listed twice"),
     ],
 )

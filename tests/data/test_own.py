@@ -149,7 +149,7 @@ def test_names_of_classes_from_a_file_or_an_option(tmp_path):
             "no mask",
         ),
         (lambda d: [photo(p, i) for i, p in enumerate((d / "msk").iterdir())], "they are photographs"),
-        (lambda d: [p.unlink() for k in ("img", "msk") for p in sorted((d / k).iterdir())[5:]], "5 pairs are too few"),
+        (lambda d: [p.unlink() for k in ("img", "msk") for p in sorted((d / k).iterdir())[5:]], "5 images are too few"),
         (lambda d: (d / "msk/photo3.png").unlink(), "photo3.jpg has no mask, as 1 of 12 images"),
         (lambda d: (d / "msk/photo3.png").write_bytes(b"no"), "photo3.png is not a readable image"),
     ],

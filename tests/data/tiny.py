@@ -14,6 +14,8 @@ from scipy import io as matlab
 
 from segpipe.core.files import digest_file
 
+import tiny_drawn
+
 SIZE = (12, 16)
 # Where an archive's paths begin, and which part of the tree is in which archive.
 PREFIX = {
@@ -104,7 +106,8 @@ def write_mask(path, card, labels):
 def build(card, folder, each=8):
     """Write the dataset; {id: (split or None, labels)}: None where the split is drawn."""
     root = folder / PREFIX.get(card.name, "")
-    return {"lists": _lists, "voc_aug": _voc_aug}.get(card.layout, _template)(card, root, each)
+    made = {"lists": _lists, "voc_aug": _voc_aug, "volumes": tiny_drawn.volumes, "geojson": tiny_drawn.geojson}
+    return made.get(card.layout, _template)(card, root, each)
 
 
 def _template(card, root, each):

@@ -32,28 +32,59 @@ def check(
     as_json: options.Json = False,
 ) -> None:
     """Look at every image and mask; exit 3 when an error would poison training."""
-    import shutil
+    from tempfile import TemporaryDirectory
 
     from tqdm import tqdm
 
     from segpipe.core import files
-    from segpipe.core.parallel import Pool
     from segpipe.data import catalog
     from segpipe.data import check as checks
     from segpipe.stages.context import start
-    from segpipe.stages.samples import read_samples
+    from segpipe.stages.samples import read_left_out, read_samples
 
     context = start("prepare", overrides=settings, as_json=as_json)
     card = catalog.card(context.params.download.dataset)
     root = context.path("download")
     given = source or (Path(context.params.download.source) if context.params.download.source else None)
-    if source is None and context.is_fresh("download", root):
-        samples = read_samples(root)
-    elif given is not None:
-        root = given.expanduser()
-        samples = catalog.samples_of(card, root)
+    with TemporaryDirectory() as drawn:
+        if source is None and context.is_fresh("download", root):
+            samples, left_out = read_samples(root), read_left_out(root)
+        elif given is not None:
+            root = given.expanduser()
+            found = catalog.found_in(card, root)
+            samples, left_out = found.samples, found.left_out
+            if found.write is not None:
+                for sample in tqdm(samples, "convert", unit="image", disable=None):
+                    found.write(sample, Path(drawn))
+                root = Path(drawn)
+        else:
+            raise DataError(f"{root} is missing or stale; run `segpipe download`, or give --source DIR")
+        findings = _look(root, samples, card, context, out, pictures, jobs)
+    shown = root if root != Path(drawn) else given
+    report: dict[str, Any] = {"dataset": card.name, "folder": str(shown), "images": len(samples)}
+    report |= checks.report(findings, left_out)
+    files.write_json(out / "check.json", report)
+    if as_json:
+        print(json.dumps(report))
     else:
-        raise DataError(f"{root} is missing or stale; run `segpipe download`, or give --source DIR")
+        for line in [*table(findings), *of_left_out(left_out)]:
+            print(line)
+        errors, warnings = len(report["errors"]), len(report["warnings"])
+        print(f"{shown}: {len(samples)} images, {errors} errors, {warnings} warnings; {out}/check.json")
+    checks.refuse(findings)
+
+
+def _look(
+    root: Path, samples: list[Any], card: Any, context: Any, out: Path, pictures: int, jobs: int | None
+) -> list[Finding]:
+    """All findings; the first images that have some are drawn."""
+    import shutil
+
+    from tqdm import tqdm
+
+    from segpipe.core.parallel import Pool
+    from segpipe.data import check as checks
+
     shutil.rmtree(out / "pictures", ignore_errors=True)
     seen, drawn = [], 0
     pool = Pool(jobs or context.params.threads)
@@ -62,17 +93,18 @@ def check(
         if one.findings and drawn < pictures:
             drawn += _draw(out / "pictures", one, card.palette)
         seen.append(replace(one, image=None, labels=None))
-    findings = [finding for one in seen for finding in one.findings] + checks.together(seen, card)
-    report = {"dataset": card.name, "folder": str(root), "images": len(samples), **checks.report(findings)}
-    files.write_json(out / "check.json", report)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        for line in table(findings):
-            print(line)
-        errors, warnings = len(report["errors"]), len(report["warnings"])
-        print(f"{root}: {len(samples)} images, {errors} errors, {warnings} warnings; {out}/check.json")
-    checks.refuse(findings)
+    return [finding for one in seen for finding in one.findings] + checks.together(seen, card)
+
+
+def of_left_out(left_out: dict[str, str]) -> list[str]:
+    """The files that are part of no sample, by reason, a few of each."""
+    lines = []
+    for reason in dict.fromkeys(left_out.values()):
+        paths = [path for path, why in left_out.items() if why == reason]
+        more = f", ... and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        lines.append(f"left out: {reason} ({len(paths)})")
+        lines.append(f"  {', '.join(paths[:_SHOWN])}{more}")
+    return lines
 
 
 def table(findings: list[Finding]) -> list[str]:

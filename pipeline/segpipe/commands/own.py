@@ -11,17 +11,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from segpipe.commands.own_masks import keys_of
+from segpipe.commands import own_drawn
+from segpipe.commands.own_masks import SPLITS, keys_of
 from segpipe.core.errors import ConfigError, DataError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat")
 _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
-SPLITS = {
-    "train": ("train", "training", "trainval"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _SIDE = 256  # of the grid, at most
 
 
@@ -63,17 +59,53 @@ def guess(
         ConfigError: an option that does not fit.
     """
     images, masks = images.resolve(), masks.resolve()
-    root = Path(os.path.commonpath([images, masks]))
-    if images == masks:
-        root = images
     found = Guess()
-    pairs = _paired(_files(images, IMAGES, "images"), _files(masks, MASKS, "masks"), images, masks, root, found)
+    files = _files(images, IMAGES, "images")
+    if masks.suffix.lower() == ".csv" and masks.is_file():
+        root, files = own_drawn.table(masks, images, classes, void, found)
+    elif masks.suffix.lower() == ".json" and masks.is_file():
+        if own_drawn.kind_of(masks) == "labelme":
+            raise ConfigError(f"{masks} holds the shapes of one image; give the folder of such files as --masks")
+        root = own_drawn.coco([masks], images, classes, found)
+    else:
+        root, files = _of_folder(files, images, masks, classes, void, found)
+    _grouped(files, group, shares, found)
+    _grid(files, found)
+    return root, found
+
+
+def _of_folder(
+    files: list[Path],
+    images: Path,
+    masks: Path,
+    classes: Sequence[str] | None,
+    void: Sequence[int] | None,
+    found: Guess,
+) -> tuple[Path, list[Path]]:
+    """The folder that holds both, and the images that have a label."""
+    root = Path(os.path.commonpath([images, masks]))
+    shapes = sorted(masks.rglob("*.json"))
+    labels = [path for path in _files(masks, (*MASKS, ".json"), "masks") if path.suffix != ".json"]
+    if shapes and (images == masks or not labels):
+        if own_drawn.kind_of(shapes[0]) == "coco":
+            return own_drawn.coco(shapes, images, classes, found), files
+        pairs = _paired(files, shapes, images, masks, root, found)
+        own_drawn.labelme([path for _, path in pairs], classes, found)
+        return root, [image for image, _ in pairs]
+    if images != masks and own_drawn.per_class(files, labels, images, masks, root, classes, found):
+        return root, files
+    pairs = _paired(files, labels, images, masks, root, found)
     keys, said = keys_of([mask for _, mask in pairs], masks, classes, void)
     found.keys |= keys
     found.say(*said)
-    _grouped(pairs, group, shares, found)
-    _grid([image for image, _ in pairs], found)
-    return root, found
+    own_drawn.lists(root, {_name(found.keys["image"], image) for image, _ in pairs}, found)
+    return root, [image for image, _ in pairs]
+
+
+def _name(template: str, image: Path) -> str:
+    """The field {name} of an image's path."""
+    before, _, after = Path(template).stem.partition("{name}")
+    return image.stem[len(before) : len(image.stem) - len(after)]
 
 
 def toml(found: Guess, title: str, source: Path) -> str:
@@ -100,7 +132,11 @@ def _paired(
 ) -> list[tuple[Path, Path]]:
     """Image and mask of one name, once what is before and after it is taken away."""
     masks = [path for path in masks if path.suffix.lower() not in _LOSSY] or masks
-    best = _affixes([path.stem for path in images], [path.stem for path in masks], apart=of_images == of_masks)
+    best = _affixes(
+        [path.stem for path in images],
+        [path.stem for path in masks],
+        apart=of_images == of_masks and masks[0].suffix != ".json",
+    )
     if best is None:
         raise DataError(
             f"no mask belongs to an image: images are called {images[0].stem}, ..., masks {masks[0].stem}, ...; "
@@ -221,7 +257,7 @@ def _joined(*parts: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def _grouped(pairs: list[tuple[Path, Path]], group: str | None, shares: tuple[float, float], found: Guess) -> None:
+def _grouped(images: list[Path], group: str | None, shares: tuple[float, float], found: Guess) -> None:
     """What must stay together, and how much val and test get."""
     if group is not None:
         try:
@@ -231,7 +267,7 @@ def _grouped(pairs: list[tuple[Path, Path]], group: str | None, shares: tuple[fl
             raise ConfigError(f"--group {group} is no expression: {error}") from None
         found.keys["group_pattern"] = group
     else:
-        stems = [image.stem for image, _ in pairs]
+        stems = [image.stem for image in images]
         prefixes = [match.group(1) if (match := re.match(r"^(.+?)[_-]\d+\D*$", stem)) else stem for stem in stems]
         number = len(set(prefixes))
         if 5 <= number <= len(stems) / 2 and "id" not in found.keys:
@@ -248,8 +284,8 @@ def _grouped(pairs: list[tuple[Path, Path]], group: str | None, shares: tuple[fl
         cut = ", ".join(f"{split} {found.keys[f'cut_{split}']:.0%}" for split in drawn)
         why = "no folder is called so; whole groups are taken, drawn by their names"
         found.say(f"cut out of train: {cut}", why, "--val, --test")
-    if len(pairs) < 6:
-        raise DataError(f"{len(pairs)} pairs are too few for train, val and test; wanted at least 6")
+    if len(images) < 6:
+        raise DataError(f"{len(images)} images are too few for train, val and test; wanted at least 6")
 
 
 def _grid(images: list[Path], found: Guess) -> None:

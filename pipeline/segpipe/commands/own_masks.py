@@ -10,6 +10,11 @@ from typing import Any
 
 from segpipe.core.errors import ConfigError, DataError
 
+SPLITS = {
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 NAMES = ("classes.txt", "codes.txt", "labels.txt", "class_names.txt")
 LOOKED_AT = 64  # masks whose pixels are read
 _MOST_COLORS = 64  # more, and the masks are photographs
@@ -41,12 +46,12 @@ def keys_of(
                 raise
             return _colors(looked, names)
     if set(values) <= {0, 255} and 255 in values:
-        _check_names(names, 2, "values")
+        check_names(names, 2, "values")
         keys = {
             "labels": "binary",
             "void": [],
             "classes": names or ["background", "foreground"],
-            "palette": _palette(2),
+            "palette": palette(2),
         }
         return keys, ("two classes, split at 128", "the masks hold 0 and 255 alone", "the card's labels and values")
     return _ids(looked, values, names, void)
@@ -66,12 +71,12 @@ def _colors(looked: list[Path], names: list[str]) -> tuple[dict[str, Any], tuple
                 f"{path} brings the masks to {len(colors)} colours, wanted one a class; they are photographs, or "
                 "were saved as JPEG or resized with blur: get the originals"
             )
-    palette = sorted(colors)
-    _check_names(names, len(palette), "colours")
-    keys = {"labels": "colors", "void": [255], "classes": names or [_hex(color) for color in palette]}
-    why = f"the masks are in colour and hold {len(palette)} of them"
-    return keys | {"palette": [list(color) for color in palette]}, (
-        f"{len(palette)} classes by colour",
+    used = sorted(colors)
+    check_names(names, len(used), "colours")
+    keys = {"labels": "colors", "void": [255], "classes": names or [_hex(color) for color in used]}
+    why = f"the masks are in colour and hold {len(used)} of them"
+    return keys | {"palette": [list(color) for color in used]}, (
+        f"{len(used)} classes by colour",
         why,
         "--classes",
     )
@@ -90,11 +95,11 @@ def _ids(
     )
     if len(known) > 255:
         raise DataError(f"{looked[0]} and others hold {len(known)} values, wanted at most 255 classes")
-    _check_names(names, len(known), f"values ({_some(known)})")
+    check_names(names, len(known), f"values ({_some(known)})")
     keys: dict[str, Any] = {"void": sorted(unused) or [255], "classes": names or [f"class_{value}" for value in known]}
     if known != list(range(len(known))):
         keys["values"] = [[value] for value in known]
-    keys["palette"] = _palette(len(known))
+    keys["palette"] = palette(len(known))
     what = f"{len(known)} classes by id, void {keys['void']}"
     return keys, (what, f"{len(looked)} masks hold {_some(sorted(values))}", "--classes, --void")
 
@@ -113,14 +118,15 @@ def _names(folder: Path) -> list[str]:
     return []
 
 
-def _check_names(names: Sequence[str], number: int, what: str) -> None:
+def check_names(names: Sequence[str], number: int, what: str) -> None:
+    """ConfigError unless there are as many different names as there should be, or none."""
     if names and len(names) != number:
         raise ConfigError(f"{len(names)} names of classes for {number} {what}; give one each with --classes a,b,...")
     if len(set(names)) != len(names):
         raise ConfigError("two classes have one name; give each its own with --classes a,b,...")
 
 
-def _palette(number: int) -> list[list[int]]:
+def palette(number: int) -> list[list[int]]:
     """Colours far from each other: steps of the golden ratio around the circle of hues."""
     from colorsys import hsv_to_rgb
 

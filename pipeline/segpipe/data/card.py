@@ -24,6 +24,7 @@ KINDS = "segpipe.data.masks"
 GENERATED = "generated"
 DIGESTS = ("sha256", "sha1", "md5")  # the strongest first
 _FIELD = re.compile(r"\{(\w+)\}")  # of a template
+_WITH_PATHS = ("template", "labelme", "geojson", "per_class", "volumes")  # layouts that match paths
 _FILE = {"name", "urls", "bytes", "into", "login", *DIGESTS}
 
 
@@ -49,7 +50,8 @@ class Card:
 
     `files` are the archives that a download gets. How samples are found in them, or in a folder of the user's, says
     `layout` (see `segpipe.data.layouts`): in layout "template" `image` and `masks` are paths with fields in braces,
-    `lists` names a file of ids for each split, and `splits` what each split is called there. Where no split is
+    `lists` names a file of ids for each split, and `splits` what each split is called there; `options` are those
+    of the layout. Where no split is
     called val (or test), `cut_val` (`cut_test`) of the groups of train become it. `groups` says which groups
     belong to val and test.
     """
@@ -74,6 +76,7 @@ class Card:
     image: str = ""
     masks: list[str] = field(default_factory=list)
     lists: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
     id: str = "{name}"
     splits: dict[str, str] = field(default_factory=dict)
     cut_val: float = 0.1
@@ -204,11 +207,16 @@ def _problem(card: Card) -> str | None:
             return f"{f.name} is {getattr(card, f.name)!r}, wanted {f.type}"
     if len(card.classes) != len(card.palette) or not 1 <= len(card.classes) <= 255:
         return f"{len(card.classes)} classes and {len(card.palette)} colours, wanted one each, 1..255"
-    layouts, kinds = [GENERATED, *registry.entries(LAYOUTS)], registry.entries(KINDS)
-    if card.layout not in layouts:
-        return f"unknown layout '{card.layout}'{suggestion(card.layout, layouts)}"
+    layouts, kinds = registry.entries(LAYOUTS), registry.entries(KINDS)
+    if card.layout not in (GENERATED, *layouts):
+        return f"unknown layout '{card.layout}'{suggestion(card.layout, [GENERATED, *layouts])}"
     if card.labels not in kinds:
         return f"unknown kind of labels '{card.labels}'{suggestion(card.labels, kinds)}"
+    if card.layout != GENERATED:
+        try:
+            registry.check_options("layout", layouts[card.layout], card.options)
+        except ConfigError as error:
+            return str(error)
     return _problem_of_values(card) or _problem_of_colors(card) or _problem_of_paths(card) or _problem_of_files(card)
 
 
@@ -242,12 +250,18 @@ def _problem_of_colors(card: Card) -> str | None:
 
 def _problem_of_paths(card: Card) -> str | None:
     """Of templates and of the expression for groups."""
-    if card.layout == "template":
+    if card.layout == "csv" and not card.lists:
+        return "layout 'csv' needs lists, the path of the .csv"
+    if card.layout == "coco" and not card.image:
+        return "layout 'coco' needs image, where the file {name} of the JSON is"
+    if card.layout in _WITH_PATHS:
         if not card.image or not card.masks:
-            return "layout 'template' needs image and masks"
+            return f"layout '{card.layout}' needs image and masks"
         known = {*_FIELD.findall(card.image), *(("split", "name") if card.lists else ())}
         for text in (*card.masks, card.id, *([card.lists] if card.lists else [])):
-            unknown = set(_FIELD.findall(str(text))) - known - {"split"}
+            unknown = (
+                set(_FIELD.findall(str(text))) - known - {"split", *(("class",) if card.layout == "per_class" else ())}
+            )
             if unknown:
                 return f"'{text}' has a field {{{unknown.pop()}}} that image has not: {card.image}"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from segpipe.core.registry import find
 from segpipe.core.void import VOID
 from segpipe.data.card import KINDS, LAYOUTS, LOCAL, Card, card, cards, read_card
 
+if TYPE_CHECKING:
+    from segpipe.data.layouts.found import Found
+
 __all__ = [
     "LOCAL",
     "SPLITS",
@@ -21,6 +25,7 @@ __all__ = [
     "card",
     "cards",
     "chosen",
+    "found_in",
     "majority",
     "read_annotators",
     "read_card",
@@ -88,16 +93,27 @@ def majority(annotators: tuple[NDArray[np.uint8], ...]) -> NDArray[np.uint8]:
     return found
 
 
+def found_in(card: Card, source: Path) -> Found:
+    """What the card's layout finds in a folder, files that are missing included.
+
+    Raises:
+        DataError: the folder or a list is missing or does not fit.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; {card.instructions or 'give the folder of the dataset'}")
+    found: Found = find(LAYOUTS, "layout", card.layout).load()(card, source, **card.options)
+    return found
+
+
 def samples_of(card: Card, source: Path) -> list[Sample]:
     """The samples in a folder, as the card's layout says.
 
     Raises:
         DataError: the folder, a list or a file is missing or does not fit.
     """
-    if not source.is_dir():
-        raise DataError(f"{source} is not a folder; {card.instructions or 'give the folder of the dataset'}")
-    found: list[Sample] = find(LAYOUTS, "layout", card.layout).load()(card, source)
-    return found
+    found = found_in(card, source)
+    found.refuse_missing(source)
+    return found.samples
 
 
 def thin(samples: list[Sample], limit: int | None) -> list[Sample]:

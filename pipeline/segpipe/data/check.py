@@ -60,6 +60,12 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
     """
     found: list[Finding] = []
     image = labels = None
+    absent = [path for path in (sample.image, *sample.labels) if not (root / path).exists()]
+    for path in absent:
+        of = "an image" if path == sample.image else f"the mask of {sample.image}"
+        found.append(Finding("missing file", "error", f"{path} is missing, {of}", "complete the dataset", (path,)))
+    if absent:
+        return Seen(sample, found)
     try:
         image, known = read_image_and_facts(root / sample.image)
         found += _of_image(sample, known)
@@ -99,12 +105,17 @@ def _content(image: NDArray[np.uint8]) -> str:
 def together(seen: Sequence[Seen], card: Card) -> list[Finding]:
     """What only shows when all images are known; `seen` may have been stripped of its arrays."""
     splits = {split: [s for s in seen if s.sample.split == split] for split in catalog.SPLITS}
-    return [*_names(seen), *_copies(seen), *_alike(splits), *_groups(splits), *_classes(splits, card)]
+    empty = [] if card.tests_alone else [split for split in catalog.SPLITS if not splits[split]]
+    without = [
+        Finding("empty split", "error", f"{split} holds no image", "every split needs one: split anew")
+        for split in empty
+    ]
+    return [*without, *_names(seen), *_copies(seen), *_alike(splits), *_groups(splits), *_classes(splits, card)]
 
 
-def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings as JSON holds them, errors and warnings apart."""
-    rows: dict[str, Any] = {"errors": [], "warnings": []}
+def report(findings: Sequence[Finding], left_out: dict[str, str]) -> dict[str, Any]:
+    """The findings as JSON holds them, errors and warnings apart, and the files that are left out, with reasons."""
+    rows: dict[str, Any] = {"errors": [], "warnings": [], "left_out": left_out}
     for f in findings:
         rows[f"{f.severity}s"].append({"kind": f.kind, "what": f.what, "fix": f.fix, "files": list(f.files)})
     return rows

@@ -66,10 +66,10 @@ def _generate(card: Any, folder: Path, limit: int | None) -> list[Any]:
 
 
 def _copy(context: Context, card: Any, folder: Path) -> list[Any]:
-    """Take the files that the dataset names; a folder of the user's is never written."""
-    import shutil
+    """Take or draw the files of the samples; a folder of the user's is never written."""
+    from tqdm import tqdm
 
-    from segpipe.core.errors import DataError
+    from segpipe.core import files
     from segpipe.data import catalog
     from segpipe.data.obtain import obtained
 
@@ -77,18 +77,38 @@ def _copy(context: Context, card: Any, folder: Path) -> list[Any]:
     given = Path(settings.source).expanduser() if settings.source is not None else None
     store = HIDDEN / "downloads" / card.name
     with obtained(card, given, store, log=context.log) as (root, ours):
-        samples = catalog.samples_of(card, root)
+        found = catalog.found_in(card, root)
+        found.refuse_missing(root)
+        samples = found.samples
         for split, wanted in card.images.items():
-            found = sum(sample.split == split for sample in samples)
-            if found != wanted:
-                context.log(f"warning: {split} holds {found} images, {card.name} is known to have {wanted}")
+            number = sum(sample.split == split for sample in samples)
+            if number != wanted:
+                context.log(f"warning: {split} holds {number} images, {card.name} is known to have {wanted}")
+        if found.left_out:
+            path, why = next(iter(found.left_out.items()))
+            context.log(
+                f"warning: {len(found.left_out)} files are left out, such as {path}: {why}; see `segpipe check`"
+            )
+        files.write_json(folder / "left_out.json", found.left_out)
         samples = catalog.thin(samples, settings.limit)
-        take = shutil.move if ours else shutil.copyfile
-        for sample in samples:
-            for path in (sample.image, *sample.labels):
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    take(root / path, folder / path)
-                except OSError as error:
-                    raise DataError(f"{root / path} cannot be copied: {error.strerror}") from None
+        for sample in tqdm(samples, "copy" if found.write is None else "convert", unit="image", disable=None):
+            if found.write is not None:
+                found.write(sample, folder)
+            else:
+                _take(sample, root, folder, move=ours)
     return samples
+
+
+def _take(sample: Any, root: Path, folder: Path, *, move: bool) -> None:
+    """The files of a sample as they are."""
+    import shutil
+
+    from segpipe.core.errors import DataError
+
+    take = shutil.move if move else shutil.copyfile
+    for path in (sample.image, *sample.labels):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            take(root / path, folder / path)
+        except OSError as error:
+            raise DataError(f"{root / path} cannot be copied: {error.strerror}") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from segpipe.stages import options
 from segpipe.stages.context import Context, start
-from segpipe.stages.samples import read_samples
+from segpipe.stages.samples import read_left_out, read_samples
 
 
 def prepare(
@@ -52,7 +52,7 @@ def run(context: Context, jobs: int | None = None) -> dict[str, Any]:
         findings = [finding for one in seen for finding in one.findings] + check.together(seen, card)
         check.refuse(findings)
         _write_annotators(folder, [s for s in samples if s.split == "train"], source, card, splits["train"])
-        report = check.report(findings)
+        report = check.report(findings, read_left_out(source))
         warnings = [row["what"] for row in report["warnings"]] + _padding(splits, settings.max_padding)
         index = {
             "dataset": card.name,

@@ -14,6 +14,14 @@ def read_samples(folder: Path) -> list[Any]:
     return [Sample(**{**row, "labels": tuple(row["labels"])}) for row in read_json(folder / "samples.json")]
 
 
+def read_left_out(folder: Path) -> dict[str, str]:
+    """The files of a dataset that are part of no sample, with the reason."""
+    from segpipe.core.files import read_json
+
+    path = folder / "left_out.json"
+    return dict(read_json(path)) if path.is_file() else {}
+
+
 def sample_of(row: dict[str, Any], split: str) -> Any:
     """The sample of a row of the index."""
     from segpipe.data.catalog import Sample
