@@ -67,7 +67,8 @@ def test_code_dependencies_are_what_a_stage_imports(workspace, tmp_path, stage, 
     assert loaded - listed <= outside
     by_name = ("losses/", "models/", *(("crf/",) if stage in ("train", "predict") else ()))  # a network may end in one
     chosen_by_name = {path for path in listed if path.startswith(by_name)}
-    by_what_is_read = {f"data/{name}.py" for name in ("archives", "fetch", "layouts", "masks", "obtain")} | {
+    by_what_is_read = {f"data/{name}.py" for name in ("archives", "fetch", "fill", "geotiff", "masks", "obtain")} | {
+        *(name for name in listed if name.startswith("data/layouts/")),
         "data/scenes.py",
         "data/paint.py",
         "data/annotators.py",

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from segpipe import __version__
-from segpipe.commands import audit, check, compare, dag, datasets, doctor, export, infer, init, losses, verify
+from segpipe.commands import audit, check, compare, dag, datasets, doctor, export, infer, init, losses, show, verify
 from segpipe.core.errors import SegpipeError
 from segpipe.stages import crf, download, ensemble, evaluate, predict, prepare, report, stats, train
 
@@ -58,7 +58,9 @@ for _command in (compare.compare, audit.audit):
     app.command(rich_help_panel="Answers from the results")(_command)
 for _command in (infer.infer, export.export):
     app.command(rich_help_panel="A trained run on new images")(_command)
-_WORKSPACE: tuple[Callable[..., None], ...] = (init.init, check.check, dag.dag, verify.verify, doctor.doctor)
+_WORKSPACE: tuple[Callable[..., None], ...] = (
+    init.init, check.check, show.show, dag.dag, verify.verify, doctor.doctor,
+)  # fmt: skip
 for _command in _WORKSPACE:
     app.command(rich_help_panel="Workspace")(_command)
 app.add_typer(losses.app, name="losses", rich_help_panel="Library")

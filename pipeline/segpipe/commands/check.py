@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segpipe.core.errors import DataError
+from segpipe.commands.opened import opened
 from segpipe.stages import options
 
 if TYPE_CHECKING:
@@ -32,50 +33,30 @@ def check(
     as_json: options.Json = False,
 ) -> None:
     """Look at every image and mask; exit 3 when an error would poison training."""
-    from tempfile import TemporaryDirectory
-
-    from tqdm import tqdm
-
     from segpipe.core import files
     from segpipe.data import catalog
     from segpipe.data import check as checks
     from segpipe.stages.context import start
-    from segpipe.stages.samples import read_left_out, read_samples
 
     context = start("prepare", overrides=settings, as_json=as_json)
     card = catalog.card(context.params.download.dataset)
-    root = context.path("download")
-    given = source or (Path(context.params.download.source) if context.params.download.source else None)
-    with TemporaryDirectory() as drawn:
-        if source is None and context.is_fresh("download", root):
-            samples, left_out = read_samples(root), read_left_out(root)
-        elif given is not None:
-            root = given.expanduser()
-            found = catalog.found_in(card, root)
-            samples, left_out = found.samples, found.left_out
-            if found.write is not None:
-                for sample in tqdm(samples, "convert", unit="image", disable=None):
-                    found.write(sample, Path(drawn))
-                root = Path(drawn)
-        else:
-            raise DataError(f"{root} is missing or stale; run `segpipe download`, or give --source DIR")
-        findings = _look(root, samples, card, context, out, pictures, jobs)
-    shown = root if root != Path(drawn) else given
-    report: dict[str, Any] = {"dataset": card.name, "folder": str(shown), "images": len(samples)}
-    report |= checks.report(findings, left_out)
+    with opened(context, card, source) as data:
+        findings = _look(data.root, data.samples, card, context, out, pictures, jobs)
+    report: dict[str, Any] = {"dataset": card.name, "folder": data.shown, "images": len(data.samples)}
+    report |= checks.report(findings, data.left_out)
     files.write_json(out / "check.json", report)
     if as_json:
         print(json.dumps(report))
     else:
-        for line in [*table(findings), *of_left_out(left_out)]:
+        for line in [*table(findings), *of_left_out(data.left_out)]:
             print(line)
         errors, warnings = len(report["errors"]), len(report["warnings"])
-        print(f"{shown}: {len(samples)} images, {errors} errors, {warnings} warnings; {out}/check.json")
+        print(f"{data.shown}: {len(data.samples)} images, {errors} errors, {warnings} warnings; {out}/check.json")
     checks.refuse(findings)
 
 
 def _look(
-    root: Path, samples: list[Any], card: Any, context: Any, out: Path, pictures: int, jobs: int | None
+    root: Path, samples: Sequence[Any], card: Any, context: Any, out: Path, pictures: int, jobs: int | None
 ) -> list[Finding]:
     """All findings; the first images that have some are drawn."""
     import shutil

@@ -19,6 +19,7 @@ from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.core.vision import cv2
 from segpipe.core.void import VOID
 
+_UNKNOWN = 254  # what no label is, where there are fewer than 254 classes
 LAYOUTS = "segpipe.data.layouts"  # by name: who reads cards alone needs none of their code
 KINDS = "segpipe.data.masks"
 GENERATED = "generated"
@@ -115,10 +116,10 @@ class Card:
             tuple(tuple(group) for group in self.values) or tuple((k,) for k in range(self.num_classes)),
             tuple(self.void),
         )
-        if ids.dtype == np.uint8:
-            present = np.flatnonzero(cv2.calcHist([ids], [0], None, [256], [0, 256]))
-            if known[present].all():
-                return np.asarray(cv2.LUT(ids, labels[:256]), np.uint8)
+        if ids.dtype == np.uint8 and self.num_classes < _UNKNOWN:
+            found = cv2.LUT(ids, np.where(known[:256], labels[:256], _UNKNOWN).astype(np.uint8))
+            if not cv2.countNonZero(cv2.inRange(found, _UNKNOWN, _UNKNOWN)):
+                return np.asarray(found, np.uint8)
         inside = (ids >= 0) & (ids < len(known))
         at = np.where(inside, ids, 0)
         wrong = ~(inside & known[at])

@@ -118,7 +118,7 @@ def _open(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _stream(path) as stream, Image.open(stream) as image:
+            with _stream(path) as stream, _checked(stream) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(
@@ -137,6 +137,16 @@ def _open(path: Path) -> Any:
     except Exception as error:  # decoders raise many types on corrupt input
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
+
+
+def _checked(stream: Any) -> Any:
+    """The opened image; of a PNG the checksums hold, which decoding alone does not look at."""
+    image = Image.open(stream)
+    if image.format == "PNG":
+        image.verify()
+        stream.seek(0)
+        image = Image.open(stream)
+    return image
 
 
 def _stored(image: Any) -> str:

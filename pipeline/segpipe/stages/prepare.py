@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segpipe.stages import options
-from segpipe.stages.context import Context, start
+from segpipe.stages.context import HIDDEN, Context, start
 from segpipe.stages.samples import read_left_out, read_samples
+
+if TYPE_CHECKING:
+    from segpipe.stages.progress import Progress
 
 
 def prepare(
@@ -30,10 +33,14 @@ def prepare(
 
 def run(context: Context, jobs: int | None = None) -> dict[str, Any]:
     """Write `<split>_images.npy`, `<split>_labels.npy`, `index.json` and `check.json`."""
+    import os
+
+    from segpipe import __version__
     from segpipe.core import files
     from segpipe.core.errors import DataError
     from segpipe.core.parallel import Pool
     from segpipe.data import catalog, check
+    from segpipe.stages.progress import progress
 
     settings = context.params.prepare
     source, out = context.path("download"), context.path("prepare")
@@ -44,13 +51,20 @@ def run(context: Context, jobs: int | None = None) -> dict[str, Any]:
             raise DataError(f"{source} holds no image of split '{split}'; every split needs one")
     seen: list[Any] = []
     pool = Pool(jobs or context.params.threads)
-    with files.folder(out, {"config": context.digest("prepare")}) as folder:
+    key = f"{__version__} {context.digest('prepare')} {os.stat(source / files.MARKER).st_mtime_ns}"
+    with (
+        progress(HIDDEN / "checkpoints" / "prepare", key) as work,
+        files.folder(out, {"config": context.digest("prepare")}) as folder,
+    ):
         splits = {}
         for split in catalog.SPLITS:
             chosen = [sample for sample in samples if sample.split == split]
-            splits[split] = _write_split(context, folder, chosen, source, card, seen, pool)
+            splits[split] = _write_split(context, work, chosen, source, card, seen, pool)
         findings = [finding for one in seen for finding in one.findings] + check.together(seen, card)
         check.refuse(findings)
+        for split in catalog.SPLITS:
+            work.take(f"{split}_images", folder)
+            work.take(f"{split}_labels", folder)
         _write_annotators(folder, [s for s in samples if s.split == "train"], source, card, splits["train"])
         report = check.report(findings, read_left_out(source))
         warnings = [row["what"] for row in report["warnings"]] + _padding(splits, settings.max_padding)
@@ -75,36 +89,42 @@ def run(context: Context, jobs: int | None = None) -> dict[str, Any]:
 
 
 def _write_split(
-    context: Context, folder: Path, samples: list[Any], source: Path, card: Any, seen: list[Any], pool: Any
+    context: Context, work: Progress, samples: list[Any], source: Path, card: Any, seen: list[Any], pool: Any
 ) -> list[dict[str, Any]]:
-    """The two arrays of a split, filled in place on disk, and its part of the index; `seen` grows."""
+    """The two arrays of a split, filled in place on disk, and its part of the index; `seen` grows.
+
+    Images that a killed process had done are taken over.
+    """
     from tqdm import tqdm
 
     settings, split = context.params.prepare, samples[0].split
     grid = (settings.height, settings.width)
-    images = _array(folder / f"{split}_images.npy", (len(samples), *grid, 3))
-    labels = _array(folder / f"{split}_labels.npy", (len(samples), *grid))
-    rows = []
-    done = pool.map(place, ((source, sample, card, settings.labels, grid) for sample in samples))
-    for position, (sample, (one, geometry, image, ids)) in enumerate(
-        zip(samples, tqdm(done, split, len(samples), unit="image", disable=None), strict=True)
-    ):
-        seen.append(one)
-        if geometry is None:
-            continue
-        images[position], labels[position] = image, ids
-        rows.append(
-            {
-                "id": sample.id,
-                "group": sample.group,
-                "image": sample.image,
-                "labels": list(sample.labels),
-                "geometry": geometry.as_dict(),
-            }
-        )
+    shapes = {f"{split}_images": (len(samples), *grid, 3), f"{split}_labels": (len(samples), *grid)}
+    (images, labels), done = work.resume(split, shapes)
+    if done:
+        context.log(f"{split}: {len(done)} of {len(samples)} images were done before; going on")
+    items = ((source, sample, card, settings.labels, grid) for sample in samples[len(done) :])
+    bar = tqdm(pool.map(place, items), split, len(samples), initial=len(done), unit="image", disable=None)
+    with work.journal(split) as note:
+        for position, (one, geometry, image, ids) in enumerate(bar, len(done)):
+            if geometry is not None:
+                images[position], labels[position] = image, ids
+            note((one, geometry))
+            done.append((one, geometry))
     images.flush()
     labels.flush()
-    return rows
+    seen += [one for one, _ in done]
+    return [
+        {
+            "id": sample.id,
+            "group": sample.group,
+            "image": sample.image,
+            "labels": list(sample.labels),
+            "geometry": geometry.as_dict(),
+        }
+        for sample, (_, geometry) in zip(samples, done, strict=True)
+        if geometry is not None
+    ]
 
 
 def place(source: Path, sample: Any, card: Any, choice: str, grid: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
@@ -124,40 +144,20 @@ def place(source: Path, sample: Any, card: Any, choice: str, grid: tuple[int, in
 
 def _write_annotators(folder: Path, samples: list[Any], source: Path, card: Any, rows: list[dict[str, Any]]) -> None:
     """`train_annotators.npy` (N, A, H, W), where images have several; an annotator that is missing is void."""
-
     from segpipe.data import catalog
     from segpipe.data.geometry import Geometry, place_labels
+    from segpipe.stages.progress import new_array
 
     number = max(len(sample.labels) for sample in samples)
     if number == 1:
         return
     grid = (rows[0]["geometry"]["padded_height"], rows[0]["geometry"]["padded_width"])
-    maps = _array(folder / "train_annotators.npy", (len(samples), number, *grid))
+    maps = new_array(folder / "train_annotators.npy", (len(samples), number, *grid))
     maps[:] = 255
     for position, (sample, row) in enumerate(zip(samples, rows, strict=True)):
         for rater, ids in enumerate(catalog.read_annotators(source, sample, card)):
             maps[position, rater] = place_labels(ids, Geometry(**row["geometry"]))
     maps.flush()
-
-
-def _array(path: Path, shape: tuple[int, ...]) -> Any:
-    """A new array of bytes on disk, whose place is taken now: a full disk would later end the process with a signal."""
-    import os
-
-    import numpy as np
-
-    from segpipe.core.errors import DataError
-
-    found = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    try:
-        with open(path, "r+b") as stream:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror}; {path.stat().st_size} bytes are needed: free space"
-        ) from None
-    return found
 
 
 def _padding(splits: dict[str, list[dict[str, Any]]], limit: float) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,12 +50,12 @@ def coco(card: Card, source: Path, *, annotations: str = "annotations.json") -> 
     samples, areas, sizes = [], dict[str, list[Area]](), dict[str, tuple[int, int]]()
     for split, called in by_split.items():
         path = root / annotations.format(split=called)
-        for image, found in _coco_images(path, _json(path, card), card):
-            at = existing(root, card.image.format(split=called, name=image["file_name"]))
-            at = at if (root / at).is_file() else reroot(image["file_name"], root)
-            ident = Path(image["file_name"]).with_suffix("").as_posix().replace("/", "_")
+        for name, size, found in _coco_images(path, _json(path, card), card):
+            at = existing(root, card.image.format(split=called, name=name))
+            at = at if os.path.isfile(root / at) else reroot(name, root)
+            ident = Path(name).with_suffix("").as_posix().replace("/", "_")
             samples.append(Sample(ident, split, "", at, (f"masks/{split}/{ident}.png",)))
-            areas[at], sizes[at] = found, (int(image["height"]), int(image["width"]))
+            areas[at], sizes[at] = found, size
     if not samples:
         raise DataError(f"{root / annotations} names no image; give the JSON that lists them")
     return _drawn(samples, card, source, root, lambda at: (areas[at], sizes[at]))
@@ -183,14 +184,14 @@ def _drawn(
         shutil.copyfile(image, target)
         write_bytes(folder / sample.labels[0], png_bytes(mask))
 
-    missing = [sample for sample in samples if not (root / sample.image).is_file()]
+    missing = [sample for sample in samples if not os.path.isfile(root / sample.image)]
     if missing:
         raise DataError(f"{root / missing[0].image} is missing, an image that is annotated; complete the dataset")
     return Found(finished(samples, card, source), write, left_out or {})
 
 
-def _coco_images(path: Path, document: Any, card: Card) -> Iterator[tuple[dict[str, Any], list[Area]]]:
-    """Each image with its areas, the largest first."""
+def _coco_images(path: Path, document: Any, card: Card) -> Iterator[tuple[str, tuple[int, int], list[Area]]]:
+    """The name of each image, its height and width, and its areas, the largest first."""
     try:
         names = {category["id"]: str(category["name"]) for category in document["categories"]}
         by_image: dict[Any, list[dict[str, Any]]] = {}
@@ -201,7 +202,10 @@ def _coco_images(path: Path, document: Any, card: Card) -> Iterator[tuple[dict[s
             for annotation in by_image.pop(image["id"], []):
                 draw = _of_segmentation(annotation["segmentation"], path)
                 found.append((-_area(annotation), Area(names[annotation["category_id"]], draw)))
-            yield image, [area for _, area in sorted(found, key=lambda pair: pair[0])]
+            name, size = image["file_name"], (int(image["height"]), int(image["width"]))
+            if not isinstance(name, str) or not Path(name).name:
+                raise ValueError(f"file_name is {name!r}")
+            yield name, size, [area for _, area in sorted(found, key=lambda pair: pair[0])]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is no JSON of COCO's kind ({_short(error)}); wanted images, annotations and categories that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,9 +95,12 @@ def text_of(listing: Path, card: Card) -> str:
     if not listing.is_file():
         raise DataError(f"{listing} is missing; {card.instructions or 'complete the dataset'}")
     try:
-        return listing.read_text(encoding="utf-8-sig")
+        text = listing.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{listing} is not UTF-8 text; save it as UTF-8") from None
+    if "\0" in text:
+        raise DataError(f"{listing} holds a byte 0, which text has not; replace it")
+    return text
 
 
 def reroot(path: str, root: Path) -> str:
@@ -109,6 +113,6 @@ def reroot(path: str, root: Path) -> str:
         return Path(*parts).as_posix()
     for start in range(len(parts)):
         tail = Path(*parts[start:])
-        if (root / tail).is_file():
+        if os.path.isfile(root / tail):  # False also for names that are too long
             return tail.as_posix()
     return Path(*parts[-2:]).as_posix() if parts else path
