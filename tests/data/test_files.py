@@ -8,10 +8,13 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog, masks
+from segpipe.data.card import Card
 from segpipe.data.files import png_bytes, read_ids, read_image
 
 IDS = np.array([[0, 1, 5], [15, 1, 255]], np.uint8)
@@ -217,3 +220,31 @@ def test_a_card_that_contradicts_itself_is_one_line(tmp_path, old, new, words):
     path.write_text(GOOD.replace(old, new))
     with pytest.raises(ConfigError, match=re.escape(words)):
         catalog.read_card(path)
+
+
+@given(st.data())
+def test_value_maps_give_each_raw_value_its_class_and_refuse_others(data):
+    number = data.draw(st.integers(1, 12))
+    most = data.draw(st.sampled_from([255, 65535]))
+    raw = data.draw(st.lists(st.integers(0, most), min_size=number + 2, max_size=3 * number + 2, unique=True))
+    void, unknown, rest = raw[:1], raw[1], raw[2:]
+    values = [[] for _ in range(number)]
+    for k, value in enumerate(rest):
+        values[k % number].append(value)
+    card = Card("x", "", "", "", "template", ["c"] * number, [[0, 0, 0]] * number, void, values=values)
+    ids = np.array(data.draw(st.lists(st.sampled_from([*rest, *void]), min_size=1, max_size=40)))
+    ids = ids.reshape(1, -1).astype(np.uint8 if most == 255 else np.int64)
+    expected = [next((k for k, group in enumerate(values) if value in group), 255) for value in ids[0].tolist()]
+    np.testing.assert_array_equal(card.label_of(ids, "m.png")[0], expected)
+    ids[0, -1] = unknown
+    with pytest.raises(DataError, match=rf"m.png holds label {unknown} \(1 px\)"):
+        card.label_of(ids, "m.png")
+
+
+def test_254_classes_and_more_leave_no_value_for_what_is_unknown():
+    for number in (253, 254, 255):
+        card = Card("x", "", "", "", "template", ["c"] * number, [[0, 0, 0]] * number, [])
+        ids = np.arange(number, dtype=np.uint8)[None]
+        np.testing.assert_array_equal(card.label_of(ids, "m.png"), ids)
+        with pytest.raises(DataError, match="holds label 255"):
+            card.label_of(np.array([[255]], np.uint8), "m.png")

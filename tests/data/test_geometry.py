@@ -1,5 +1,8 @@
 """Resizing, padding, augmentation and frequencies."""
 
+import math
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -41,6 +44,32 @@ def test_growing_and_restoring_returns_every_label():
     placed = place_labels(labels, g)
     scores = np.stack([(placed == k) * 9.0 for k in range(4)])
     assert (restore(scores, g).argmax(0) == labels).mean() > 0.97
+
+
+@given(
+    st.integers(1, 20), st.integers(1, 20), st.floats(1, 3), st.integers(0, 30), st.integers(0, 30), st.integers(0, 99)
+)
+def test_resize_and_padding_are_undone_for_every_label_pixel(height, width, scale, below, beside, seed):
+    """Growing by any factor loses nothing; undone by the nearest pixel."""
+    labels = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
+    g = Geometry.fit((height, width), (round(height * scale) + below, round(width * scale) + beside))
+    placed = place_labels(labels, g)
+    back = cv2.resize(
+        placed[: g.resized_height, : g.resized_width], (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    np.testing.assert_array_equal(back, labels)
+    assert (placed[g.resized_height :] == 255).all()
+    assert (placed[:, g.resized_width :] == 255).all()
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(2, 4), st.integers(0, 9), st.integers(0, 99))
+def test_sure_logits_on_a_grid_twice_as_fine_give_back_every_label(height, width, scale, more, seed):
+    """Bilinear on the way back: from a factor of 2 on, both neighbours of a pixel's centre are its own."""
+    labels = np.random.default_rng(seed).integers(0, 4, (height, width)).astype(np.uint8)
+    g = Geometry.fit((height, width), (math.ceil(height * scale) + more, math.ceil(width * scale) + more))
+    placed = place_labels(labels, g)
+    logits = 9.0 * (placed == np.arange(4)[:, None, None])
+    np.testing.assert_array_equal(restore(logits, g).argmax(0), labels)
 
 
 def test_restored_probabilities_have_the_original_size_and_sum_to_one():

@@ -98,8 +98,8 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
 
 
 def _content(image: NDArray[np.uint8]) -> str:
-    """What two images share only when their pixels are equal: with the thumbnails' a sum of 32 bits is enough."""
-    return f"{image.shape} {zlib.crc32(image.data)}"
+    """What two images share only when their pixels are equal: every fourth row, where thumbnails are of all pixels."""
+    return f"{image.shape} {zlib.crc32(np.ascontiguousarray(image[::4]).data)}"
 
 
 def together(seen: Sequence[Seen], card: Card) -> list[Finding]:

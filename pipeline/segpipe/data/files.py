@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,16 @@ def _open(path: Path) -> Any:
 
 def _checked(stream: Any) -> Any:
     """The opened image; of a PNG the checksums hold, which decoding alone does not look at."""
-    image = Image.open(stream)
-    if image.format == "PNG":
-        image.verify()
-        stream.seek(0)
-        image = Image.open(stream)
-    return image
+    if stream.read(8) == b"\x89PNG\r\n\x1a\n":
+        content = stream.read()
+        at = 0
+        while at + 12 <= len(content):
+            end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+            if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+                raise ValueError(f"the checksum of chunk {content[at + 4 : at + 8]!r} does not hold")
+            at = end + 4
+    stream.seek(0)
+    return Image.open(stream)
 
 
 def _stored(image: Any) -> str:
