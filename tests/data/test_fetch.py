@@ -69,6 +69,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def busy(self, seconds):
+        self.status(429, Retry_After=seconds)
+
     def redirect(self, to):
         self.status(302, Location=to)
 
@@ -229,6 +232,15 @@ def test_a_server_that_goes_in_circles_is_left(tmp_path):
     with serving(*circle, ("status", 404)) as server, pytest.raises(DataError, match="could not be downloaded"):
         fetch(remote(server.url), tmp_path, patience=HASTE, log=quiet)
     assert len(server.seen) <= 2 * HASTE.tries + 2
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7.0), ("9999", 60.0), ("soon", 0.01)])
+def test_a_busy_server_is_left_in_peace_for_as_long_as_it_asks(tmp_path, monkeypatch, asked, waited):
+    waits = []
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    with serving(("busy", asked), ("whole",)) as server:
+        fetch(remote(server.url), tmp_path, patience=HASTE, log=quiet)
+    assert waits == [waited]
 
 
 def test_a_network_that_breaks_is_no_full_disk(tmp_path, monkeypatch):
