@@ -13,7 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 from segpipe import __version__
-from segpipe.commands import audit, check, compare, dag, datasets, doctor, export, infer, init, losses, show, verify
+from segpipe.commands import (
+    audit,
+    check,
+    compare,
+    dag,
+    datasets,
+    doctor,
+    export,
+    infer,
+    init,
+    losses,
+    show,
+    table,
+    verify,
+)
 from segpipe.core.errors import SegpipeError
 from segpipe.stages import crf, download, ensemble, evaluate, predict, prepare, report, stats, train
 
@@ -54,7 +68,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
 )  # fmt: skip
 for _command in _STAGES:
     app.command(rich_help_panel="Stages, in the order of the pipeline")(_command)
-for _command in (compare.compare, audit.audit):
+for _command in (compare.compare, table.table, audit.audit):
     app.command(rich_help_panel="Answers from the results")(_command)
 for _command in (infer.infer, export.export):
     app.command(rich_help_panel="A trained run on new images")(_command)

@@ -172,11 +172,16 @@ def test_binary_masks_are_what_they_look_like(tmp_path):
     white_first.putpalette([255, 255, 255, 0, 0, 0])
     white_first.save(tmp_path / "inverted.gif")
     Image.fromarray(np.array([[False, True]])).save(tmp_path / "bit.png")
-    Image.fromarray(np.array([[0, 1, 0]], np.uint8)).save(tmp_path / "noise.png")
+    Image.fromarray(np.array([[0, 1, 0]], np.uint8)).save(tmp_path / "ones.png")
+    Image.fromarray(np.array([[0, 3, 255, 127, 128]], np.uint8)).save(tmp_path / "edges.png")
+    Image.fromarray(np.array([[0, 3, 1]], np.uint8)).save(tmp_path / "dark.png")
     Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "deep.png")
     assert masks.binary(tmp_path / "inverted.gif", None).tolist() == [[1, 0, 0]]
     assert masks.binary(tmp_path / "bit.png", None).tolist() == [[0, 1]]
-    assert masks.binary(tmp_path / "noise.png", None).tolist() == [[0, 0, 0]]
+    assert masks.binary(tmp_path / "ones.png", None).tolist() == [[0, 1, 0]]
+    assert masks.binary(tmp_path / "edges.png", None).tolist() == [[0, 0, 1, 0, 1]]
+    with pytest.raises(DataError, match=r"dark.png holds the values 0, 1, 3, wanted 0 and one more"):
+        masks.binary(tmp_path / "dark.png", None)
     with pytest.raises(DataError, match="wanted 8 bits"):
         masks.binary(tmp_path / "deep.png", None)
 

@@ -142,7 +142,7 @@ def test_names_of_classes_from_a_file_or_an_option(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda d: shutil.rmtree(d / "img"), "img is not a folder"),
+        (lambda d: shutil.rmtree(d / "img"), "img is missing"),
         (lambda d: [p.unlink() for p in (d / "msk").iterdir()], "holds no masks"),
         (
             lambda d: [p.rename(p.with_name(f"x{i * 7}y.png")) for i, p in enumerate(sorted((d / "msk").iterdir()))],
@@ -178,7 +178,7 @@ def test_the_workspace_runs(tmp_path):
         (["camvid", "--images", "i", "--masks", "m"], 2, "knows a dataset 'camvid'"),
         (["mine", "--images", "i"], 2, "--images DIR and --masks DIR together"),
         (["mine", "--images", "i", "--masks", "m", "--void", "x"], 2, "wanted ids"),
-        (["mine", "--images", "i", "--masks", "m"], 3, "is not a folder"),
+        (["mine", "--images", "i", "--masks", "m"], 3, "i is missing; give the folder"),
         (["My Data", "--images", "{i}", "--masks", "{m}"], 2, "must match"),
         (["mine", "--images", "{i}", "--masks", "{m}", "--group", "("], 2, "no expression"),
     ],

@@ -41,7 +41,9 @@ def check(
     context = start("prepare", overrides=settings, as_json=as_json)
     card = catalog.card(context.params.download.dataset)
     with opened(context, card, source) as data:
-        findings = _look(data.root, data.samples, card, context, out, pictures, jobs)
+        whole = [sample for sample in data.samples if sample.id not in data.broken]
+        findings = [checks.of_error("bad label", error) for error in data.broken.values()]
+        findings += _look(data.root, whole, card, context, out, pictures, jobs)
     report: dict[str, Any] = {"dataset": card.name, "folder": data.shown, "images": len(data.samples)}
     report |= checks.report(findings, data.left_out)
     files.write_json(out / "check.json", report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,12 +14,16 @@ from segpipe.core.errors import DataError
 
 @dataclass(frozen=True)
 class Opened:
-    """Samples whose files lie below `root`; `shown` is the folder's name for people."""
+    """Samples whose files lie below `root`; `shown` is the folder's name for people.
+
+    broken: samples whose labels could not be drawn, by id.
+    """
 
     root: Path
     samples: Sequence[Any]
     left_out: dict[str, str]
     shown: str
+    broken: dict[str, DataError] = field(default_factory=dict)
 
 
 @contextmanager
@@ -47,6 +51,10 @@ def opened(context: Any, card: Any, source: Path | None) -> Iterator[Opened]:
         yield Opened(root, found.samples, found.left_out, str(root))
         return
     with TemporaryDirectory() as drawn:
+        broken = {}
         for sample in tqdm(found.samples, "convert", unit="image", disable=None):
-            found.write(sample, Path(drawn))
-        yield Opened(Path(drawn), found.samples, found.left_out, str(root))
+            try:
+                found.write(sample, Path(drawn))
+            except DataError as error:
+                broken[sample.id] = error
+        yield Opened(Path(drawn), found.samples, found.left_out, str(root), broken)

@@ -84,28 +84,32 @@ def _of_folder(
 ) -> tuple[Path, list[Path]]:
     """The folder that holds both, and the images that have a label."""
     root = Path(os.path.commonpath([images, masks]))
-    shapes = sorted(masks.rglob("*.json"))
-    labels = [path for path in _files(masks, (*MASKS, ".json"), "masks") if path.suffix != ".json"]
-    if shapes and (images == masks or not labels):
+    all_files = _files(masks, (*MASKS, ".json"), "masks")
+    shapes = [path for path in all_files if path.suffix.lower() == ".json"]
+    labels = [path for path in all_files if path not in set(shapes)]
+    named = {path.stem for path in shapes}
+    if shapes and (not labels or (images == masks and own_drawn.is_alone(shapes, files, named))):
+        if void is not None:
+            raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
         if own_drawn.kind_of(shapes[0]) == "coco":
             return own_drawn.coco(shapes, images, classes, found), files
         pairs = _paired(files, shapes, images, masks, root, found)
         own_drawn.labelme([path for _, path in pairs], classes, found)
         return root, [image for image, _ in pairs]
     if images != masks and own_drawn.per_class(files, labels, images, masks, root, classes, found):
+        if void is not None:
+            raise ConfigError("--void is for masks of ids; call such masks 'void'")
         return root, files
+    listed = own_drawn.lists(root, {path.stem for path in files})
+    if listed is not None and images != masks:
+        files = [path for path in files if path.stem in listed.names]
     pairs = _paired(files, labels, images, masks, root, found)
     keys, said = keys_of([mask for _, mask in pairs], masks, classes, void)
     found.keys |= keys
     found.say(*said)
-    own_drawn.lists(root, {_name(found.keys["image"], image) for image, _ in pairs}, found)
+    if listed is not None:
+        own_drawn.use(listed, found)
     return root, [image for image, _ in pairs]
-
-
-def _name(template: str, image: Path) -> str:
-    """The field {name} of an image's path."""
-    before, _, after = Path(template).stem.partition("{name}")
-    return image.stem[len(before) : len(image.stem) - len(after)]
 
 
 def toml(found: Guess, title: str, source: Path) -> str:
@@ -120,7 +124,8 @@ def toml(found: Guess, title: str, source: Path) -> str:
 
 def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give the folder of the {what} with --{what}")
+        state = "is not a folder" if folder.exists() else "is missing"
+        raise DataError(f"{folder} {state}; give the folder of the {what} with --{what}")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not found:
         raise DataError(f"{folder} holds no {what} ({', '.join(suffixes)}); give the right folder with --{what}")
@@ -149,7 +154,7 @@ def _paired(
         for path in images
         if (key := _key(path, before_i, after_i, of_images)) in key_of and path != key_of[key]
     ]
-    paired = {path for path, _ in pairs}
+    paired = {path for pair in pairs for path in pair}
     alone = [path for path in images if path not in paired and _fits(path, before_i, after_i)]
     if alone:
         raise DataError(
@@ -169,11 +174,14 @@ def _paired(
     if len(types) > 1 and any("." in path.stem for path, _ in pairs):
         raise DataError(f"{of_images} holds images of the types {', '.join(sorted(types))}; convert them to one")
     ending = types.pop() if len(types) == 1 else ".{type}"
+    if any(sign in str(path.relative_to(root)) for pair in pairs[:1] for path in pair for sign in "{}*"):
+        raise DataError(f"{pairs[0][0]} or its mask has one of {{ }} * in its path, which templates use; rename it")
     at_images, at_masks = of_images.relative_to(root).as_posix(), of_masks.relative_to(root).as_posix()
     found.keys["image"] = _joined(at_images, inside, f"{before_i}{{name}}{after_i}{ending}")
     found.keys["masks"] = [_joined(at_masks, inside, f"{before_m}{{name}}{after_m}{suffixes.pop()}")]
-    if "{folder}" in inside:
-        found.keys["id"] = "{folder}_{name}"
+    names = Counter(path.stem for path, _ in pairs)
+    if "{folder}" in inside or ("{split}" in inside and len(names) < len(pairs)):
+        found.keys["id"] = f"{inside}_{{name}}"
     found.say(
         f"{len(pairs)} pairs: {found.keys['image']} with {found.keys['masks'][0]}",
         "no other text before or after the names pairs more files, and every image has a mask",
@@ -203,7 +211,9 @@ def _affixes(images: list[str], masks: list[str], *, apart: bool) -> tuple[tuple
     """
     best, most = None, 0
     sides = [(list(product(_starts(stems), _ends(stems)))) for stems in (images, masks)]
-    for first, second in sorted(product(*sides), key=lambda pair: (sum(map(len, pair[0] + pair[1])), _unlike(pair[1]))):
+    for first, second in sorted(
+        product(*sides), key=lambda pair: (sum(map(len, pair[0])), _unlike(pair[1]), sum(map(len, pair[1])))
+    ):
         names = [
             {
                 s[len(b) : len(s) - len(a)]
@@ -219,10 +229,10 @@ def _affixes(images: list[str], masks: list[str], *, apart: bool) -> tuple[tuple
 
 
 def _unlike(affixes: tuple[str, str]) -> bool:
-    """Whether the text around a name does not say that this is a mask."""
-    return not any(
-        word in text.lower() for text in affixes for word in ("mask", "label", "seg", "gt", "annot", "truth")
-    )
+    """Whether the text around a name does not say that this is a mask of classes."""
+    text = " ".join(affixes).lower()
+    other = any(word in text for word in ("color", "colour", "instance", "panoptic"))
+    return other or not any(word in text for word in ("mask", "label", "seg", "gt", "annot", "truth"))
 
 
 def _starts(stems: list[str]) -> list[str]:

@@ -8,17 +8,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.commands.own_masks import SPLITS, check_names, keys_of, palette
 from segpipe.core.errors import ConfigError, DataError
+from segpipe.data.layouts.names import is_ignored, is_nothing
 
 if TYPE_CHECKING:
     from segpipe.commands.own import Guess
 
-_NOTHING = ("background", "bg", "_background_")
-_VOID = ("__ignore__", "ignore", "void")
+_NO_CLASS = re.compile(
+    r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour|rater|annotator|expert|reader|"
+    r"observer|ho)s?[ _-]?\d*|\d+",
+    re.IGNORECASE,
+)
 _MASK_COLUMN = re.compile(r"mask|label|seg|annot|gt|target", re.IGNORECASE)
 _SPLIT_COLUMN = re.compile(r"^(split|subset|set|fold)$", re.IGNORECASE)
 _GROUP_COLUMN = re.compile(r"^(group|patient|subject|case|sequence|scene)(_?id)?$", re.IGNORECASE)
@@ -110,20 +115,30 @@ def per_class(
         why = "names of masks are an image's with one of a few endings"
     else:
         return False
+    odd = [name for name in classes if _NO_CLASS.fullmatch(name)]
+    if odd:
+        raise DataError(
+            f"{masks[0]} and others: masks end in, or lie in, {', '.join(classes[:4])}, and '{odd[0]}' is no class; "
+            "keep one mask an image, or name annotators in a card's `masks` (docs/datasets.md)"
+        )
+    if not all(_is_binary(next(p for p in masks if name in p.as_posix()[len(str(of_masks)) :])) for name in classes):
+        return False
     prefix, within = (folder.relative_to(root).as_posix() for folder in (of_masks, of_images))
     found.keys["layout"] = "per_class"
     found.keys["image"] = _below(within, "{name}" + types.pop())
     found.keys["masks"] = [_below(prefix, pattern + suffixes.pop())]
     found.say(f"a mask for each class: {found.keys['masks'][0]}", why, "edit layout and masks in the card")
-    _classes(classes, names, "the names of the masks", found, rename=False)
+    _classes(classes, names, "the names of the masks", found)
     return True
 
 
 def table(path: Path, images: Path, names: Any, void: Any, found: Guess) -> tuple[Path, list[Path]]:
     """Keys for a table of images and masks; returns the folder that holds all, and the images."""
     root = Path(os.path.commonpath([images, path.parent]))
+    from segpipe.data.layouts.trees import rows_of
+
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True))
+        rows = list(rows_of(path.read_text(encoding="utf-8-sig")))
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{path} is no table in UTF-8; save it as .csv in UTF-8") from None
     columns = {
@@ -163,27 +178,67 @@ def table(path: Path, images: Path, names: Any, void: Any, found: Guess) -> tupl
     return root, columns[image][1]
 
 
-def lists(root: Path, names: set[str], found: Guess) -> None:
-    """Lists of a split's names, such as PASCAL VOC's, where there are some."""
-    if "folder" in found.keys["image"] or "splits" in found.tables:
-        return
-    for listing in sorted({*root.glob("train.txt"), *root.glob("*/train.txt"), *root.glob("*/*/train.txt")}):
-        called = {}
+@dataclass(frozen=True)
+class Lists:
+    """Files that name the images of each split: their template, what splits are called in it, and all names."""
+
+    template: str
+    splits: dict[str, str]
+    names: set[str]
+
+
+def lists(root: Path, stems: set[str]) -> Lists | None:
+    """Lists of a split's names, such as PASCAL VOC's, where there are some; those for segmentation first."""
+    places = {*root.glob("train.txt"), *root.glob("*/train.txt"), *root.glob("*/*/train.txt")}
+    for listing in sorted(places, key=lambda path: ("segmentation" not in path.as_posix().lower(), path)):
+        splits, names = {}, set[str]()
         for split, words in SPLITS.items():
             for word in words:
                 path = listing.with_name(f"{word}.txt")
-                if split not in called and path.is_file():
-                    words_of = [
-                        line.split()[0] for line in path.read_text(errors="replace").splitlines() if line.strip()
-                    ]
-                    if words_of and all(word_of in names for word_of in words_of):
-                        called[split] = word
-        if {"train", "val"} <= called.keys() or {"train", "test"} <= called.keys():
-            found.keys["lists"] = (listing.parent.relative_to(root) / "{split}.txt").as_posix()
-            found.tables["splits"] = called
-            _test_of_val(found)
-            found.say(f"splits from {found.keys['lists']}", "these lists name images", "remove lists from the card")
-            return
+                if split not in splits and path.is_file():
+                    lines = path.read_text(errors="replace").splitlines()
+                    listed = {
+                        line.split()[0].removesuffix(Path(line.split()[0]).suffix) for line in lines if line.strip()
+                    }
+                    if listed and listed <= stems:
+                        splits[split] = word
+                        names |= listed
+        if {"train", "val"} <= splits.keys() or {"train", "test"} <= splits.keys():
+            return Lists((listing.parent.relative_to(root) / "{split}.txt").as_posix(), splits, names)
+    return None
+
+
+def use(listed: Lists, found: Guess) -> None:
+    """Splits from lists, unless folders say what they are."""
+    template = Path(found.keys["image"])
+    if "{folder}" in found.keys["image"] or "splits" in found.tables or template.stem != "{name}":
+        found.say("the lists are not used", "folders or names of images say other splits", "lists in the card")
+        return
+    found.keys["lists"], found.tables["splits"] = listed.template, dict(listed.splits)
+    _test_of_val(found)
+    found.say(f"splits from {listed.template}", "these lists name images", "remove lists from the card")
+
+
+def is_alone(shapes: list[Path], images: list[Path], named: set[str]) -> bool:
+    """Whether JSON files beside images are their labels: one for each, or of COCO's kind."""
+    if all(image.stem in named for image in images):
+        return True
+    try:
+        return kind_of(shapes[0]) == "coco"
+    except DataError:
+        return False
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a mask holds at most two grey values, or grey smoothed at edges."""
+    from segpipe.data.files import read_grey
+    from segpipe.data.masks import foreground
+
+    try:
+        foreground(read_grey(path), path)
+    except DataError:
+        return False
+    return True
 
 
 def _test_of_val(found: Guess) -> None:
@@ -193,13 +248,13 @@ def _test_of_val(found: Guess) -> None:
         splits["test"] = splits.pop("val")
 
 
-def _classes(known: Sequence[str], names: Any, why: str, found: Guess, *, rename: bool = True) -> None:
+def _classes(known: Sequence[str], names: Any, why: str, found: Guess) -> None:
     """Classes by name, what is nothing first."""
-    nothing = [name for name in known if name.lower() in _NOTHING]
+    nothing = [name for name in known if is_nothing(name)]
     named = [nothing[0] if nothing and nothing[0] != "_background_" else "background"]
-    named += [name for name in dict.fromkeys(known) if name.lower() not in (*_NOTHING, *_VOID)]
+    named += [name for name in dict.fromkeys(known) if not is_nothing(name) and not is_ignored(name)]
     if names:
-        if not rename or sorted(names) != sorted(named):
+        if sorted(names) != sorted(named) or not is_nothing(names[0]):
             raise ConfigError(f"--classes {','.join(names)}: the labels are called {', '.join(named)}; edit the card")
         named = list(names)
     check_names(named, len(named), "labels")
@@ -220,16 +275,19 @@ def _with_split(path: str) -> tuple[str, str | None, str]:
     """A path with its split's word as a field, the split, and the word."""
     for split, words in SPLITS.items():
         for word in sorted(words, key=len, reverse=True):
-            match = re.search(rf"(?<![A-Za-z]){word}(?![A-Za-z])", path, re.IGNORECASE)
+            expression = rf"(?<![A-Za-z]){word}(?![A-Za-z])"
+            match = re.search(expression, path, re.IGNORECASE)
             if match:
-                return path[: match.start()] + "{split}" + path[match.end() :], split, match.group()
+                return re.sub(expression, "{split}", path, flags=re.IGNORECASE), split, match.group()
     return path, None, ""
 
 
 def _where(images: Path, root: Path, first: list[str], calls: list[str]) -> str:
     """The template of the images: below their folder, or in one whose name holds the split's word."""
+    from segpipe.data.layouts.templates import reroot
+
     base = images.relative_to(root).as_posix()
-    if all((images / name).is_file() for name in first):
+    if all((images / name).is_file() or (root / reroot(name, root)).is_file() for name in first):
         return _below(base, "{name}")
     folders = sorted(path.name for path in images.iterdir() if path.is_dir())
     for folder in folders:

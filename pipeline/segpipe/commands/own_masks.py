@@ -71,9 +71,11 @@ def _colors(looked: list[Path], names: list[str]) -> tuple[dict[str, Any], tuple
                 f"{path} brings the masks to {len(colors)} colours, wanted one a class; they are photographs, or "
                 "were saved as JPEG or resized with blur: get the originals"
             )
-    used = sorted(colors)
+    named = {} if names else _colors_named(looked[0].parent)
+    used = sorted(named, key=list(named).index) if colors <= set(named) else sorted(colors)
     check_names(names, len(used), "colours")
-    keys = {"labels": "colors", "void": [255], "classes": names or [_hex(color) for color in used]}
+    classes = names or [named.get(color) or _hex(color) for color in used]
+    keys = {"labels": "colors", "void": [255], "classes": classes}
     why = f"the masks are in colour and hold {len(used)} of them"
     return keys | {"palette": [list(color) for color in used]}, (
         f"{len(used)} classes by colour",
@@ -102,6 +104,23 @@ def _ids(
     keys["palette"] = palette(len(known))
     what = f"{len(known)} classes by id, void {keys['void']}"
     return keys, (what, f"{len(looked)} masks hold {_some(sorted(values))}", "--classes, --void")
+
+
+def _colors_named(folder: Path) -> dict[tuple[int, ...], str]:
+    """Names by colour from class_dict.csv (name, r, g, b) near the masks."""
+    import csv
+
+    for place in (folder, *list(folder.parents)[:2]):
+        path = place / "class_dict.csv"
+        if path.is_file():
+            rows = list(csv.reader(path.read_text(encoding="utf-8-sig", errors="replace").splitlines()))
+            found = {
+                tuple(int(value) for value in row[1:4]): row[0].strip()
+                for row in rows
+                if len(row) == 4 and all(value.strip().isdigit() for value in row[1:4])
+            }
+            return found if len(set(found.values())) == len(found) else {}
+    return {}
 
 
 def _some(values: Sequence[int]) -> str:

@@ -42,6 +42,8 @@ def show(
     context = start("prepare", overrides=settings, as_json=as_json)
     card = catalog.card(context.params.download.dataset)
     with opened(context, card, source) as data:
+        if data.broken:
+            raise next(iter(data.broken.values()))
         samples = [sample for sample in data.samples if sample.split == split]
         if not samples:
             raise DataError(f"{data.shown} holds no {split} image; choose another --split")
@@ -87,20 +89,22 @@ def _sheet(root: Path, samples: Sequence[Any], card: Any, choice: str) -> bytes:
     rows = -(-len(pairs) // columns)
     aspect = float(np.median([pair.shape[0] / pair.shape[1] for pair in pairs]))
     present = [k for k in range(card.num_classes) if there[k]]
-    legend = 0.3 + 0.24 * -(-(len(present) + 1) // _PER_LEGEND_ROW)
+    below = 0.3 + 0.24 * -(-(len(present) + 1) // _PER_LEGEND_ROW)
     width = 6.4 * columns
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * (6.4 * aspect + 0.25) + legend), squeeze=False, dpi=110
+        rows, columns, figsize=(width, rows * (6.4 * aspect + 0.25) + below), squeeze=False, dpi=110
     )
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, sample, pair in zip(axes.flat, samples, pairs, strict=False):
         axis.imshow(pair)
-        axis.set_title(sample.id, fontsize=9, loc="left", pad=3)
+        axis.set_title(sample.id, fontsize=9, loc="left", pad=3, parse_math=False)
     marks = [Patch(color=_color(card.palette[k]), label=f"{k} {card.classes[k]}") for k in present]
     if there[VOID]:
         marks.append(Patch(color="black", label="void"))
-    figure.legend(handles=marks, loc="outside lower center", ncols=_PER_LEGEND_ROW, frameon=False, fontsize=9)
+    legend = figure.legend(handles=marks, loc="outside lower center", ncols=_PER_LEGEND_ROW, frameon=False, fontsize=9)
+    for words in legend.get_texts():
+        words.set_parse_math(False)
     return _png(plt, figure)
 
 
@@ -127,6 +131,8 @@ def _frequencies(prepared: Path, classes: Sequence[str], palette: Sequence[Seque
     left.set(xscale="log", xlabel="share of labelled pixels (log)")
     right.set(xlabel="share of images that hold it", xlim=(-0.03, 1.03))
     left.set_yticks(range(len(classes)), classes)
+    for tick in left.get_yticklabels():
+        tick.set_parse_math(False)
     for tick, color in zip(left.get_yticklabels(), palette, strict=True):
         tick.set_bbox({"facecolor": "none", "edgecolor": _color(color), "linewidth": 1.5, "pad": 1.5})
     left.invert_yaxis()

@@ -70,7 +70,7 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
         image, known = read_image_and_facts(root / sample.image)
         found += _of_image(sample, known)
     except DataError as error:
-        found.append(_error("unreadable image", error, sample.image))
+        found.append(of_error("unreadable image", error, sample.image))
     try:
         labels = catalog.chosen(catalog.read_annotators(root, sample, card), sample, choice)
         lossy = [mask for mask in sample.labels if is_jpeg(root / mask)]
@@ -78,7 +78,7 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
             what = f"{lossy[0]} is a JPEG, which changes labels at borders"
             found.append(Finding("lossy mask", "warning", what, "save masks as PNG", tuple(lossy)))
     except DataError as error:
-        found.append(_error("bad mask", error, *sample.labels))
+        found.append(of_error("bad mask", error, *sample.labels))
     if image is not None and labels is not None and image.shape[:2] != labels.shape:
         found.append(_of_sizes(root, sample, image.shape[:2], labels.shape))
         labels = None
@@ -129,7 +129,8 @@ def refuse(findings: Sequence[Finding]) -> None:
         raise DataError(f"{errors[0].what}; {errors[0].fix}{more}")
 
 
-def _error(kind: str, error: DataError, *files: str) -> Finding:
+def of_error(kind: str, error: DataError, *files: str) -> Finding:
+    """What an error says, as a finding."""
     what, _, fix = str(error).rpartition("; ")
     return Finding(kind, "error", what or str(error), fix, files)
 

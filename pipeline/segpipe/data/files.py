@@ -144,11 +144,12 @@ def _checked(stream: Any) -> Any:
     """The opened image; of a PNG the checksums hold, which decoding alone does not look at."""
     if stream.read(8) == b"\x89PNG\r\n\x1a\n":
         content = stream.read()
-        at = 0
-        while at + 12 <= len(content):
+        at, kind = 0, b""
+        while at + 12 <= len(content) and kind != b"IEND":  # what follows is no part of it
             end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+            kind = content[at + 4 : at + 8]
             if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-                raise ValueError(f"the checksum of chunk {content[at + 4 : at + 8]!r} does not hold")
+                raise ValueError(f"the checksum of chunk {kind!r} does not hold")
             at = end + 4
     stream.seek(0)
     return Image.open(stream)

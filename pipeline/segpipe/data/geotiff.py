@@ -13,7 +13,8 @@ from segpipe.core.errors import DataError
 from segpipe.core.vision import cv2
 from segpipe.data.files import MAX_PIXELS
 
-_WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _MATRIX = 256, 257, 33550, 33922, 34264  # TIFF tags
+_WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _MATRIX, _KEYS = 256, 257, 33550, 33922, 34264, 34735  # TIFF tags
+_RASTER_TYPE, _POINT = 1025, 2  # of GeoTIFF: places are pixels' centres
 
 
 def read_bands(path: Path) -> NDArray[np.uint8 | np.uint16]:
@@ -58,11 +59,17 @@ def pixels_of(points: ArrayLike, path: Path) -> NDArray[np.float64]:
     tags = _tags(path)
     if _SCALE in tags and _TIEPOINT in tags:
         (scale_x, scale_y), tie = tags[_SCALE][:2], tags[_TIEPOINT]
-        return np.stack([tie[0] + (x - tie[3]) / scale_x, tie[1] + (tie[4] - y) / scale_y], 1)
+        return np.stack([tie[0] + (x - tie[3]) / scale_x, tie[1] + (tie[4] - y) / scale_y], 1) + _shift(tags)
     if _MATRIX in tags:
         a, b, _, c, d, e, _, f = tags[_MATRIX][:8]
-        return np.linalg.solve(np.array([[a, b], [d, e]]), np.stack([x - c, y - f])).T
+        return np.linalg.solve(np.array([[a, b], [d, e]]), np.stack([x - c, y - f])).T + _shift(tags)
     raise DataError(f"{path} does not say where it is (tags ModelPixelScale and ModelTiepoint); get the GeoTIFF")
+
+
+def _shift(tags: dict[int, tuple[float, ...]]) -> float:
+    """Half a pixel where the tile's places are those of centres."""
+    keys = tags.get(_KEYS, ())[4:]
+    return 0.5 if (_RASTER_TYPE, _POINT) in zip(keys[::4], keys[3::4], strict=False) else 0.0
 
 
 @lru_cache(maxsize=8)
@@ -74,7 +81,7 @@ def _tags(path: Path) -> dict[int, tuple[float, ...]]:
             stream.seek(directory.next)
             directory.load(stream)
             found = {}
-            for tag in (_WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _MATRIX):
+            for tag in (_WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _MATRIX, _KEYS):
                 if tag in directory:
                     value = directory[tag]
                     found[tag] = tuple(map(float, value if isinstance(value, tuple) else (value,)))

@@ -27,9 +27,27 @@ def ids(path: Path, card: Card) -> Ids:
 
 @register("binary", source="grey values of two classes, edges smoothed by a format that loses")
 def binary(path: Path, card: Card) -> Ids:
-    """Class 1 where grey is at least 128 of 255; palettes are looked up, in 1-bit masks 1 is white."""
+    """Class 1 where grey is at least 128 of 255, or at the one value beside 0; in 1-bit masks 1 is white."""
     del card
-    return (read_grey(path) >= 128).astype(np.uint8)
+    return foreground(read_grey(path), path).astype(np.uint8)
+
+
+def foreground(grey: NDArray[np.uint8], path: Path) -> NDArray[np.bool_]:
+    """Where a mask of two values is on: from 128 of 255 on, or at its one value beside 0.
+
+    Raises:
+        DataError: several values, all below 128: what is on is not certain.
+    """
+    most = int(grey.max(initial=0))
+    if not 0 < most < 128:
+        return grey >= 128
+    values = np.unique(grey)
+    if values.tolist() not in ([0, most], [most]):
+        raise DataError(
+            f"{path} holds the values {', '.join(map(str, values[:6]))}{', ...' if len(values) > 6 else ''}, wanted 0 "
+            "and one more, or grey up to 255; save it with 255 where the class is"
+        )
+    return np.asarray(grey == most)
 
 
 @register("colors", source="one colour a class")

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 ADHOC = Path("runs/adhoc")
 HIDDEN = Path(".segpipe")  # locks and checkpoints: outside of DVC's outputs
 
+# Stages whose output is stale once the card says something else; DVC runs the others again when theirs changes.
+_READ_CARD = ("download", "prepare")
+_OF_PEOPLE = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # keys of a card
+
 _CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap", "resamples")))
 
 # The parameters that a stage reads itself: what dvc.yaml names beside its inputs.
@@ -108,6 +112,8 @@ class Context:
         if of_run:
             paths += [f"runs.{name}" for name in chosen.teachers_of(self.run)]
         values: dict[str, Any] = {p: _lookup(chosen, p) for p in paths}
+        if stage in _READ_CARD:
+            values["card"] = card_digest(chosen.download.dataset)
         weights = chosen.model_of(self.run).weights if of_run else None
         if weights is not None and Path(weights).expanduser().is_file():
             values["weights"] = files.digest_file(Path(weights).expanduser())
@@ -328,3 +334,17 @@ def _without_neutral(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_neutral(item) for key, item in value.items() if key not in _NEUTRAL}
     return value
+
+
+def card_digest(dataset: str) -> str:
+    """What a dataset's card says of files and labels; none where there is no card, which the stage will say."""
+    import tomllib
+    from importlib import resources
+
+    own = Path("cards") / f"{dataset}.toml"
+    card = own if own.is_file() else resources.files("segpipe.data.cards") / f"{dataset}.toml"
+    try:
+        values = tomllib.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return files.digest_json({key: str(value) for key, value in values.items() if key not in _OF_PEOPLE})

@@ -97,10 +97,15 @@ def _write_split(
     """
     from tqdm import tqdm
 
+    from segpipe.core.errors import DataError
+
     settings, split = context.params.prepare, samples[0].split
     grid = (settings.height, settings.width)
     shapes = {f"{split}_images": (len(samples), *grid, 3), f"{split}_labels": (len(samples), *grid)}
-    (images, labels), done = work.resume(split, shapes)
+    (images, labels), records = work.resume(split, shapes)
+    if any(_sum(images[k], labels[k]) != found for k, (_, _, found) in enumerate(records)):
+        raise DataError(f"what an earlier `segpipe prepare` left in {work.folder} is damaged; run it again")
+    done = [(one, geometry) for one, geometry, _ in records]
     if done:
         context.log(f"{split}: {len(done)} of {len(samples)} images were done before; going on")
     items = ((source, sample, card, settings.labels, grid) for sample in samples[len(done) :])
@@ -109,7 +114,7 @@ def _write_split(
         for position, (one, geometry, image, ids) in enumerate(bar, len(done)):
             if geometry is not None:
                 images[position], labels[position] = image, ids
-            note((one, geometry))
+            note((one, geometry, _sum(images[position], labels[position])))
             done.append((one, geometry))
     images.flush()
     labels.flush()
@@ -125,6 +130,13 @@ def _write_split(
         for sample, (_, geometry) in zip(samples, done, strict=True)
         if geometry is not None
     ]
+
+
+def _sum(image: Any, labels: Any) -> int:
+    """A checksum of what an image became: after a power cut the journal may know more than the arrays."""
+    import zlib
+
+    return zlib.crc32(labels.data, zlib.crc32(image.data))
 
 
 def place(source: Path, sample: Any, card: Any, choice: str, grid: tuple[int, int]) -> tuple[Any, Any, Any, Any]:

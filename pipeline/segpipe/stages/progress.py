@@ -29,10 +29,14 @@ class Progress:
     def resume(self, name: str, shapes: dict[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
         """Arrays of bytes by name and shape, and the records of `name`: none unless all arrays are there."""
         paths = [self.folder / f"{array}.npy" for array in shapes]
-        if not all(path.is_file() for path in paths):
+        try:
+            found = [np.load(path, mmap_mode="r+", allow_pickle=False) for path in paths]
+        except (OSError, ValueError, EOFError):
+            found = []
+        if [array.shape for array in found] != list(shapes.values()):
             (self.folder / f"{name}.journal").unlink(missing_ok=True)
             return [new_array(path, shape) for path, shape in zip(paths, shapes.values(), strict=True)], []
-        return [np.load(path, mmap_mode="r+", allow_pickle=False) for path in paths], self._records(name)
+        return found, self._records(name)
 
     def _records(self, name: str) -> list[Any]:
         """What the journal holds; a record that was cut short is cut off."""
@@ -43,7 +47,7 @@ class Progress:
                     while True:
                         found.append(pickle.load(stream))  # of our own making
                         end = stream.tell()
-                except (EOFError, pickle.UnpicklingError):
+                except (EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError):
                     pass
             os.truncate(path, end)
         return found
@@ -86,7 +90,11 @@ def progress(folder: Path, key: str) -> Iterator[Progress]:
     It is forgotten when the block ends, also by an error of the data: those will be other data next time.
     """
     note = folder / "key.json"
-    if not note.is_file() or files.read_json(note) != key:
+    try:
+        same = files.read_json(note) == key
+    except DataError:  # missing, or damaged
+        same = False
+    if not same:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         files.write_json(note, key)

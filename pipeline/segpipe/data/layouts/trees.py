@@ -32,7 +32,7 @@ def lists(card: Card, source: Path) -> Found:
             samples.append(Sample(Path(image).stem, split, "", image, (mask,)))
     if not samples:
         raise DataError(f"{root} lists no image; fill train.txt, val.txt and test.txt")
-    return _found(samples, {}, card, source, root)
+    return _found(_told_apart(samples), {}, card, source, root)
 
 
 @register("csv", source="Kaggle's tables of images and masks, such as DeepGlobe's metadata.csv")
@@ -61,7 +61,7 @@ def csv_table(
     """
     root = root_of(source, Path(card.lists).parts[0], card)
     table = root / card.lists
-    rows = csv.DictReader(text_of(table, card).splitlines(), skipinitialspace=True, restval="")
+    rows = rows_of(text_of(table, card))
     header = [name for name in rows.fieldnames or () if name]
     absent = [name for name in (image, mask, split, group) if name and name not in header]
     if absent:
@@ -83,7 +83,7 @@ def csv_table(
             samples.append(Sample(Path(at).stem, ours, of_group, at, (of_mask,)))
     if not samples:
         raise DataError(f"{table} lists no image with a mask; complete it")
-    return _found(samples, left_out, card, source, root)
+    return _found(_told_apart(samples), left_out, card, source, root)
 
 
 @register("template", source="every tree whose paths say which mask belongs to which image")
@@ -95,6 +95,8 @@ def template(card: Card, source: Path) -> Found:
     root = root_of(source, Path(card.lists or card.image).parts[0], card)
     left_out: dict[str, str] = {}
     samples = list(_listed(card, root) if card.lists else matched(card, root, left_out))
+    masks = {mask for sample in samples for mask in sample.labels}
+    samples = [sample for sample in samples if sample.image not in masks]  # where masks lie among images of one type
     if not samples:
         raise DataError(f"{source} holds no {card.image}; {card.instructions or 'complete the dataset'}")
     return _found(samples, left_out, card, source, root)
@@ -141,12 +143,29 @@ def _listed(card: Card, root: Path) -> Iterator[Sample]:
     """The samples that list files name, one file a split."""
     for split, called in splits_of(card).items():
         for _, line in lines_of(root / card.lists.format(split=called), card):
-            known = {"split": called, "name": line.split()[0]}
+            known = {"split": called, "name": line.split()[0].removesuffix(Path(card.image).suffix or "/")}
             yield _sample(card, split, existing(root, card.image.format(**known)), known)
 
 
 def _sample(card: Card, split: str, image: str, known: dict[str, str]) -> Sample:
     return Sample(card.id.format(**known), split, "", image, tuple(mask.format(**known) for mask in card.masks))
+
+
+def rows_of(text: str) -> csv.DictReader[str]:
+    """The rows of a table whose columns are separated by what its first line has most of: comma, semicolon or tab."""
+    lines = text.splitlines()
+    separator = max(",;\t", key=lambda sign: lines[0].count(sign)) if lines else ","
+    return csv.DictReader(lines, delimiter=separator, skipinitialspace=True, restval="")
+
+
+def _told_apart(samples: list[Sample]) -> list[Sample]:
+    """Samples named by their paths where two images of different folders have one name."""
+    by_name: dict[str, set[str]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.id, set()).add(sample.image)
+    clash = any(len(images) > 1 for images in by_name.values())
+    named = [replace(s, id=Path(s.image).with_suffix("").as_posix().replace("/", "_")) for s in samples]
+    return named if clash else samples
 
 
 def _found(samples: list[Sample], left_out: dict[str, str], card: Card, source: Path, root: Path) -> Found:

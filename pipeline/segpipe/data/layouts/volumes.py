@@ -68,6 +68,11 @@ def volumes(
         write_bytes(folder / sample.image, png_bytes(np.clip(values, 0, 255).round().astype(np.uint8)))
         for mask, target in zip(case.labels, sample.labels, strict=True):
             labels = _labels(root / mask)
+            ours, theirs = _axes(root / case.image), _axes(root / mask)
+            if ours != theirs:
+                raise DataError(
+                    f"{root / mask} runs {theirs}, its image {ours}, so labels would be turned; save both alike"
+                )
             if labels.shape[:2] != volume.shape[:2] or (not channels and labels.shape != volume.shape):
                 raise DataError(f"{root / mask} is {labels.shape}, its image {volume.shape}; they must match")
             plane = _plane(labels, axis, at)
@@ -97,9 +102,18 @@ def _plane(volume: NDArray[Any], axis: int, at: int | None) -> NDArray[Any]:
     return np.ascontiguousarray(rows)
 
 
+@lru_cache(maxsize=8)
+def _axes(path: Path) -> str:
+    """Where the axes point, such as LPS."""
+    import nibabel
+
+    tools: Any = nibabel
+    return "".join(str(code) for code in tools.aff2axcodes(tools.load(path).affine))
+
+
 @lru_cache(maxsize=2)
 def _volume(path: Path) -> NDArray[np.float32]:
-    return _read(path, np.float32)
+    return np.asarray(np.nan_to_num(_read(path, np.float32)))
 
 
 @lru_cache(maxsize=2)
@@ -112,8 +126,8 @@ def _range(path: Path) -> tuple[float, float]:
 def _labels(path: Path) -> NDArray[np.uint8]:
     """Labels 0..255."""
     found = _read(path, np.float32)
-    labels: NDArray[np.uint8] = np.clip(found, 0, 255).astype(np.uint8)
-    wrong = labels != found
+    labels: NDArray[np.uint8] = np.clip(np.nan_to_num(found), 0, 255).astype(np.uint8)
+    wrong = labels != found  # NaN too
     if wrong.any():
         raise DataError(f"{path} holds {found[wrong][0]:g}, wanted labels from 0 to 255; replace it")
     return labels
@@ -139,4 +153,4 @@ def _read(path: Path, dtype: Any) -> NDArray[Any]:
         found = found[..., 0]
     if found.ndim not in (2, 3) or not found.size:
         raise DataError(f"{path} is {found.shape}, wanted an image or a volume")
-    return np.asarray(np.nan_to_num(found))
+    return np.asarray(found)
