@@ -27,6 +27,7 @@ TRAINING = ROOT / "docs" / "training.md"
 MODELS = ROOT / "docs" / "models.md"
 ENSEMBLES = ROOT / "docs" / "ensembles.md"
 DATASETS = ROOT / "docs" / "datasets.md"
+BENCHMARK = ROOT / "docs" / "benchmark.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
 
@@ -51,6 +52,10 @@ def blocks() -> dict[Path, dict[str, str]]:
         },
         DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
+        BENCHMARK: {
+            **{name: _profile(name, "table.md") for name in ("models", "schedules", "dropout", "targets")},
+            "ensembles": "\n\n".join(_profile("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
+        },
         CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }
 
@@ -93,6 +98,11 @@ def _datasets() -> str:
     for name, card in cards().items():
         rows.append(f"| `{name}` | {card.num_classes} | {how(card)} | {card.title} | {card.licence} |")
     return "\n".join(rows)
+
+
+def _profile(name: str, file: str) -> str:
+    """What a profile found, without the note that all tables share."""
+    return (ROOT / "results" / "profiles" / name / file).read_text().split("\n\nscenes, test")[0].strip()
 
 
 def _output(*command: str) -> str:

@@ -1,0 +1,38 @@
+"""Keep what a profile's workspace found: `python docs/profiles.py NAME WORKSPACE`, after its `dvc repro`.
+
+Writes results/profiles/NAME: the parameters, the report's tables, the benchmark's table in three forms, the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from segpipe.core.files import write_json
+from segpipe.reporting.agreement import environment
+
+ROOT = Path(__file__).parents[1]
+TABLE = {"lmp": "sampling", "ensembles": None}  # of benchmark.py, where it is not called as the profile
+
+
+def keep(name: str, workspace: Path) -> None:
+    """Copy and tabulate; nothing is kept unless the workspace is complete."""
+    table = TABLE.get(name, name)
+    forms = {}
+    for form in ("md", "csv", "tex") if table else ():
+        command = [sys.executable, "-m", "segpipe", "table", table, "--form", form]
+        forms[form] = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True).stdout
+    out = ROOT / "results" / "profiles" / name
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(workspace / "results" / "tables", out / "tables")
+    shutil.copy(workspace / "params.yaml", out / "params.yaml")
+    for form, text in forms.items():
+        (out / f"table.{form}").write_text(text, encoding="utf-8")
+    write_json(out / "environment.json", environment())
+
+
+if __name__ == "__main__":
+    keep(sys.argv[1], Path(os.path.abspath(sys.argv[2])))
