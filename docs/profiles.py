@@ -1,6 +1,7 @@
 """Keep what a profile's workspace found: `python docs/profiles.py NAME WORKSPACE`, after its `dvc repro`.
 
-Writes results/profiles/NAME: the parameters, the report's tables, the benchmark's table in three forms, the machine.
+Writes results/profiles/NAME: the parameters, the report's tables, the benchmark's table in three forms, the
+claims that it tests, the machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import claims
 
 from segpipe.core.files import write_json
 from segpipe.reporting.agreement import environment
@@ -31,6 +34,7 @@ def keep(name: str, workspace: Path) -> None:
     shutil.copy(workspace / "params.yaml", out / "params.yaml")
     for form, text in forms.items():
         (out / f"table.{form}").write_text(text, encoding="utf-8")
+    write_json(out / "claims.json", claims.tested(name, workspace))
     write_json(out / "environment.json", environment())
 
 

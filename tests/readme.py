@@ -18,6 +18,9 @@ from segpipe.training import parts
 
 import exhibit
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+import claims
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 LOSSES = ROOT / "docs" / "losses.md"
@@ -53,9 +56,10 @@ def blocks() -> dict[Path, dict[str, str]]:
         DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
         BENCHMARK: {
-            **{name: _profile(name, "table.md") for name in ("models", "schedules", "dropout", "targets")},
+            **{name: _profile(name, "table.md") for name in ("models", "schedules", "dropout", "targets", "lmp")},
             "ensembles": "\n\n".join(_profile("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
         },
+        ROOT / "docs" / "claims.md": {"claims": claims.table()},
         CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }
 

@@ -1,0 +1,95 @@
+"""`segpipe recommend`: the best for a goal, how often it is the best, and what would make that surer."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segpipe.metrics.bootstrap import Tables
+from segpipe.metrics.counts import Counts
+from segpipe.reporting.advice import GOALS, advise, words
+from segpipe.reporting.judgement import Judgement, judge
+
+from conftest import segpipe
+
+IMAGES = 12
+
+
+def tables(correct, seed):
+    """Two classes of 100 pixels each; `correct` of them right on average, by image."""
+    right = np.clip(np.random.default_rng(seed).normal(correct, 4, (IMAGES, 2)).round(), 0, 100).astype(np.int64)
+    wrong = 100 - right
+    full = np.full(IMAGES, 200)
+    return Tables(Counts(right, wrong[:, ::-1].copy(), wrong, full, 0 * full))
+
+
+def judged_of(monkeypatch, runs):
+    """As `judge`, from tables instead of files."""
+    from segpipe.reporting import judgement
+
+    groups = [f"g{i}" for i in range(IMAGES)]
+    monkeypatch.setattr(judgement, "read_runs", lambda *_: (runs, groups))
+    found = judge(dict.fromkeys(runs, ()), ["miou_dataset"])
+    assert isinstance(found, Judgement)
+    return found, groups
+
+
+def test_the_best_is_taken_and_its_share_of_resamples_told(monkeypatch):
+    runs = {"good": [tables(90, 0), tables(90, 1)], "bad": [tables(70, 2), tables(70, 3)]}
+    judged, groups = judged_of(monkeypatch, runs)
+    found = advise("D", judged, runs, groups, {}, [])
+    assert (found.take, found.best, found.ties, found.shares) == ("good", "good", [], {"good": 1.0, "bad": 0.0})
+    assert words(found, judged)[-1] == "good is shown to be better than every other result"
+
+
+def test_shares_are_those_of_a_plain_loop(monkeypatch):
+    runs = {"a": [tables(80, 0), tables(82, 1)], "b": [tables(81, 2), tables(81, 3)], "c": [tables(75, 4)] * 2}
+    judged, groups = judged_of(monkeypatch, runs)
+    found = advise("D", judged, runs, groups, {}, [])
+    from segpipe.metrics.bootstrap import Resampling, resampled
+
+    resampling = Resampling.of(groups, judged.resamples)
+    drawn = {name: resampled(seeds, resampling, ["miou_dataset"])["miou_dataset"] for name, seeds in runs.items()}
+    wins = dict.fromkeys(runs, 0)
+    for r in range(judged.resamples):
+        wins[max(runs, key=lambda name: drawn[name][r])] += 1
+    assert found.shares == {name: pytest.approx(n / judged.resamples) for name, n in wins.items()}
+    assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse(monkeypatch):
+    runs = {"a": [tables(80, 0), tables(80, 1)], "b": [tables(80, 2), tables(80, 3)], "c": [tables(40, 4)] * 2}
+    judged, groups = judged_of(monkeypatch, runs)
+    cost = {"a": 5.0, "b": 5.0, "c": 1.0}
+    cheap = next(name for name in ("a", "b") if name != judged.order("miou_dataset")[0])
+    found = advise("speed", judged, runs, groups, {**cost, cheap: 2.0}, [])
+    assert found.take == cheap
+    assert "the cheapest that is not shown to be worse than the best" in words(found, judged)[0]
+
+
+def test_one_seed_and_close_results_say_what_to_run_next(monkeypatch):
+    runs = {"a": [tables(80, 0)], "b": [tables(80, 2)]}
+    judged, groups = judged_of(monkeypatch, runs)
+    steps = advise("D", judged, runs, groups, {}, ["a CRF"]).next
+    assert "more seeds (params.yaml): a, b have one" in steps[0]
+    assert steps[1].startswith(("to tell", "nothing more for"))
+    assert steps[-1] == "a CRF"
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_every_goal_has_an_answer_from_real_results(finished, goal):
+    lines = segpipe("recommend", "--goal", goal, cwd=finished).stdout.splitlines()
+    assert lines[0].startswith("take ")
+    assert lines[1].startswith("how sure: ")
+    found = json.loads(segpipe("recommend", "--goal", goal, "--json", cwd=finished).stdout)
+    assert found["take"] in lines[0]
+    assert found["metric"] == GOALS[goal]
+
+
+def test_a_wrong_goal_and_missing_results_are_one_line(finished, tmp_path):
+    done = segpipe("recommend", "--goal", "E", cwd=finished, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    segpipe("init", "scenes", "--profile", "tiny", "--into", tmp_path / "w", cwd=tmp_path)
+    done = segpipe("recommend", cwd=tmp_path / "w", check=False)
+    assert done.returncode == 3
+    assert "run `segpipe evaluate" in done.stderr
