@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segpipe.commands.opened import opened
+from segpipe.commands.opened import Source, opened
 from segpipe.stages import options
 
 if TYPE_CHECKING:
@@ -20,12 +20,7 @@ _SHOWN = 3  # findings of a kind that the table names
 
 
 def check(
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder of the dataset; default: data/download, else download.source.", show_default=False
-        ),
-    ] = None,
+    source: Source = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/check"),
     pictures: Annotated[int, typer.Option(help="Images with findings to draw.", min=0)] = 8,
     jobs: options.Jobs = None,

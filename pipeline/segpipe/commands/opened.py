@@ -7,9 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from segpipe.core.errors import DataError
+
+Source = Annotated[
+    Path | None,
+    typer.Option(help="The folder of the dataset; default: data/download, else download.source.", show_default=False),
+]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from segpipe.commands.opened import opened
+from segpipe.commands.opened import Source, opened
 from segpipe.core.errors import DataError
 from segpipe.stages import options
 
@@ -22,12 +22,7 @@ def show(
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="The split to draw from.")] = "train",
     number: Annotated[int, typer.Option(help="Samples to draw.", min=1, max=64)] = 8,
     seed: Annotated[int, typer.Option(help="Which samples.", min=0)] = 0,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder of the dataset; default: data/download, else download.source.", show_default=False
-        ),
-    ] = None,
+    source: Source = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/show"),
     settings: options.Set = None,
     as_json: options.Json = False,
