@@ -25,6 +25,7 @@ from segpipe.commands import (
     init,
     losses,
     recommend,
+    repro,
     show,
     table,
     verify,
@@ -74,7 +75,7 @@ for _command in (compare.compare, recommend.recommend, table.table, audit.audit)
 for _command in (infer.infer, export.export):
     app.command(rich_help_panel="A trained run on new images")(_command)
 _WORKSPACE: tuple[Callable[..., None], ...] = (
-    init.init, check.check, show.show, dag.dag, verify.verify, doctor.doctor,
+    init.init, check.check, show.show, dag.dag, repro.repro, verify.verify, doctor.doctor,
 )  # fmt: skip
 for _command in _WORKSPACE:
     app.command(rich_help_panel="Workspace")(_command)
