@@ -46,6 +46,9 @@ CLAIMS = (
     Claim(
         "half the epochs of JDT are as good as all", _SOFT, "schedules", "miou_dataset", "jdt_half", "jdt_double", True
     ),
+    Claim("0.25*CE + 0.75*JML beats CE", _SOFT, "weights", "miou_dataset", "jml75", "ce"),
+    Claim("0.25/0.75 beats JML alone", _SOFT, "weights", "miou_dataset", "jml75", "jml"),
+    Claim("0.25/0.75 beats 0.5/0.5", _SOFT, "weights", "miou_dataset", "jml75", "jml50"),
     Claim("ASPP helps mIoU^D", _TRIPLE, "models", "miou_dataset", "jpu_aspp", "jpu_fcn"),
     Claim("a decoder with a skip helps mIoU^I", _TRIPLE, "models", "miou_image", "deeplabv3plus", "deeplabv3"),
     Claim("a decoder with a skip helps mIoU^C", _TRIPLE, "models", "miou_class", "deeplabv3plus", "deeplabv3"),
@@ -64,7 +67,7 @@ CLAIMS = (
     Claim("its sampling improves LMP", "Rota Bulo et al. 2017", "lmp", "miou_dataset", "lmp_sampling", "lmp"),
     Claim(
         "averaging beats a single network",
-        "ensembles' articles",
+        "the article of tricks",
         "ensembles",
         "miou_dataset",
         "ensemble: average",
@@ -72,7 +75,7 @@ CLAIMS = (
     ),
     Claim(
         "stacking beats averaging",
-        "ensembles' articles",
+        "the article of tricks",
         "ensembles",
         "miou_dataset",
         "ensemble: logistic",

@@ -56,7 +56,7 @@ def blocks() -> dict[Path, dict[str, str]]:
         DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
         BENCHMARK: {
-            **{name: _profile(name, "table.md") for name in ("models", "schedules", "dropout", "targets", "lmp")},
+            **{name: _profile(name, "table.md") for name in ("models", "schedules", "dropout", "targets", "lmp", "weights")},
             "ensembles": "\n\n".join(_profile("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table()},
