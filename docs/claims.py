@@ -124,5 +124,5 @@ def table() -> str:
                 value, low, high = (factor * row[k] for k in ("value", "low", "high"))
                 effect = f"{value:+.{decimals}f}{unit} ({low:+.{decimals}f} to {high:+.{decimals}f})"
                 pair = f"{pretty(row['metric'])} of `{row['better']}` - `{row['other']}`"
-                rows.append(f"| {row['text']} | {row['source']} | {pair} | {effect} | **{verdict(row)}** |")
+                rows.append(f"| {claim.text} | {claim.source} | {pair} | {effect} | **{verdict(row)}** |")
     return "\n".join(rows)

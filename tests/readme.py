@@ -30,6 +30,7 @@ TRAINING = ROOT / "docs" / "training.md"
 MODELS = ROOT / "docs" / "models.md"
 ENSEMBLES = ROOT / "docs" / "ensembles.md"
 DATASETS = ROOT / "docs" / "datasets.md"
+PROFILES = ("models", "schedules", "weights", "dropout", "targets", "lmp")  # of docs/benchmark.md
 BENCHMARK = ROOT / "docs" / "benchmark.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
@@ -56,7 +57,7 @@ def blocks() -> dict[Path, dict[str, str]]:
         DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
         BENCHMARK: {
-            **{name: _profile(name, "table.md") for name in ("models", "schedules", "dropout", "targets", "lmp", "weights")},
+            **{name: _profile(name, "table.md") for name in PROFILES},
             "ensembles": "\n\n".join(_profile("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table()},
