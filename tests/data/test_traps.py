@@ -207,6 +207,7 @@ def test_colours_are_named_by_class_dict(tmp_path):
     [
         (("--images", "img {v}", "--masks", "msk"), "which templates use; rename it"),
         (("--images", "in", "--masks", "in", "--void", "3"), "--void is for masks of ids"),
+        (("--images", "in", "--masks", "coco.json", "--void", "3"), "--void is for masks of ids"),
         (("--images", "in", "--masks", "nothing.json"), "nothing.json is missing; give the folder"),
     ],
 )
@@ -217,6 +218,7 @@ def test_what_init_cannot_do_is_one_line(tmp_path, arguments, words):
     (tmp_path / "in").mkdir()
     for i in range(8):
         labelme_of(tmp_path / "in", f"a{i}", [shape("cat", [[0, 0], [9, 0], [9, 9]])])
+    (tmp_path / "coco.json").write_text('{"images": [], "annotations": [], "categories": []}')
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     with pytest.raises((ConfigError, DataError), match=words):
         own.guess(

@@ -66,6 +66,7 @@ def guess(
     elif masks.suffix.lower() == ".json" and masks.is_file():
         if own_drawn.kind_of(masks) == "labelme":
             raise ConfigError(f"{masks} holds the shapes of one image; give the folder of such files as --masks")
+        _refuse_void(void)
         root = own_drawn.coco([masks], images, classes, found)
     else:
         root, files = _of_folder(files, images, masks, classes, void, found)
@@ -89,16 +90,14 @@ def _of_folder(
     labels = [path for path in all_files if path not in set(shapes)]
     named = {path.stem for path in shapes}
     if shapes and (not labels or (images == masks and own_drawn.is_alone(shapes, files, named))):
-        if void is not None:
-            raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
+        _refuse_void(void)
         if own_drawn.kind_of(shapes[0]) == "coco":
             return own_drawn.coco(shapes, images, classes, found), files
         pairs = _paired(files, shapes, images, masks, root, found)
         own_drawn.labelme([path for _, path in pairs], classes, found)
         return root, [image for image, _ in pairs]
     if images != masks and own_drawn.per_class(files, labels, images, masks, root, classes, found):
-        if void is not None:
-            raise ConfigError("--void is for masks of ids; call such masks 'void'")
+        _refuse_void(void)
         return root, files
     listed = own_drawn.lists(root, {path.stem for path in files})
     if listed is not None and images != masks:
@@ -110,6 +109,12 @@ def _of_folder(
     if listed is not None:
         own_drawn.use(listed, found)
     return root, [image for image, _ in pairs]
+
+
+def _refuse_void(void: Sequence[int] | None) -> None:
+    """ConfigError: names say what is void, not ids."""
+    if void is not None:
+        raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
 
 
 def toml(found: Guess, title: str, source: Path) -> str:
