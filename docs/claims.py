@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
 
 from segpipe.core.files import read_json
 from segpipe.metrics.comparison import digits, lower_is_better, pretty, scale
 from segpipe.reporting.judgement import judge
 
-PROFILES = Path(__file__).parents[1] / "results" / "profiles"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,20 @@ class Claim:
     equal: bool = False
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A claim that is no pair of runs: `ask` answers, from a workspace, with what was looked at, effect, verdict."""
+
+    text: str
+    source: str
+    profiles: tuple[str, ...]
+    ask: Callable[[Path], tuple[str, str, str]]
+
+
 _SOFT = "Wang et al. 2023 (JML, DML)"
 _TRIPLE = "Wang et al. 2023 (fine-grained mIoUs)"
+_TRICKS = "the article of tricks"
+_LOSSES = "the article of losses"
 CLAIMS = (
     Claim("DML equals soft Dice on hard labels", _SOFT, "targets", "miou_dataset", "dml_hard", "dice_hard", equal=True),
     Claim("DML beats soft Dice on smoothed labels", _SOFT, "targets", "miou_dataset", "dml_smooth", "dice_smooth"),
@@ -65,44 +82,148 @@ CLAIMS = (
     Claim("loss max-pooling beats CE", "Rota Bulo et al. 2017", "lmp", "miou_dataset", "lmp", "ce"),
     Claim("LMP raises the classes' mean accuracy", "Rota Bulo et al. 2017", "lmp", "macc_dataset", "lmp", "ce"),
     Claim("its sampling improves LMP", "Rota Bulo et al. 2017", "lmp", "miou_dataset", "lmp_sampling", "lmp"),
-    Claim(
-        "averaging beats a single network",
-        "the article of tricks",
-        "ensembles",
-        "miou_dataset",
-        "ensemble: average",
-        "ce_jml",
-    ),
+    Claim("averaging beats a single network", _TRICKS, "ensembles", "miou_dataset", "ensemble: average", "ce_jml"),
     Claim(
         "stacking beats averaging",
-        "the article of tricks",
+        _TRICKS,
         "ensembles",
         "miou_dataset",
         "ensemble: logistic",
         "ensemble: average",
     ),
+    Claim("random scale improves", _TRICKS, "augmentation", "miou_dataset", "scale", "none"),
+    Claim("random scale beats flips", _TRICKS, "augmentation", "miou_dataset", "scale", "flip"),
+    Claim("random scale beats colour shifts", _TRICKS, "augmentation", "miou_dataset", "scale", "color"),
+    Claim("random scale beats rotation", _TRICKS, "augmentation", "miou_dataset", "scale", "rotation"),
+    Claim("random scale beats cutout", _TRICKS, "augmentation", "miou_dataset", "scale", "cutout"),
+    Claim("random scale beats crops", _TRICKS, "augmentation", "miou_dataset", "scale", "crop"),
+    Claim("focal loss beats CE", "Lin et al. 2017", "focal", "miou_dataset", "focal2", "ce"),
+    Claim("OHEM beats CE", "Shrivastava et al. 2016", "focal", "miou_dataset", "ohem", "ce"),
+    Claim("a tuned alpha beats inverse frequency", _LOSSES, "focal", "miou_dataset", "focal2_tuned", "focal2_inverse"),
+    Claim("the loss averaged as mIoU^D wins it", _TRIPLE, "matched", "miou_dataset", "jml_dataset", "jml_class"),
+    Claim("the loss averaged as mIoU^I wins it", _TRIPLE, "matched", "miou_image", "jml_image", "jml_dataset"),
+    Claim("the loss averaged as mIoU^C wins it", _TRIPLE, "matched", "miou_class", "jml_class", "jml_dataset"),
+    Claim(
+        "without sums over processes (here: one image each) mIoU^D falls",
+        _TRIPLE,
+        "matched",
+        "miou_dataset",
+        "jml_dataset",
+        "jml_image",
+    ),
+    Claim(
+        "CRF layers trained end to end beat a CRF after the network",
+        "Zheng et al. 2015",
+        "crf",
+        "miou_dataset",
+        "ce_crf_layer",
+        "ce + CRF",
+    ),
+    Claim("a CRF after the network improves", "Chen et al. 2015", "crf", "miou_dataset", "ce + CRF", "ce"),
+    Claim("0.25*CE + 0.75*JML beats CE", _SOFT, "camvid", "miou_dataset", "ce_jml", "ce"),
+    Claim("0.25/0.75 beats JML alone", _SOFT, "camvid", "miou_dataset", "ce_jml", "jml"),
+    Claim("the loss averaged as mIoU^D wins it", _TRIPLE, "camvid", "miou_dataset", "ce_jml", "jml_class"),
+    Claim("the loss averaged as mIoU^C wins it", _TRIPLE, "camvid", "miou_class", "jml_class", "ce_jml"),
+    Claim("the Lovasz loss beats CE", "Berman et al. 2018", "camvid", "miou_dataset", "lovasz", "ce"),
+    Claim("class weights raise the classes' mean accuracy", _LOSSES, "camvid", "macc_dataset", "ce_weighted", "ce"),
+    Claim("focal loss beats CE", "Lin et al. 2017", "camvid", "miou_dataset", "focal", "ce"),
+    Claim("loss max-pooling beats CE", "Rota Bulo et al. 2017", "camvid", "miou_dataset", "lmp", "ce"),
+    Claim("LMP raises the classes' mean accuracy", "Rota Bulo et al. 2017", "camvid", "macc_dataset", "lmp", "ce"),
+    Claim("a CRF after the network improves", "Chen et al. 2015", "camvid", "miou_dataset", "ce + CRF", "ce"),
+    Claim("averaging beats a single network", _TRICKS, "camvid", "miou_dataset", "ensemble: average", "ce_jml"),
 )
 
 
 def tested(profile: str, workspace: Path) -> list[dict[str, Any]]:
-    """Each claim about a profile, with the difference of its runs on test in a workspace."""
+    """Each claim about a profile, with the difference of its runs on test in a workspace; each finding's answer."""
     found = []
     for claim in (c for c in CLAIMS if c.profile == profile):
         folders = {name: _folders(workspace, name) for name in (claim.better, claim.other)}
         pair = judge(folders, [claim.metric]).differences[0]
         found.append({**asdict(claim), **{k: getattr(pair, k) for k in ("value", "low", "high", "p", "shown")}})
+    for finding in (f for f in FINDINGS if profile in f.profiles):
+        what, effect, answer = finding.ask(workspace)
+        row = {"text": finding.text, "source": finding.source, "profile": profile}
+        found.append({**row, "what": what, "effect": effect, "answer": answer})
     return found
 
 
 def _folders(workspace: Path, name: str) -> list[Path]:
-    """The results of a run's seeds, or of an ensemble."""
+    """The results of a run's seeds, of a run with CRF, or of an ensemble."""
     if name.startswith("ensemble: "):
         return [workspace / "results" / "ensembles" / name.removeprefix("ensemble: ")]
-    return [workspace / "results" / "runs" / f"{name}-{seed}" for seed in (0, 1)]
+    kind = "crf" if name.endswith(" + CRF") else "runs"
+    seeds = yaml.safe_load((workspace / "params.yaml").read_text())["seeds"]
+    return [workspace / "results" / kind / f"{name.removesuffix(' + CRF')}-{seed}" for seed in seeds]
+
+
+def _runs(workspace: Path) -> dict[str, list[Path]]:
+    """All runs of a workspace."""
+    return {run: _folders(workspace, run) for run in yaml.safe_load((workspace / "params.yaml").read_text())["runs"]}
+
+
+def _winners(workspace: Path) -> tuple[str, str, str]:
+    """Does one run have the best point of all averages, the worst case and calibration?"""
+    metrics = ("miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
+    judged = judge(_runs(workspace), metrics)
+    best = {metric: judged.order(metric)[0] for metric in metrics}
+    effect = ", ".join(f"{pretty(metric)} `{name}`" for metric, name in best.items())
+    return f"best of {len(judged.scores)} runs", effect, "shown" if len(set(best.values())) > 1 else "contradicted"
+
+
+def _worst_case(workspace: Path) -> tuple[str, str, str]:
+    """How far below the mean are the worst images of the best run?"""
+    judged = judge(_runs(workspace), ["miou_image", "miou_image_q5"])
+    best = judged.order("miou_image")[0]
+    gap = judged.drawn[best]["miou_image"] - judged.drawn[best]["miou_image_q5"]
+    low, high = np.quantile(gap, [0.025, 0.975])
+    value = judged.scores[best]["miou_image"] - judged.scores[best]["miou_image_q5"]
+    effect = f"{-100 * value:+.1f} points ({-100 * high:+.1f} to {-100 * low:+.1f})"
+    return f"worst 5 % - mean mIoU^I of `{best}`", effect, "shown" if low > FAR else "not shown"
+
+
+def _spread(workspace: Path) -> tuple[str, str, str]:
+    """Do the seeds of the class-averaged loss lie further apart than those of the pooled one?"""
+    each = {}
+    for name in ("jml_class", "jml_dataset"):
+        scores = [read_json(folder / "headline.json")["test"]["miou_dataset"] for folder in _folders(workspace, name)]
+        each[name] = np.std(scores, ddof=1), len(scores)
+    (wide, n), (narrow, m) = each["jml_class"], each["jml_dataset"]
+    p = float(stats.f.sf((wide / narrow) ** 2, n - 1, m - 1))
+    effect = f"{100 * wide:.1f} against {100 * narrow:.1f} points (F test over {n} seeds, p = {p:.2f})"
+    return "seeds' standard deviation of mIoU^D, `jml_class` against `jml_dataset`", effect, _by(p)
+
+
+def _by(p: float) -> str:
+    return "shown" if p <= 0.05 else "contradicted" if p >= 0.95 else "not shown"
+
+
+def _borders(workspace: Path) -> tuple[str, str, str]:
+    """Does the CRF raise mIoU^D within a pixel of the labels' borders under every seed?"""
+    run = next(iter(sorted((workspace / "results" / "crf").iterdir()))).name.rpartition("-")[0]
+    sides = []
+    for name in (run, f"{run} + CRF"):
+        each = [read_json(folder / "metrics.json")["test"]["borders"] for folder in _folders(workspace, name)]
+        sides.append([one["trimap_miou_dataset"]["1"] for one in each])
+    gains = [100 * (after - before) for before, after in zip(*sides, strict=True)]
+    effect = " and ".join(f"{gain:+.1f}" for gain in gains) + " points, by seed"
+    answer = "shown" if min(gains) > 0 else "contradicted" if max(gains) < 0 else "not shown"
+    return f"mIoU^D within 1 px of a border, `{run} + CRF` - `{run}`", effect, answer
+
+
+FAR = 0.05  # mIoU^I of the worst images that is far below the mean
+FINDINGS = (
+    Finding("no run wins every metric", _TRIPLE, ("losses", "camvid"), _winners),
+    Finding("the worst case is far below the mean", _TRIPLE, ("losses", "camvid"), _worst_case),
+    Finding("averaging by class is unstable under extreme imbalance", _TRIPLE, ("matched",), _spread),
+    Finding("a CRF sharpens borders", "Kraehenbuehl and Koltun 2011", ("crf", "camvid"), _borders),
+)
 
 
 def verdict(row: dict[str, Any]) -> str:
     """shown, not shown or contradicted."""
+    if "answer" in row:
+        return str(row["answer"])
     if row["equal"]:
         same = row["value"] == 0 or not row["shown"]
         return "shown: identical" if row["value"] == 0 else "no difference shown" if same else "contradicted"
@@ -112,17 +233,31 @@ def verdict(row: dict[str, Any]) -> str:
     return "shown" if ahead else "contradicted"
 
 
-def table() -> str:
-    """A row for each claim that was tested."""
+def table(data: str) -> str:
+    """A row for each claim that was tested on "scenes" or "CamVid"."""
     rows = ["| claim | from | tested as | effect (95 % interval) | verdict |", "| :- | :- | :- | -: | :- |"]
-    for claim in CLAIMS:
-        path = PROFILES / claim.profile / "claims.json"
+    profiles = [name for name in dict.fromkeys(_profiles()) if (name == "camvid") == (data == "CamVid")]
+    for name in profiles:
+        path = kept(name) / "claims.json"
         for row in read_json(path) if path.is_file() else ():
-            if row["text"] == claim.text:
-                factor, unit = scale(row["metric"])
-                decimals = digits(factor)
-                value, low, high = (factor * row[k] for k in ("value", "low", "high"))
-                effect = f"{value:+.{decimals}f}{unit} ({low:+.{decimals}f} to {high:+.{decimals}f})"
-                pair = f"{pretty(row['metric'])} of `{row['better']}` - `{row['other']}`"
-                rows.append(f"| {claim.text} | {claim.source} | {pair} | {effect} | **{verdict(row)}** |")
+            what, effect = (row["what"], row["effect"]) if "answer" in row else _told(row)
+            rows.append(f"| {row['text']} | {row['source']} | {what} | {effect} | **{verdict(row)}** |")
     return "\n".join(rows)
+
+
+def _profiles() -> list[str]:
+    """In the order in which claims first name them."""
+    return [claim.profile for claim in CLAIMS] + [name for finding in FINDINGS for name in finding.profiles]
+
+
+def kept(profile: str) -> Path:
+    """Where a profile's results are kept."""
+    return RESULTS / "camvid" if profile == "camvid" else RESULTS / "profiles" / profile
+
+
+def _told(row: dict[str, Any]) -> tuple[str, str]:
+    factor, unit = scale(row["metric"])
+    decimals = digits(factor)
+    value, low, high = (factor * row[k] for k in ("value", "low", "high"))
+    effect = f"{value:+.{decimals}f}{unit} ({low:+.{decimals}f} to {high:+.{decimals}f})"
+    return f"{pretty(row['metric'])} of `{row['better']}` - `{row['other']}`", effect

@@ -1,7 +1,7 @@
 """Keep what a profile's workspace found: `python docs/profiles.py NAME WORKSPACE`, after its `dvc repro`.
 
-Writes results/profiles/NAME: the parameters, the report's tables, the benchmark's table in three forms, the
-claims that it tests, the machine.
+Writes results/profiles/NAME, or results/camvid: the parameters, the report's tables, the benchmark's table in
+three forms, the claims that it tests, the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from segpipe.core.files import write_json
 from segpipe.reporting.agreement import environment
 
 ROOT = Path(__file__).parents[1]
-TABLE = {"lmp": "sampling", "ensembles": None}  # of benchmark.py, where it is not called as the profile
+TABLE = {
+    "lmp": "sampling",
+    "ensembles": None,
+    "camvid": "losses",
+    "matched": "losses",
+    "crf": "losses",
+}  # of benchmark.py, where it is not called as the profile
 
 
 def keep(name: str, workspace: Path) -> None:
@@ -28,7 +34,7 @@ def keep(name: str, workspace: Path) -> None:
     for form in ("md", "csv", "tex") if table else ():
         command = [sys.executable, "-m", "segpipe", "table", table, "--form", form]
         forms[form] = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True).stdout
-    out = ROOT / "results" / "profiles" / name
+    out = claims.kept(name)
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(workspace / "results" / "tables", out / "tables")
     shutil.copy(workspace / "params.yaml", out / "params.yaml")

@@ -6,8 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from segpipe import models
+from segpipe.cli import app
 from segpipe.commands.datasets import how
 from segpipe.core import registry
 from segpipe.data.card import KINDS, LAYOUTS, cards
@@ -32,6 +36,7 @@ ENSEMBLES = ROOT / "docs" / "ensembles.md"
 DATASETS = ROOT / "docs" / "datasets.md"
 PROFILES = ("models", "schedules", "weights", "dropout", "targets", "lmp")  # of docs/benchmark.md
 BENCHMARK = ROOT / "docs" / "benchmark.md"
+REFERENCE = ROOT / "docs" / "reference.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
 
@@ -60,7 +65,8 @@ def blocks() -> dict[Path, dict[str, str]]:
             **{name: _profile(name, "table.md") for name in PROFILES},
             "ensembles": "\n\n".join(_profile("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
         },
-        ROOT / "docs" / "claims.md": {"claims": claims.table()},
+        ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},
+        REFERENCE: {"commands": _commands(), "parameters": f"```yaml\n{(ROOT / 'params.yaml').read_text()}```"},
         CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
     }
 
@@ -103,6 +109,27 @@ def _datasets() -> str:
     for name, card in cards().items():
         rows.append(f"| `{name}` | {card.num_classes} | {how(card)} | {card.title} | {card.licence} |")
     return "\n".join(rows)
+
+
+def _commands() -> str:
+    """Each command with its arguments and options, in the order of `segpipe --help`."""
+    group = typer.main.get_command(app)
+    parts = []
+    for name, command in group.commands.items():
+        for path, leaf in [(f"{name} {sub}", c) for sub, c in getattr(command, "commands", {}).items()] or [
+            (name, command)
+        ]:
+            rows = ["| argument or option | default | what |", "| :- | :- | :- |"]
+            rows += [_parameter(one) for one in leaf.params if one.name != "help"]
+            parts.append("\n".join([f"### segpipe {path}", "", leaf.help.split("\n\n")[0], "", *rows]))
+    return "\n\n".join(parts)
+
+
+def _parameter(one: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in one.opts) if one.param_type_name == "option" else f"`{one.name.upper()}`"
+    default = "" if one.default is None or one.default is False or callable(one.default) else f"`{one.default}`"
+    what = " ".join((getattr(one, "help", None) or "").split()).replace("|", "\\|")
+    return f"| {names} | {default} | {what} |"
 
 
 def _profile(name: str, file: str) -> str:

@@ -1,5 +1,6 @@
 """docs/claims.py: the words follow the numbers, and every claim names runs of its profile."""
 
+import json
 import sys
 
 import pytest
@@ -34,12 +35,47 @@ def test_a_verdict_follows_the_difference_and_the_metrics_direction(found, words
     assert claims.verdict(found) == words
 
 
-def test_every_claim_names_runs_of_its_profile_and_is_tested():
+def test_every_claim_names_runs_of_its_profile():
     known = {*names(), "ece_dataset", "nll_dataset"}
     for claim in claims.CLAIMS:
-        profile = yaml.safe_load((ROOT / f"pipeline/segpipe/profiles/{claim.profile}.yaml").read_text())
-        runs = {*profile["runs"], *(f"ensemble: {name}" for name in profile["ensemble"])}
+        profile = profile_of(claim.profile)
+        runs = {*profile["runs"], *(f"{run} + CRF" for run in profile["crf.runs"])}
+        runs |= {f"ensemble: {name}" for name in profile["ensemble"]}
         assert {claim.better, claim.other} <= runs, claim.text
         assert claim.metric in known, claim.text
-    assert len({claim.text for claim in claims.CLAIMS}) == len(claims.CLAIMS)
-    assert claims.table().count("\n| ") == len(claims.CLAIMS) + 1
+    assert len({(claim.profile, claim.text) for claim in claims.CLAIMS}) == len(claims.CLAIMS)
+
+
+def profile_of(name):
+    return yaml.safe_load((ROOT / f"pipeline/segpipe/profiles/{name}.yaml").read_text())
+
+
+def test_what_is_kept_of_a_profile_answers_all_its_claims():
+    asked = {(c.profile, c.text) for c in claims.CLAIMS} | {(n, f.text) for f in claims.FINDINGS for n in f.profiles}
+    kept = {name for name, _ in asked if (claims.kept(name) / "claims.json").is_file()}
+    assert len(kept) >= 7
+    for name in kept:
+        answered = {row["text"] for row in json.loads((claims.kept(name) / "claims.json").read_text())}
+        assert answered == {text for profile, text in asked if profile == name}, name
+    shown = (claims.table("scenes") + claims.table("CamVid")).count("**")
+    assert shown == 2 * sum(name in kept for name, _ in asked)
+
+
+@pytest.mark.parametrize(("p", "answer"), [(0.01, "shown"), (0.5, "not shown"), (0.99, "contradicted")])
+def test_a_finding_is_contradicted_by_the_other_tail(p, answer):
+    assert claims._by(p) == answer
+
+
+def test_findings_are_asked_of_a_real_workspace(finished):
+    what, effect, answer = claims._winners(finished)
+    assert what == "best of 2 runs"
+    assert effect.count("`") == 12
+    assert answer in ("shown", "contradicted")
+    what, effect, answer = claims._worst_case(finished)
+    assert effect.startswith("-")
+    assert answer in ("shown", "not shown")
+    what, effect, answer = claims._borders(finished)
+    assert what == "mIoU^D within 1 px of a border, `ce + CRF` - `ce`"
+    rows = [json.loads((finished / f"results/{kind}/ce-0/metrics.json").read_text()) for kind in ("crf", "runs")]
+    after, before = (row["test"]["borders"]["trimap_miou_dataset"]["1"] for row in rows)
+    assert effect == f"{100 * (after - before):+.1f} points, by seed"

@@ -131,13 +131,16 @@ def _body(params: Params) -> str:
         f"results/ensembles/{m}" for m in params.ensemble
     ]
     inputs = [
-        "data/prepare",
-        *(f"data/train/{key}" for key in params.all_keys()),
-        *(f"data/crf/{k}" for k in params.crf_keys()),
+        *data,
+        *(f"data/{kind}/{key}" for key in params.all_keys() for kind in ("train", "predict")),
+        *(f"data/crf/{key}" for key in params.crf_keys()),
+        *(f"data/ensemble/{method}" for method in params.ensemble),
+        *(f"data/predict/{key}-fold{fold}" for key in params.fold_keys() for fold in range(params.folds.number)),
     ]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
     inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
-    parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"]))
+    more = ["folds"] if params.fold_keys() else []
+    parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more))
     return "stages:\n" + "\n".join(parts)
 
 

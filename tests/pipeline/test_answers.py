@@ -28,7 +28,7 @@ def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, 
     assert "ensemble: plurality" in done.stdout.split("NLL^D")[0]
     rows = done.stdout.split("NLL^D")[1].splitlines()
     assert not any(row.startswith("| ensemble: plurality") for row in rows)  # votes have no NLL
-    assert "Friedman over the mean IoU of 12 images" in done.stdout
+    assert "Friedman over mDice^I of 12 images" in done.stdout
     assert figure.read_text().startswith("<svg")
 
 

@@ -39,6 +39,7 @@ def compare(
 ) -> None:
     """Say in words whether runs differ: paired bootstrap over images and seeds, Wilcoxon, Holm, Friedman."""
     from segpipe.core.files import write_text
+    from segpipe.metrics.comparison import pretty
     from segpipe.reporting import diagrams, judgement
 
     folders = _folders(names or [])
@@ -48,8 +49,9 @@ def compare(
         raise ConfigError(f"--figure {figure}: wanted a name that ends with .svg")
     metrics = list(dict.fromkeys(metric or METRICS))
     found = judgement.judge(folders, metrics, resamples=resamples, split=split)
-    if figure is not None and found.ranking is not None:
-        write_text(figure, diagrams.critical_difference(found.ranking))
+    ranking = found.rankings.get(metrics[0])
+    if figure is not None and ranking is not None:
+        write_text(figure, diagrams.critical_difference(ranking))
     if as_json:
         print(json.dumps(_plain(found), allow_nan=False))
         return
@@ -68,12 +70,11 @@ def compare(
     for name in metrics:
         print(judgement.ranking_table(found, name))
     print(judgement.sentence(found, metrics[0]))
-    ranking = found.ranking
     if ranking is not None:
         groups = "; ".join(", ".join(clique) for clique in ranking.cliques()) or "none"
         print(
-            f"Friedman over the mean IoU of {ranking.units} {found.unit}s: p = {_p(ranking.p)}; critical difference "
-            f"of average ranks {ranking.critical_difference:.2f}; not told apart: {groups}"
+            f"Friedman over {pretty(metrics[0])} of {ranking.units} {found.unit}s: p = {_p(ranking.p)}; critical "
+            f"difference of average ranks {ranking.critical_difference:.2f}; not told apart: {groups}"
         )
 
 
@@ -131,7 +132,7 @@ def _plain(found: Any) -> dict[str, Any]:
         "caution": found.caution,
         "intervals": found.bounds,
         "differences": [{**asdict(d), "shown": d.shown, "verdict": d.verdict} for d in found.differences],
-        "ranking": None if found.ranking is None else asdict(found.ranking),
+        "rankings": {metric: asdict(ranking) for metric, ranking in found.rankings.items()},
     }
 
 

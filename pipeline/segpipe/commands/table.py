@@ -32,7 +32,7 @@ def table(
     from segpipe.core import files
     from segpipe.reporting import benchmark, judgement
     from segpipe.stages.context import start
-    from segpipe.stages.report import NOT_RESAMPLED, gather
+    from segpipe.stages.gathered import NOT_RESAMPLED, gather
 
     if name is not None and columns:
         raise ConfigError("give the name of a table, or --column, not both")

@@ -280,12 +280,6 @@ def rank(values: Mapping[str, Floats], *, level: float = LEVEL) -> Ranking:
     return Ranking({name: float(r) for name, r in zip(values, ranks, strict=True)}, shown, critical, n)
 
 
-def unit_scores(runs: Mapping[str, Sequence[Tables]], groups: Sequence[str]) -> dict[str, Floats]:
-    """By run: mean IoU of each unit's images, averaged over seeds, as `rank` and `wilcoxon` take it."""
-    resampling = Resampling.of(groups, 1)
-    return {name: resampling.unit_means(_image_means(seeds)) for name, seeds in runs.items()}
-
-
 def _image_means(seeds: Sequence[Tables]) -> Floats:
     """(N,) mean IoU of each image, averaged over seeds."""
     values: Floats = mean(np.stack([per_image(tables.counts) for tables in seeds]), 0)

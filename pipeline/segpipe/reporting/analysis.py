@@ -8,44 +8,58 @@ from typing import Any
 
 from segpipe.metrics.comparison import pretty
 from segpipe.reporting import diagrams
+from segpipe.reporting.html import Figure, Fold, Piece
 from segpipe.reporting.judgement import Judgement, ranking_table
+from segpipe.reporting.page import Section
 from segpipe.reporting.results import Entry
 from segpipe.reporting.tables import markdown
 
-Sections = list[tuple[str, list[str]]]
+_RANKED = ("miou_dataset", "miou_image", "miou_class", "acc", "ece_dataset")  # each with a table and a diagram
 
 
-def sections(entries: Sequence[Entry], found: Judgement, metric: str) -> Sections:
-    """(heading, parts) for `page.build`."""
-    parts: Sections = []
-    if found.ranking is not None and found.order(metric):
-        parts.append(("Is the difference real?", _differences(found, metric)))
+def sections(entries: Sequence[Entry], found: Judgement, metric: str) -> list[Section]:
+    """Differences, calibration, borders."""
+    parts = []
+    if found.differences:
+        parts.append(Section("Is the difference real?", _differences(found, metric)))
     with_curves = [entry for entry in entries if entry.curves]
     if with_curves:
-        parts.append(("Calibration", _calibration(with_curves)))
-    parts.append(("Near borders", _borders(entries)))
+        parts.append(Section("Calibration", _calibration(with_curves)))
+    parts.append(Section("Near borders", _borders(entries)))
     return parts
 
 
-def _differences(found: Judgement, metric: str) -> list[str]:
-    ranking = found.ranking
-    if ranking is None:
+def _differences(found: Judgement, metric: str) -> list[Piece]:
+    first, *others = [m for m in dict.fromkeys([metric, *_RANKED]) if found.order(m)] or [""]
+    if not first:
         return []
-    unit = f"{found.units} {found.unit}s"
-    p = "" if ranking.p is None else f" Friedman's test over all: p = {ranking.p:.2g}."
     return [
-        ranking_table(found, metric),
+        *_ranked(found, first),
         *([f"Note: {found.caution}."] if found.caution else []),
-        f"Paired bootstrap: {unit} of test and the seeds are drawn anew, the same for all. Runs whose corrected p is "
-        "above 0.05 or whose interval holds 0 are a tie. Intervals that overlap do not mean equal: only the paired "
-        "difference, in points of 100, tells. With few seeds the noise of training is underestimated.",
-        diagrams.critical_difference(ranking),
-        f"Average rank by the mean IoU of each {found.unit}; a bar joins runs that Nemenyi's test does not tell "
-        f"apart.{p} With many {found.unit}s small differences become significant: read the points, not p alone.",
+        f"Paired bootstrap: {found.units} {found.unit}s of test and the seeds are drawn anew, the same for all. Runs "
+        "whose corrected p is above 0.05 or whose interval holds 0 are a tie. Intervals that overlap do not mean "
+        "equal: only the paired difference, in points of 100, tells. With few seeds the noise of training is "
+        f"underestimated. With many {found.unit}s small differences become significant: read the points, not p alone.",
+        *(Fold(f"by {pretty(name)}", _ranked(found, name)) for name in others),
     ]
 
 
-def _calibration(entries: Sequence[Entry]) -> list[str]:
+def _ranked(found: Judgement, metric: str) -> list[Piece]:
+    pieces: list[Piece] = [ranking_table(found, metric)]
+    ranking = found.rankings.get(metric)
+    if ranking is not None:
+        p = "" if ranking.p is None else f" Friedman's test over all: p = {ranking.p:.2g}."
+        pieces.append(
+            Figure(
+                diagrams.critical_difference(ranking),
+                f"Critical differences. Average rank by the {pretty(metric)} of each {found.unit}, 1 is best; a bar "
+                f"joins runs that Nemenyi's test does not tell apart.{p}",
+            )
+        )
+    return pieces
+
+
+def _calibration(entries: Sequence[Entry]) -> list[Piece]:
     shown = {e.name: (e.curves["test"]["reliability"], e.curves.get("test calibrated", {}).get("reliability", []))
              for e in entries}  # fmt: skip
     risks = {e.name: e.curves["test"]["risk"] for e in entries}
@@ -53,9 +67,13 @@ def _calibration(entries: Sequence[Entry]) -> list[str]:
         calibration_table(entries),
         "One temperature, fitted on val by NLL, changes confidence and no label. ECE in equal-width, ACE in equal-mass "
         "bins; SCE over the probabilities of all classes; AURC: error averaged while the least confident are left out.",
-        diagrams.reliability(shown),
-        "Accuracy over confidence on test, first seed; dotted: perfect.",
-        diagrams.lines(risks, "coverage: share of the most confident pixels", "error among them"),
+        Figure(
+            diagrams.reliability(shown), "Reliability: accuracy over confidence on test, first seed; dotted: perfect."
+        ),
+        Figure(
+            diagrams.lines(risks, "coverage: share of the most confident pixels", "error among them"),
+            "Risk over coverage: the error that is left when the least confident pixels are left out.",
+        ),
     ]
 
 
@@ -78,7 +96,7 @@ def calibration_table(entries: Sequence[Entry]) -> str:
     return markdown(header, rows)
 
 
-def _borders(entries: Sequence[Entry]) -> list[str]:
+def _borders(entries: Sequence[Entry]) -> list[Piece]:
     widths = {
         entry.name: [(float(width), value) for width, value in _trimap(entry).items() if value is not None]
         for entry in entries
@@ -87,11 +105,14 @@ def _borders(entries: Sequence[Entry]) -> list[str]:
         borders_table(entries),
         "Boundary IoU compares bands along the borders (Cheng et al. 2021); BF asks how much of the contours lies "
         "within 0.75 % of the diagonal of each other; the last columns count only pixels within so many of a border.",
-        diagrams.lines(
-            widths,
-            "width of the trimap in pixels",
-            f"{pretty('miou_dataset').replace('^D', '$^D$')} inside",
-            log=True,
+        Figure(
+            diagrams.lines(
+                widths,
+                "width of the trimap in pixels",
+                f"{pretty('miou_dataset').replace('^D', '$^D$')} inside",
+                log=True,
+            ),
+            "mIoU^D over the width of the trimap: only pixels within so many of a border of the label count.",
         ),
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.reporting.html import Picture, Piece, render
 from segpipe.reporting.pictures import colorize
 
 Floats = NDArray[np.float64]
@@ -78,23 +78,19 @@ def _frame(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> None:
         picture[top : bottom + 1, left] = picture[top : bottom + 1, right] = color
 
 
-def body(title: str, lead: str, parts: Sequence[Part], table: Any) -> str:
-    """The page's HTML body; `table` turns Markdown into HTML."""
-    html = [f"<h1>{escape(title)}</h1><p class='lead'>{escape(lead)}</p>"]
-    for part in parts:
-        html.append(f"<h2>{escape(part.heading)}</h2><p class='small'>{escape(part.text)}</p>")
-        html.append(table(part.table) if part.table else "")
-        for case in part.cases:
-            caption = f"{case.what}: {case.image}, {case.note}"
-            if case.picture:
-                encoded = base64.b64encode(case.picture).decode()
-                html.append(
-                    f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{encoded}'>"
-                    f"<figcaption>{escape(caption)}</figcaption></figure>"
-                )
-            else:
-                html.append(f"<p class='small'>{escape(caption)}</p>")
-    return "\n".join(html)
+def body(title: str, lead: str, parts: Sequence[Part]) -> str:
+    """The page's HTML body."""
+    sections = "\n".join(f"<h2>{escape(part.heading)}</h2>{''.join(map(render, shown(part)))}" for part in parts)
+    return f"<h1>{escape(title)}</h1><p class='lead'>{escape(lead)}</p>\n{sections}"
+
+
+def shown(part: Part) -> list[Piece]:
+    """The pieces of a page that tell a part."""
+    pieces: list[Piece] = [part.text, *([part.table] if part.table else [])]
+    for case in part.cases:
+        caption = f"{case.what}: {case.image}, {case.note}"
+        pieces.append(Picture(case.picture, caption) if case.picture else caption)
+    return pieces
 
 
 def rows(parts: Sequence[Part]) -> list[list[Any]]:

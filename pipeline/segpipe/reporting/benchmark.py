@@ -94,12 +94,17 @@ def text(form: str, names: Sequence[str], columns: Sequence[str], table: Sequenc
         )
     heads = [_head(column) for column in columns]
     if form == "md":
-        rows = [[name, *map(_markdown, row)] for name, row in zip(names, table, strict=True)]
-        return f"{markdown(['what', *heads], rows)}\n{note}\n"
+        return f"{markdown_table(names, columns, table)}\n{note}\n"
     lines = [" & ".join([_tex(name), *map(_latex, row)]) + r" \\" for name, row in zip(names, table, strict=True)]
     head = " & ".join(["", *(_tex_head(head) for head in heads)]) + r" \\"
     body = "\n".join([rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\hline", head, r"\hline", *lines, r"\hline"])
     return f"% {note}\n{body}\n\\end{{tabular}}\n"
+
+
+def markdown_table(names: Sequence[str], columns: Sequence[str], table: Sequence[Sequence[Cell]]) -> str:
+    """The table alone."""
+    rows = [[name, *map(_markdown, row)] for name, row in zip(names, table, strict=True)]
+    return markdown(["what", *map(_head, columns)], rows)
 
 
 def _head(column: str) -> str:

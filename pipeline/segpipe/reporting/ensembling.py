@@ -7,6 +7,7 @@ from typing import Any
 
 from segpipe.metrics.comparison import holm, pretty
 from segpipe.reporting import diagrams
+from segpipe.reporting.html import Figure, Piece
 from segpipe.reporting.judgement import Judgement
 from segpipe.reporting.results import Entry
 from segpipe.reporting.tables import markdown
@@ -16,7 +17,7 @@ METRIC = "miou_dataset"
 _MOST = 10  # members whose pairs are shown as a table
 
 
-def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[str]:
+def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[Piece]:
     """Paragraphs, tables and figures for `page.build`; none without an ensemble."""
     if not found:
         return []
@@ -29,7 +30,16 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[str
         "of an image, in units of the cheapest best member; a CRF is not counted. Coverage: pixels that the ensemble "
         "does not reject; the accepted score leaves the others out. What was fitted, was fitted on val or out of "
         "fold, so only test tells. The figure shows ensembles whose members have equal weights, as they grow.",
-        *([diagrams.lines(grown, "members, best on val first", "mIoU$^D$ on test")] if grown else []),
+        *(
+            [
+                Figure(
+                    diagrams.lines(grown, "members, best on val first", "mIoU$^D$ on test"),
+                    "mIoU^D on test of ensembles as they grow.",
+                )
+            ]
+            if grown
+            else []
+        ),
         weights(found),
         *_pairs(found),
     ]

@@ -66,16 +66,23 @@ def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | Non
     axis.set_xticks(range(len(classes)), classes, rotation=20, ha="right")
     axis.set(ylabel="test IoU$^D$", ylim=(0, 1))
     axis.grid(axis="x", visible=False)
-    axis.legend(frameon=False, fontsize=8, ncols=4, loc="upper right")
+    axis.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return svg_text(plt, figure)
 
 
-def dots(names: Sequence[str], values: Sequence[Sequence[float]], label: str) -> str:
-    """One line an entry, one dot a seed, a bar at the mean: differences beside the noise."""
+def dots(
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    bounds: Sequence[tuple[float, float] | None],
+    label: str,
+) -> str:
+    """One line an entry: its interval, a dot a seed, a bar at the mean."""
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(9, 0.5 + 0.34 * len(names)))
-    for place, (color, row) in enumerate(zip(_cycle(len(names)), values, strict=True)):
-        axis.plot(row, [place] * len(row), "o", color=color, alpha=0.7)
+    for place, (color, row, ends) in enumerate(zip(_cycle(len(names)), values, bounds, strict=True)):
+        if ends:
+            axis.plot(ends, [place, place], color=color, linewidth=5, alpha=0.3, solid_capstyle="butt")
+        axis.plot(row, [place] * len(row), "o", color=color, alpha=0.8)
         if row:
             axis.plot([sum(row) / len(row)], [place], "|", color=color, markersize=16, markeredgewidth=2)
     axis.set_yticks(range(len(names)), names)

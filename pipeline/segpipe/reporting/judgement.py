@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.metrics.bootstrap import Resampling, Tables, interval, resampled
@@ -21,8 +20,8 @@ from segpipe.metrics.comparison import (
     pretty,
     rank,
     scale,
-    unit_scores,
 )
+from segpipe.metrics.defined import Floats
 from segpipe.metrics.scores import names as known
 from segpipe.reporting.tables import csv_text, markdown, read_tables
 
@@ -34,12 +33,16 @@ PAIRS_HEADER = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """By run: score and interval of every metric; all paired differences; the ranking over units."""
+    """By run: score, interval and resamples of every metric; all paired differences; by metric, the ranking of
+    the runs over units.
+    """
 
     scores: dict[str, dict[str, float]]
     bounds: dict[str, dict[str, tuple[float, float] | None]]
+    drawn: dict[str, dict[str, Floats]]
+    seeds: dict[str, int]
     differences: list[Difference]
-    ranking: Ranking | None
+    rankings: dict[str, Ranking]
     unit: str
     units: int
     resamples: int
@@ -114,8 +117,10 @@ def judge(
     return Judgement(
         scores,
         bounds,
+        drawn,
+        {name: len(seeds) for name, seeds in runs.items()},
         compare(runs, groups, metrics, resamples=resamples) if several else [],
-        _ranking(unit_scores(runs, groups)) if several else None,
+        _rankings(runs, resampling, metrics) if several else {},
         resampling.unit,
         resampling.units,
         number,
@@ -123,10 +128,23 @@ def judge(
     )
 
 
-def _ranking(values: Mapping[str, NDArray[np.float64]]) -> Ranking | None:
-    """The ranking, None where no unit is defined for all."""
-    common = ~np.isnan(np.stack(list(values.values()))).any(0)
-    return rank(values) if common.any() else None
+def _rankings(
+    runs: Mapping[str, Sequence[Tables]], resampling: Resampling, metrics: Sequence[str]
+) -> dict[str, Ranking]:
+    """By metric, the ranking of the runs that define it by the score of each unit alone, averaged over seeds."""
+    alone = (resampling.members == np.arange(resampling.units)[:, None]).astype(np.uint16)  # (units, N)
+    each = {name: [tables.scores(alone, metrics) for tables in seeds] for name, seeds in runs.items()}
+    found = {}
+    for metric in metrics:
+        sign = -1.0 if lower_is_better(metric) else 1.0
+        values = {
+            name: sign * np.mean([scores[metric] for scores in seeds], axis=0)
+            for name, seeds in each.items()
+            if all(metric in scores for scores in seeds)
+        }
+        if len(values) > 1 and (~np.isnan(np.stack(list(values.values()))).any(0)).any():
+            found[metric] = rank(values)
+    return found
 
 
 def ranking_table(found: Judgement, metric: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from segpipe.core.files import read_json
 from segpipe.metrics.comparison import lower_is_better
+from segpipe.reporting.tables import csv_text, markdown
 
 COLUMNS = {
     "miou_dataset": "mIoU^D",
@@ -38,17 +39,17 @@ class Entry:
     def values(self, metric: str, split: str = "test") -> list[float]:
         """The metric of every seed that defines it."""
         found = (m[split].get(metric) for m in self.metrics)
-        return [value for value in found if value is not None]
+        return [value for value in found if value is not None and math.isfinite(value)]
 
     def mean(self, metric: str) -> float | None:
-        """Mean over seeds on test."""
+        """Mean over seeds on test; None unless all define it."""
         values = self.values(metric)
-        return statistics.fmean(values) if values else None
+        return statistics.fmean(values) if len(values) == len(self.metrics) > 0 else None
 
     def spread(self, metric: str) -> float | None:
         """Standard deviation over seeds on test; None with one seed."""
         values = self.values(metric)
-        return statistics.stdev(values) if len(values) > 1 else None
+        return statistics.stdev(values) if len(values) == len(self.metrics) > 1 else None
 
 
 def entry(name: str, kind: str, loss: str, folders: Sequence[Path]) -> Entry:
@@ -90,3 +91,52 @@ def format_cell(item: Entry, metric: str) -> str:
     if mean is None:
         return "–"
     return f"{mean:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+
+
+def by_class(entries: Sequence[Entry]) -> dict[str, list[float | None]]:
+    """IoU^D of each class on test, the mean over seeds; None unless all define it."""
+    found = {}
+    for entry in entries:
+        each = zip(*(m["test"]["per_class"]["iou_dataset"] for m in entry.metrics), strict=True)
+        found[entry.name] = [None if None in values else statistics.fmean(values) for values in each]
+    return found
+
+
+def tables(entries: Sequence[Entry], metric: str, classes: Sequence[str]) -> dict[str, str]:
+    """The scores and the IoU of each class, as Markdown and CSV."""
+    order = ranked(entries, metric)
+    means = by_class(order)
+    scores = [[e.name, *(format_cell(e, column) for column in COLUMNS)] for e in order]
+    of_seeds = [
+        [e.name, e.kind, e.loss, folder.as_posix(), *(m["test"].get(column) for column in COLUMNS)]
+        for e in order
+        for folder, m in zip(e.folders, e.metrics, strict=True)
+    ]
+    of_class = [[name, *("–" if v is None else f"{v:.3f}" for v in row)] for name, row in means.items()]
+    return {
+        "scores.md": markdown(["what", *COLUMNS.values()], scores),
+        "scores.csv": csv_text(["what", "kind", "loss", "folder", *COLUMNS], of_seeds),
+        "classes.md": markdown(["IoU^D", *classes], of_class),
+        "classes.csv": csv_text(["what", *classes], [[name, *row] for name, row in means.items()]),
+    }
+
+
+def summary(entries: Sequence[Entry], metric: str) -> str:
+    """The finding in words: the best run, beside the noise between seeds."""
+    name = COLUMNS.get(metric, metric)
+    runs = [e for e in ranked(entries, metric) if e.kind == "run" and e.mean(metric) is not None]
+    if not runs:
+        return f"No run defines {name} on test."
+    best = runs[0]
+    between, within = spreads(entries, metric)
+    first = "Lowest" if lower_is_better(metric) else "Highest"
+    text = f"{first} {name} on test: {best.name} ({best.loss}) with {best.mean(metric):.4f}."
+    if between is not None and within is not None:
+        text += (
+            f" The runs differ by {between:.4f} (standard deviation of their means), seeds of one run by {within:.4f}."
+        )
+        if between < 2 * within:
+            text += " That is too close to tell the runs apart: train more seeds before choosing."
+    elif within is None:
+        text += " With one seed nothing can be said about the noise of training: add seeds before choosing."
+    return text

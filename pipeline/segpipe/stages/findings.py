@@ -1,0 +1,283 @@
+"""What the report tells: entries, comparisons and cases of params.yaml, as tables and as sections of the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpipe.stages.cases import View
+from segpipe.stages.context import Context
+from segpipe.stages.gathered import LeftOut, costs, gather, judge, untried
+
+WORST = 4  # images shown with a slider, and cases of each kind of the audit
+FAILS = 0.5  # mean IoU below which a run fails on an image
+SMALLEST = 12  # pixels of a suspect region
+ALIKE = 0.98  # correlation of near-duplicates
+_WIDEST = 720  # pixels of a picture with a slider
+# What counts, in words, of the goals of `segpipe recommend`.
+_COUNTS = {
+    "D": "all pixels together (mIoU^D)",
+    "I": "every image alike (mIoU^I)",
+    "C": "every class of every image alike (mIoU^C)",
+    "worst": "the worst 5 % of images",
+    "calibration": "confidence that can be believed (ECE^D)",
+    "likelihood": "probabilities (NLL^D)",
+    "speed": "speed, mIoU^D not shown to be worse than the best",
+}
+
+
+class Findings:
+    """Everything is read once; `left_out` says what a partial report does without."""
+
+    def __init__(self, context: Context, *, partial: bool = False) -> None:
+        from segpipe.core.files import read_json
+
+        self.context, self.metric = context, context.params.report.metric
+        self.left_out = LeftOut(strict=not partial)
+        self.index = read_json(context.require("prepare") / "index.json")
+        self.entries = gather(context, self.left_out)
+        evaluate = context.params.evaluate
+        self.columns = [
+            *("acc", "macc_dataset", "miou_dataset", "miou_image", "miou_class"),
+            *(f"miou_image_q{quantile:g}" for quantile in evaluate.quantiles),
+            *(f"share_iou_ge_{threshold:g}" for threshold in evaluate.thresholds),
+            *("ece_dataset", "nll_dataset"),
+        ]
+        self.judged = judge(self.entries, context, list(dict.fromkeys([self.metric, *self.columns])))
+        self.refined = {
+            key: read_json(folder / "crf.json")
+            for key in context.params.crf_keys()
+            if (folder := self.left_out.without(lambda key=key: context.member(key).require("crf")))  # type: ignore[misc]
+        }
+        self.combined = {
+            entry.name.removeprefix("ensemble: "): read_json(entry.folders[0] / "members.json")
+            for entry in self.entries
+            if entry.kind == "ensemble"
+        }
+
+    def summary(self) -> str:
+        """The best and its ties in words."""
+        from segpipe.reporting import judgement, results
+
+        return f"{results.summary(self.entries, self.metric)} {judgement.sentence(self.judged, self.metric)}".strip()
+
+    def answer(self) -> Any:
+        """The first screen."""
+        from segpipe.metrics.comparison import pretty
+        from segpipe.reporting import advice
+        from segpipe.reporting.page import Answer
+
+        question = f"Which one to take, by {pretty(self.metric)} on test?"
+        if not self.judged.order(self.metric):
+            return Answer(question, "Nothing: no result defines it.", [])
+        found = advice.advise(
+            "report", self.judged, costs(self.context, self.entries), untried(self.context), metric=self.metric
+        )
+        (_, score), *lines = advice.words(found, self.judged)
+        about = {entry.name: entry.loss for entry in self.entries}[found.take]
+        return Answer(
+            question,
+            f"Take {found.take}",
+            [("what", about), ("evidence", score), *lines, ("limits", self._limits())],
+        )
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before the first number."""
+        found = [f"Left out: {message}." for message in self.left_out]
+        for entry in self.entries:
+            for metric in ("miou_dataset", "miou_image", "miou_class", self.metric):
+                missing = len(entry.metrics) - len(entry.values(metric))
+                if 0 < missing < len(entry.metrics):
+                    found.append(
+                        f"{entry.name}: {metric} is undefined for {missing} of {len(entry.metrics)} seeds, so it has "
+                        "no mean here and is not compared."
+                    )
+        if max(len(entry.folders) for entry in self.entries) == 1 and any(e.kind == "run" for e in self.entries):
+            found.append(
+                "One seed only: intervals hold the chance in the test images, not that in training. Whether one loss "
+                "is better than another cannot be concluded; add seeds to params.yaml."
+            )
+        return list(dict.fromkeys(found))
+
+    def sections(self, out: Path) -> list[Any]:
+        """All that follows the first screen; `out` takes the list of label suspects."""
+        from segpipe.reporting import analysis, ensembling, refinement
+        from segpipe.reporting.page import Section
+
+        return [
+            Section("If something else counts", self._goals()),
+            Section("Scores", self._scores()),
+            *analysis.sections(self.entries, self.judged, self.metric),
+            Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
+            Section("Dense CRF", refinement.parts(self.refined, self.index["classes"])),
+            Section("Where does it fail?", self._failures(out)),
+            Section("Training", self._training()),
+            Section("Pictures", self._pictures()),
+            Section("Reproduce", self._reproduce()),
+        ]
+
+    def tables(self) -> dict[str, str]:
+        """results/tables."""
+        from segpipe.reporting import analysis, ensembling, judgement, refinement, results
+
+        classes = self.index["classes"]
+        return {
+            **results.tables(self.entries, self.metric, classes),
+            "ranking.md": judgement.ranking_table(self.judged, self.metric),
+            "pairs.csv": judgement.pairs_csv(self.judged),
+            "calibration.md": analysis.calibration_table(self.entries),
+            "borders.md": analysis.borders_table(self.entries),
+            "crf.md": refinement.tables(self.refined, classes),
+            "ensembles.md": ensembling.tables(self.combined, self.entries, self.judged),
+        }
+
+    def _limits(self) -> str:
+        judged, seeds = self.judged, sorted({len(e.folders) for e in self.entries if e.kind != "ensemble"})
+        trained = f"{' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''} a run" if seeds else "no run"
+        return (
+            f"{self.index['dataset']}, {len(self.index['splits']['test'])} test images ({judged.units} {judged.unit}s "
+            f"resampled), {trained}; what was tuned, was tuned on val. On other data the order may be another."
+        )
+
+    def _goals(self) -> list[Any]:
+        from segpipe.reporting import advice
+        from segpipe.reporting.tables import markdown
+
+        rows, cost = [], costs(self.context, self.entries)
+        for goal, words in _COUNTS.items():
+            if self.judged.order(advice.GOALS[goal]):
+                found = advice.advise(goal, self.judged, cost, [])
+                share = found.shares.get(found.take, 0.0)
+                ties = ", ".join(name for name in (found.best, *found.ties) if name != found.take)
+                rows.append(
+                    [words, found.take, advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
+                )
+        header = ["what counts", "take", "score on test", "best in", "not shown to differ"]
+        return [
+            markdown(header, rows),
+            "Best in: share of the paired resamples. `segpipe recommend --goal D` (or I, C, worst, calibration, "
+            "likelihood, speed) says more, and what to run next.".replace("`", ""),
+        ]
+
+    def _scores(self) -> list[Any]:
+        from segpipe.metrics.comparison import pretty
+        from segpipe.reporting import benchmark, figures
+        from segpipe.reporting.html import Figure
+        from segpipe.reporting.results import by_class, ranked
+        from segpipe.reporting.tables import markdown
+
+        order, classes = ranked(self.entries, self.metric), self.index["classes"]
+        columns = [c for c in self.columns if any(e.mean(c) is not None for e in order)]
+        cells = benchmark.cells(order, self.judged, columns, classes)
+        title = pretty(self.metric)
+        bounds = [self.judged.bounds[e.name].get(self.metric) for e in order]
+        means = by_class(order)
+        shown = dict(list(means.items())[:8])
+        return [
+            benchmark.markdown_table([e.name for e in order], columns, cells),
+            "Mean ± standard deviation over seeds. Bold: the best of a column; =: not shown to differ from it (paired "
+            "bootstrap, Holm). mIoU^D pools the pixels of all images, mIoU^I averages over images, mIoU^C over the "
+            "images of each class, then classes; a class absent from an image's label is left out there. "
+            "Votes have no probabilities, so no calibration.",
+            Figure(
+                figures.dots([e.name for e in order], [e.values(self.metric) for e in order], bounds, _tex(title)),
+                f"{title} on test: a dot a seed, a bar at their mean, a band for the 95 % interval of the bootstrap.",
+            ),
+            "### IoU of each class",
+            markdown(
+                ["IoU^D", *classes],
+                [[name, *("–" if v is None else f"{v:.3f}" for v in row)] for name, row in means.items()],
+            ),
+            Figure(
+                figures.class_bars(classes, shown),
+                "IoU of each class on test, pixels of all images pooled, mean over seeds"
+                f"{'' if len(shown) == len(means) else f'; the first {len(shown)} by {title}'}.",
+            ),
+        ]
+
+    def _training(self) -> list[Any]:
+        from segpipe.reporting import figures
+        from segpipe.reporting.html import Figure
+        from segpipe.reporting.results import read_history
+
+        histories: dict[str, list[Any]] = {}
+        for entry in (e for e in self.entries if e.kind == "run"):
+            for folder in entry.folders:
+                member = self.context.member(folder.name)
+                trained = self.left_out.without(lambda member=member: member.require("train"))  # type: ignore[misc]
+                if trained is not None:
+                    histories.setdefault(entry.name, []).append(read_history(trained))
+        caption = "Training: one line a seed. Losses have scales of their own."
+        return [Figure(figures.curves(histories), caption)] if histories else []
+
+    def _failures(self, out: Path) -> list[Any]:
+        from segpipe.reporting.audit import shown
+        from segpipe.reporting.html import Fold, Group, Legend
+        from segpipe.stages import cases
+
+        view = View(self.context, "test", self.entries)
+        taken = (self.judged.order(self.metric) or [self.entries[0].name])[0]
+        found = self.left_out.without(lambda: cases.sliders(view, taken, WORST, _WIDEST))
+        pieces = [] if found is None else [
+            f"### Worst images of {taken}",
+            "Lowest mean IoU over the classes in the label; left of the line the label, right of it the prediction "
+            "(of the first seed), both over the image.",
+            Legend(self.index["classes"], self.index["palette"]),
+            Group("sliders", found),
+        ]  # fmt: skip
+        for find in (
+            lambda: cases.common_failures(view, WORST, FAILS),
+            lambda: cases.suspects(view, 1, SMALLEST, out),
+            lambda: cases.duplicates(view, WORST, ALIKE),
+        ):
+            part = self.left_out.without(find)
+            if part is not None:
+                text, *rest = shown(part)
+                pieces += [f"### {part.heading}", text]
+                pieces += [Fold(f"{len(part.cases)} shown", rest)] if rest else []
+        return [*pieces, "segpipe audit shows more of them, the worst pairs of image and class, and val."]
+
+    def _pictures(self) -> list[Any]:
+        """Input, label and each entry's prediction (first seed) of the kept test images."""
+        from segpipe.core.files import read_array
+        from segpipe.data.files import png_bytes
+        from segpipe.reporting.html import Fold, Group, Legend, Picture
+        from segpipe.reporting.pictures import colorize
+
+        prepared, palette = self.context.require("prepare"), self.index["palette"]
+        images, labels = (read_array(prepared / f"test_{name}.npy") for name in ("images", "labels"))
+        found: list[Any] = []
+        for i, row in enumerate(self.index["splits"]["test"]):
+            files = [(e.name, e.folders[0] / "pictures" / f"{row['id']}.png") for e in self.entries]
+            kept = [(name, path) for name, path in files if path.exists()]
+            if kept:
+                size = (slice(row["geometry"]["resized_height"]), slice(row["geometry"]["resized_width"]))
+                pair = [
+                    Picture(png_bytes(images[i][size]), f"{row['id']}: image"),
+                    Picture(png_bytes(colorize(labels[i][size], palette)), "label"),
+                ]
+                group = Group("pictures", [*pair, *(Picture(path.read_bytes(), name) for name, path in kept)])
+                found.append(group if not found else Fold(row["id"], [group]))
+        return [Legend(self.index["classes"], palette), *found] if found else []
+
+    def _reproduce(self) -> list[Any]:
+        from segpipe.reporting.html import Code, Fold
+        from segpipe.stages.recipe import commands, parameters, versions
+
+        return [
+            "All of it, in the folder of params.yaml; only what is missing or changed runs:",
+            Code(
+                "dvc repro             # or: segpipe repro -j 2\nsegpipe verify        # against the committed results"
+            ),
+            "One by one, with what each stage reads made before:",
+            Fold("every command", [Code("\n".join(commands(self.context)))]),
+            Fold("versions", [versions()]),
+            Fold("parameters", [Code(parameters(self.context))]),
+        ]
+
+
+def _tex(title: str) -> str:
+    """mIoU^D for matplotlib."""
+    for average in "DIC":
+        title = title.replace(f"^{average}", f"$^{average}$")
+    return title
