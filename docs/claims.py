@@ -163,12 +163,12 @@ def _runs(workspace: Path) -> dict[str, list[Path]]:
 
 
 def _winners(workspace: Path) -> tuple[str, str, str]:
-    """Does one run have the best point of all averages, the worst case and calibration?"""
+    """Has no run the best point of all averages, the worst case and calibration? A description."""
     metrics = ("miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
     judged = judge(_runs(workspace), metrics)
     best = {metric: judged.order(metric)[0] for metric in metrics}
     effect = ", ".join(f"{pretty(metric)} `{name}`" for metric, name in best.items())
-    return f"best of {len(judged.scores)} runs", effect, "shown" if len(set(best.values())) > 1 else "contradicted"
+    return f"best of {len(judged.scores)} runs", effect, "seen" if len(set(best.values())) > 1 else "not seen"
 
 
 def _worst_case(workspace: Path) -> tuple[str, str, str]:
@@ -199,7 +199,7 @@ def _by(p: float) -> str:
 
 
 def _borders(workspace: Path) -> tuple[str, str, str]:
-    """Does the CRF raise mIoU^D within a pixel of the labels' borders under every seed?"""
+    """Does the CRF raise mIoU^D within a pixel of the labels' borders under every seed? A description."""
     run = next(iter(sorted((workspace / "results" / "crf").iterdir()))).name.rpartition("-")[0]
     sides = []
     for name in (run, f"{run} + CRF"):
@@ -207,7 +207,7 @@ def _borders(workspace: Path) -> tuple[str, str, str]:
         sides.append([one["trimap_miou_dataset"]["1"] for one in each])
     gains = [100 * (after - before) for before, after in zip(*sides, strict=True)]
     effect = " and ".join(f"{gain:+.1f}" for gain in gains) + " points, by seed"
-    answer = "shown" if min(gains) > 0 else "contradicted" if max(gains) < 0 else "not shown"
+    answer = "seen" if min(gains) > 0 else "not seen"
     return f"mIoU^D within 1 px of a border, `{run} + CRF` - `{run}`", effect, answer
 
 
@@ -221,7 +221,7 @@ FINDINGS = (
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """shown, not shown or contradicted."""
+    """shown, not shown or contradicted; seen or not seen where there is no interval."""
     if "answer" in row:
         return str(row["answer"])
     if row["equal"]:

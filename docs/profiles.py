@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import claims
+import yaml
 
 from segpipe.core.files import write_json
 from segpipe.reporting.agreement import environment
@@ -41,7 +42,8 @@ def keep(name: str, workspace: Path) -> None:
     for form, text in forms.items():
         (out / f"table.{form}").write_text(text, encoding="utf-8")
     write_json(out / "claims.json", claims.tested(name, workspace))
-    write_json(out / "environment.json", environment())
+    threads = yaml.safe_load((workspace / "params.yaml").read_text())["threads"]
+    write_json(out / "environment.json", {**environment(), "threads": threads})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ TRAINING = ROOT / "docs" / "training.md"
 MODELS = ROOT / "docs" / "models.md"
 ENSEMBLES = ROOT / "docs" / "ensembles.md"
 DATASETS = ROOT / "docs" / "datasets.md"
-PROFILES = ("models", "schedules", "weights", "dropout", "targets", "lmp")  # of docs/benchmark.md
+# Of docs/benchmark.md.
+PROFILES = (
+    "losses", "matched", "focal", "augmentation", "crf", "models", "schedules", "weights", "dropout", "targets", "lmp",
+)  # fmt: skip
 BENCHMARK = ROOT / "docs" / "benchmark.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
@@ -62,8 +65,11 @@ def blocks() -> dict[Path, dict[str, str]]:
         DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
         BENCHMARK: {
-            **{name: _profile(name, "table.md") for name in PROFILES},
-            "ensembles": "\n\n".join(_profile("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
+            **{name: _kept(name, "table.md") for name in PROFILES},
+            "ensembles": "\n\n".join(_kept("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
+            "crf_borders": "\n\n".join(_kept("crf", "tables/crf.md").split("\n\n")[2:]),
+            "camvid": _kept("camvid", "table.md"),
+            "camvid_classes": _kept("camvid", "tables/classes.md"),
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},
         REFERENCE: {"commands": _commands(), "parameters": f"```yaml\n{(ROOT / 'params.yaml').read_text()}```"},
@@ -132,9 +138,9 @@ def _parameter(one: Any) -> str:
     return f"| {names} | {default} | {what} |"
 
 
-def _profile(name: str, file: str) -> str:
+def _kept(name: str, file: str) -> str:
     """What a profile found, without the note that all tables share."""
-    return (ROOT / "results" / "profiles" / name / file).read_text().split("\n\nscenes, test")[0].strip()
+    return re.split(r"\n\n\w+, test", (claims.kept(name) / file).read_text())[0].strip()
 
 
 def _output(*command: str) -> str:

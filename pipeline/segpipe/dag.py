@@ -18,6 +18,7 @@ from segpipe.data.catalog import LOCAL
 from segpipe.params import Params
 from segpipe.stages import NAMES
 from segpipe.stages.context import SECTIONS, more_of_ensemble
+from segpipe.stages.gathered import NOT_RESAMPLED
 
 FILE = Path("dvc.yaml")
 CODE = Path(".segpipe/code.json")  # hashes of the installed package, where its files are not in the workspace
@@ -54,8 +55,9 @@ def check_names(params: Params) -> None:
             raise ConfigError(f"ensemble.{method}: {error}") from None
     known = names(params.evaluate.quantiles, params.evaluate.thresholds)
     counted = [name for name in known if not lower_is_better(name)]
+    resampled = [name for name in known if name not in NOT_RESAMPLED]
     for path, name, choice in (
-        ("report.metric", params.report.metric, known),
+        ("report.metric", params.report.metric, resampled),
         ("crf.tune.metric", params.crf.tune.metric, counted),
     ):
         if name not in choice:
@@ -139,7 +141,10 @@ def _body(params: Params) -> str:
     ]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
     inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
-    more = ["folds"] if params.fold_keys() else []
+    # The page prints all parameters.
+    more = [
+        name for name in type(params).model_fields if name not in {path.split(".")[0] for path in SECTIONS["report"]}
+    ]
     parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more))
     return "stages:\n" + "\n".join(parts)
 

@@ -180,6 +180,9 @@ def test_the_commands_on_the_page_run_the_whole_pipeline_in_order(finished):
 
     dag = yaml.safe_load((finished / "dvc.yaml").read_text())["stages"]
     assert set(stages) == {stage["cmd"].split()[1] for stage in dag.values()}
+    for line in lines:
+        if line.startswith("segpipe predict"):
+            assert line.replace("predict", "train", 1) in lines[: lines.index(line)]
 
 
 @pytest.fixture
@@ -202,6 +205,56 @@ def test_a_missing_result_is_refused_and_a_partial_report_names_it(copied):
     assert "results/runs/ce_jml-0 is missing" in html
     assert "<td>ce_jml</td>" not in html
     assert (copied / "results/report.html").read_bytes() == before
+
+
+def test_a_partial_report_names_every_missing_piece(copied):
+    for piece in ("data/predict/ce_jml-0", "data/train/ce-0", "data/crf/ce-0", "results/runs/ce-0/curves.json"):
+        path = copied / piece
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    done = segpipe("report", "--partial", cwd=copied)
+    html = (copied / "runs/partial/report.html").read_text()
+    for piece in ("data/predict/ce_jml-0", "data/crf/ce-0", "results/runs/ce-0/curves.json"):
+        assert piece in done.stdout
+        assert piece in html.split("class='answer'")[0], piece
+    assert len(done.stdout.splitlines()) == len(set(done.stdout.splitlines()))
+
+
+def test_a_partial_report_leaves_out_results_of_other_images_and_broken_files(copied):
+    for name in ("counts.csv", "images.csv", "calibration.csv"):
+        path = copied / "results/runs/ce_jml-0" / name
+        path.write_text(path.read_text().replace("test_", "other_"))
+    path = copied / "results/ensembles/average/metrics.json"
+    path.write_text(path.read_text()[:100])
+    segpipe("report", "--partial", cwd=copied)
+    warned = (copied / "runs/partial/report.html").read_text().split("class='answer'")[0]
+    assert "results/runs/ce_jml-0 has other images, groups or classes than results/runs/ce-0" in warned
+    assert "results/ensembles/average/metrics.json" in warned
+
+
+def test_a_partial_report_of_ensembles_alone_and_without_images_is_written(copied):
+    shutil.rmtree(copied / "results/runs")
+    shutil.rmtree(copied / "results/crf")
+    shutil.rmtree(copied / "data/download")
+    segpipe("report", "--partial", cwd=copied)
+    html = (copied / "runs/partial/report.html").read_text()
+    assert "Take ensemble: " in html
+    assert "data/download" in html.split("class='answer'")[0]
+
+
+def test_a_score_that_disagrees_with_its_counts_is_said(copied):
+    path = copied / "results/runs/ce-0/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["test"]["miou_image"] += 0.1
+    path.write_text(json.dumps(metrics))
+    segpipe("report", cwd=copied)
+    assert "ce: metrics.json says miou_image" in (copied / "results/report.html").read_text()
+
+
+def test_a_metric_that_nothing_can_be_compared_by_is_refused(copied):
+    done = segpipe("report", "--set", "report.metric=ace", cwd=copied, check=False)
+    assert done.returncode == 2
+    assert "ace" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_partial_report_of_nothing_says_so(copied):
@@ -235,7 +288,7 @@ def test_results_of_other_images_are_refused_by_the_report(copied):
     assert "Traceback" not in done.stderr
 
 
-HOSTILE = '<script>alert(1)</script> & "it\'s"'
+HOSTILE = '<script>alert(1)</script> & "it\'s" $\\foo$ **'
 
 
 @pytest.mark.parametrize(
@@ -256,6 +309,18 @@ HOSTILE = '<script>alert(1)</script> & "it\'s"'
 def test_no_name_becomes_markup(piece):
     assert "<script>" not in render(piece)
     assert "&lt;script&gt;" in render(piece)
+
+
+def test_a_class_may_be_called_anything():
+    from segpipe.reporting import figures
+    from segpipe.reporting.tables import markdown
+
+    names = ["a | b", "|", "$\\foo$", "<b>"]
+    html = render(markdown(["IoU^D", *names], [["run", "1", "2", "3", "4"]]))
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", html)
+    assert heads == ["IoU<sup>D</sup>", "a | b", "|", "$\\foo$", "&lt;b&gt;"]
+    assert html.count("<td") == 5
+    assert "foo" in figures.class_bars(names, {"run": [0.1, None, 0.3, 0.4]})
 
 
 def test_no_name_becomes_markup_of_the_page():

@@ -57,6 +57,36 @@ def test_shares_are_those_of_a_plain_loop(monkeypatch):
     assert sum(found.shares.values()) == pytest.approx(1)
 
 
+def test_equal_results_share_the_resamples(monkeypatch):
+    same = [tables(80, 0), tables(82, 1)]
+    judged, _ = judged_of(monkeypatch, {"a": same, "b": same, "c": [tables(50, 4)] * 2})
+    found = advise("D", judged, {}, [])
+    assert found.shares == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert found.next[0].startswith("nothing more for b: it is 0.0 points behind")
+
+
+def test_what_it_takes_to_be_surer_is_corrected_for_the_number_of_pairs(monkeypatch):
+    from statistics import NormalDist
+
+    runs = {
+        name: [tables(80 + step, seed), tables(80 + step, seed + 10)]
+        for seed, (name, step) in enumerate([("a", 0), ("b", 0.6), ("c", 1.2), ("d", 1.8)])
+    }
+    judged, _ = judged_of(monkeypatch, runs)
+    found = advise("D", judged, {}, [])
+    best, near = found.best, found.ties[0]
+    gap = judged.scores[best]["miou_dataset"] - judged.scores[near]["miou_dataset"]
+    error = np.std(judged.drawn[best]["miou_dataset"] - judged.drawn[near]["miou_dataset"])
+    times = (NormalDist().inv_cdf(1 - 0.05 / 2 / 6) * error / gap) ** 2
+    step = found.next[0]
+    if times > 25:
+        assert step.startswith("nothing more")
+    elif times > 1.2:
+        assert f"about {times:.1f} times" in step
+    else:
+        assert step.startswith("compare ")
+
+
 def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse(monkeypatch):
     runs = {"a": [tables(80, 0), tables(80, 1)], "b": [tables(80, 2), tables(80, 3)], "c": [tables(40, 4)] * 2}
     judged, _ = judged_of(monkeypatch, runs)

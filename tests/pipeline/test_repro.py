@@ -297,6 +297,21 @@ def test_verify_agrees_with_itself_and_names_what_differs(workspace, tmp_path):
     assert (done.returncode, "test miou_dataset" in done.stdout) == (1, True)
 
 
+def test_a_profile_kept_as_tables_is_verified_score_by_score(workspace, tmp_path):
+    kept = tmp_path / "kept"
+    shutil.copytree(workspace / "results/tables", kept / "tables")
+    assert "agrees" in segpipe("verify", "--against", kept, cwd=workspace).stdout
+    path = workspace / "results/tables/scores.csv"
+    lines = path.read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[4] = "0.01"  # miou_dataset
+    path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:-1]]) + "\n")
+    done = segpipe("verify", "--against", kept, cwd=workspace, check=False)
+    assert done.returncode == 1
+    assert "miou_dataset 0.01 against" in done.stdout
+    assert f"{lines[-1].split(',')[0]} {lines[-1].split(',')[3].split('/')[-1]} is missing" in done.stdout
+
+
 def test_metrics_follow_from_the_stored_counts(finished):
     from segpipe.metrics import summarize
     from segpipe.reporting.tables import read_counts

@@ -34,11 +34,12 @@ def audit(
 
     context = start("report", overrides=settings, as_json=as_json)
     view = cases.View(context, split, gather(context))
+    suspected, listed = cases.suspects(view, worst, smallest)
     parts = [
         cases.worst_images(view, worst),
         cases.worst_pairs(view, worst),
         cases.common_failures(view, worst, fail),
-        cases.suspects(view, worst, smallest, out),
+        suspected,
         cases.duplicates(view, worst, alike),
     ]
     found = {item.heading: len(item.cases) for item in parts}
@@ -47,6 +48,8 @@ def audit(
     with context.writing(out):
         title = f"segpipe audit: {view.index['dataset']}"
         files.write_text(out / "audit.csv", csv_text(HEADER, report.rows(parts)))
+        if listed:
+            files.write_text(out / "label_suspects.csv", listed)
         files.write_text(out / "audit.html", document(title, report.body(title, lead, parts)))
     if as_json:
         print(json.dumps({"path": str(out / "audit.html"), "cases": found}))

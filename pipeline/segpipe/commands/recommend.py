@@ -21,17 +21,17 @@ def recommend(
     as_json: options.Json = False,
 ) -> None:
     """Say which result to take for a goal, how sure that is, and what to run next to be surer."""
-    from segpipe.reporting import advice, judgement
+    from segpipe.reporting import advice
     from segpipe.stages.context import start
-    from segpipe.stages.gathered import costs, gather, untried
+    from segpipe.stages.gathered import costs, gather, judge, untried
 
     context = start("report", overrides=settings, as_json=as_json)
     metric = advice.GOALS[goal]
-    entries = [entry for entry in gather(context) if entry.mean(metric) is not None]
-    if len(entries) < 2:
-        raise ConfigError(f"{len(entries)} result defines {metric}, wanted at least two; add runs to params.yaml")
-    folders = {entry.name: entry.folders for entry in entries}
-    judged = judgement.judge(folders, [metric], resamples=context.params.evaluate.resamples)
+    entries = gather(context)
+    defined = sum(entry.mean(metric) is not None for entry in entries)
+    if defined < 2:
+        raise ConfigError(f"{defined} result defines {metric}, wanted at least two; add runs to params.yaml")
+    judged = judge(entries, context, [metric])
     found = advice.advise(goal, judged, costs(context, entries), untried(context))
     if as_json:
         print(json.dumps(asdict(found)))

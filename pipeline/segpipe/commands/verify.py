@@ -69,7 +69,7 @@ def _print(found: dict[str, Any]) -> None:
         if found["same_machine"]
         else "another kind of machine: numbers must agree within a bound"
     )
-    print(f"{found['files']} files, made on {kind}")
+    print(f"{found['files']} {found['unit']}, made on {kind}")
     for line in found["differences"]:
         print(f"  {line}")
     print("agrees" if found["agrees"] else "does not agree")

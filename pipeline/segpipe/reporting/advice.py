@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,7 +21,8 @@ GOALS = {
     "likelihood": "nll_dataset",
     "speed": "miou_dataset",  # of those that are not shown to be worse than the best, the cheapest
 }
-_SURE = 1.96  # standard errors
+_LEVEL = 0.05
+_ALONE = 1.2  # times the data: less, and only the correction for many comparisons makes the tie
 _HOPELESS = 25  # times the data: more, and the difference is too small to be worth it
 
 
@@ -66,10 +68,11 @@ def advise(
 def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
     """The advice as (heading, sentence)."""
     title, take = pretty(advice.metric), advice.take
+    if len(judged.order(advice.metric)) < 2:
+        alone = "it is the only result that has this score, so nothing was compared"
+        return [(f"take {take}", f"{title} {scored(advice, judged)}"), ("how sure", alone)]
     why = "the cheapest that is not shown to be worse than the best" if advice.goal == "speed" else "the best"
     found = [(f"take {take}", f"{title} {scored(advice, judged)}, {why}")]
-    if len(advice.shares) < 2:
-        return [*found, ("how sure", "it is the only result, so nothing was compared")]
     if judged.caution:
         found.append(("how sure", judged.caution))
     else:
@@ -103,12 +106,13 @@ def scored(advice: Advice, judged: Judgement) -> str:
 
 
 def _shares(judged: Judgement, metric: str) -> dict[str, float]:
-    """How often each result is the best of those that define the metric."""
+    """How often each result is the best of those that define the metric; equal ones share a resample."""
     sign = -1 if lower_is_better(metric) else 1
     drawn = {name: scores[metric] for name, scores in judged.drawn.items() if metric in scores}
-    table = np.nan_to_num(sign * np.stack(list(drawn.values())), nan=-np.inf)
-    wins = np.bincount(table.argmax(0), minlength=len(drawn)) / table.shape[1]
-    return dict(zip(drawn, wins.tolist(), strict=True))
+    table = sign * np.stack(list(drawn.values()))  # (results, resamples)
+    table = table[:, ~np.isnan(table).all(0)]
+    first = table == np.nanmax(table, 0)
+    return dict(zip(drawn, (first / first.sum(0)).mean(1).tolist(), strict=True))
 
 
 def _surer(judged: Judgement, best: str, ties: Sequence[str], metric: str) -> list[str]:
@@ -123,12 +127,18 @@ def _surer(judged: Judgement, best: str, ties: Sequence[str], metric: str) -> li
     for name in ties[:1]:
         difference = abs(judged.scores[best][metric] - judged.scores[name][metric])
         error = float(np.nanstd(judged.drawn[best][metric] - judged.drawn[name][metric]))
+        pairs = sum(d.metric == metric and d.p is not None for d in judged.differences)
+        sure = NormalDist().inv_cdf(1 - _LEVEL / (2 * max(pairs, 1)))  # standard errors, corrected as p is
         factor, unit = scale(metric)
         told = f"{factor * difference:.{digits(factor)}f}{unit}"
-        times = (_SURE * error / difference) ** 2 if difference else math.inf
+        times = (sure * error / difference) ** 2 if difference else math.inf
         if times > _HOPELESS:
-            steps.append(f"nothing more for {name}: it is {told} behind, too little to be told; take what is cheaper")
-        else:
-            data = f"{max(times, 1):.1f} times the test images and seeds"
+            steps.append(f"nothing more for {name}: it is {told} behind, too little to be told apart")
+        elif times > _ALONE:
+            data = f"{times:.1f} times the test images and seeds"
             steps.append(f"to tell {name} apart, which is {told} behind, about {data}")
+        else:
+            steps.append(
+                f"compare {best} and {name} alone, which is {told} behind: among {pairs} pairs it is nearly shown"
+            )
     return steps

@@ -7,6 +7,7 @@ spread between seeds, but by `SMALLEST_BOUND` at least, since two seeds estimate
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 import os
@@ -16,11 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from segpipe.core.errors import DataError
 from segpipe.core.files import digest_file, read_json
 
 SEED_FACTOR = 6.0
 SMALLEST_BOUND = 0.06
 BOUNDED = ("acc", "miou_dataset", "miou_image", "miou_class")
+_SCORES = Path("tables/scores.csv")
 _PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "matplotlib", "scipy")
 
 
@@ -46,6 +49,8 @@ def compare(found: Path, reference: Path) -> dict[str, Any]:
     """Files and scores of two result folders; `agrees` is the verdict, `differences` say where."""
     recorded = reference / "environment.json"
     same = recorded.is_file() and read_json(recorded) == environment()
+    if not (reference / "runs").is_dir() and (reference / _SCORES).is_file():
+        return _compare_scores(found, reference, same=same)
     ours, theirs = _tracked(found), _tracked(reference)
     missing = [f"{name} is missing" for name in sorted(theirs.keys() - ours.keys())]
     extra = [f"{name} is not among the reference" for name in sorted(ours.keys() - theirs.keys())]
@@ -59,8 +64,47 @@ def compare(found: Path, reference: Path) -> dict[str, Any]:
         "agrees": not problems,
         "same_machine": same,
         "files": len(ours),
+        "unit": "files",
         "bytes_equal": len(ours.keys() & theirs.keys()) - len(changed),
         "differences": problems,
+    }
+
+
+def _compare_scores(found: Path, reference: Path, *, same: bool) -> dict[str, Any]:
+    """The same of a profile that is kept as tables: every score of tables/scores.csv, a line a seed."""
+    ours, theirs = _scores(found / _SCORES), _scores(reference / _SCORES)
+    problems = [f"{' '.join(line)} is missing" for line in theirs.keys() - ours.keys()]
+    problems += [f"{' '.join(line)} is not among the reference" for line in ours.keys() - theirs.keys()]
+    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for (what, _), row in theirs.items():
+        for metric in BOUNDED:
+            if metric in row:
+                groups["test", metric, what].append(row[metric])
+    bounds, equal = _pooled(groups), 0
+    for line in ours.keys() & theirs.keys():
+        equal += ours[line] == theirs[line]
+        for metric in ours[line].keys() | theirs[line].keys() if same else BOUNDED:
+            a, b = ours[line].get(metric), theirs[line].get(metric)
+            bound = 0.0 if same else bounds["test", metric]
+            if (a is None) != (b is None) or (a is not None and b is not None and abs(a - b) > bound):
+                problems.append(f"{' '.join(line)}: {metric} {a} against {b}, bound {bound:.3f}")
+    return {
+        "agrees": not problems, "same_machine": same, "files": len(ours), "unit": "results", "bytes_equal": equal,
+        "differences": sorted(problems),
+    }  # fmt: skip
+
+
+def _scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """By name and folder, the scores that are defined."""
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; run `segpipe report`") from None
+    names = ("what", "kind", "loss", "folder")
+    return {
+        (row["what"], Path(row["folder"]).name): {k: float(v) for k, v in row.items() if k not in names and v}
+        for row in rows
     }
 
 
@@ -93,6 +137,11 @@ def _bounds(reference: Path) -> dict[tuple[str, str], float]:
             for metric in BOUNDED:
                 if scores.get(metric) is not None:
                     groups[split, metric, run].append(scores[metric])
+    return _pooled(groups)
+
+
+def _pooled(groups: dict[tuple[str, str, str], list[float]]) -> dict[tuple[str, str], float]:
+    """By split and metric, the bound from the scores of each run's seeds."""
     bounds: dict[tuple[str, str], float] = defaultdict(lambda: SMALLEST_BOUND)
     variances: dict[tuple[str, str], list[float]] = defaultdict(list)
     for (split, metric, _), values in groups.items():

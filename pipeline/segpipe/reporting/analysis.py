@@ -8,6 +8,7 @@ from typing import Any
 
 from segpipe.metrics.comparison import pretty
 from segpipe.reporting import diagrams
+from segpipe.reporting.figures import mathematical
 from segpipe.reporting.html import Figure, Fold, Piece
 from segpipe.reporting.judgement import Judgement, ranking_table
 from segpipe.reporting.page import Section
@@ -109,7 +110,7 @@ def _borders(entries: Sequence[Entry]) -> list[Piece]:
             diagrams.lines(
                 widths,
                 "width of the trimap in pixels",
-                f"{pretty('miou_dataset').replace('^D', '$^D$')} inside",
+                f"{mathematical(pretty('miou_dataset'))} inside",
                 log=True,
             ),
             "mIoU^D over the width of the trimap: only pixels within so many of a border of the label count.",

@@ -32,7 +32,7 @@ def critical_difference(ranking: Ranking) -> str:
         rank, left = ranking.ranks[name], place < half
         row = place if left else len(order) - 1 - place
         y, edge = -(first_label + 0.38 * row), 0.95 if left else last + 0.05
-        axis.plot([rank, rank, edge], [0, y, y], color="#555555", linewidth=0.9)
+        axis.plot([rank, rank, edge], [0, y, y], color="#000000", linewidth=0.7)
         text = f"{name} ({rank:.2f})"
         axis.text(edge + (-0.03 if left else 0.03), y, text, ha="right" if left else "left", va="center", fontsize=9)
     for number, clique in enumerate(cliques):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,9 +62,10 @@ def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | Non
     figure, axis = plt.subplots(figsize=(9, 3.4))
     width = 0.84 / max(1, len(values))
     for number, (color, (name, row)) in enumerate(zip(_cycle(len(values)), values.items(), strict=True)):
-        places = [k - 0.42 + width * (number + 0.5) for k in range(len(classes))]
-        axis.bar(places, [v or 0.0 for v in row], width * 0.92, color=color, label=name)
-    axis.set_xticks(range(len(classes)), classes, rotation=20, ha="right")
+        bars = [(k - 0.42 + width * (number + 0.5), value) for k, value in enumerate(row) if value is not None]
+        axis.bar([x for x, _ in bars], [value for _, value in bars], width * 0.92, color=color, label=name)
+    axis.set_xticks(range(len(classes)), [name.replace("$", r"\$") for name in classes], rotation=20, ha="right")
+    axis.set_xlim(-0.6, len(classes) - 0.4)
     axis.set(ylabel="test IoU$^D$", ylim=(0, 1))
     axis.grid(axis="x", visible=False)
     axis.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -89,6 +91,11 @@ def dots(
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel(label)
     return svg_text(plt, figure)
+
+
+def mathematical(title: str) -> str:
+    """mIoU^D with its average raised, for matplotlib."""
+    return re.sub(r"\^([DIC])\b", r"$^\1$", title)
 
 
 def _cycle(number: int) -> list[str]:

@@ -83,7 +83,8 @@ def render(piece: Piece) -> str:
         case Figure(svg, caption):
             label = escape(caption.split(". ")[0].split(": ")[0])
             shown = _inked(svg).replace("<svg ", f"<svg role='img' aria-label='{label}' ", 1)
-            return f"<figure><div class='plot' tabindex='0'>{shown}</div><figcaption>{raised(caption)}</figcaption></figure>"
+            plot = f"<div class='plot'>{shown}</div>"
+            return f"<figure>{plot}<figcaption>{raised(caption)}</figcaption></figure>"
         case Picture(png, caption):
             source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
             text = escape(caption)
@@ -116,23 +117,24 @@ def document(title: str, body: str) -> str:
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(title)}</title><link rel='icon' href='data:,'><style>{STYLE}</style></head>\n"
-        f"<body>\n{body}\n<script>{SCRIPT}</script></body></html>\n"
+        f"<body><main>\n{body}\n</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 
 def raised(text: str) -> str:
-    """Escaped text with the averaging of a score, as in mIoU^D, as a superscript, and **words** in bold.
+    """Escaped text with the averaging of a score, as in mIoU^D, as a superscript, **words** in bold, `code`.
 
-    >>> raised("**mIoU^D** < 1")
-    '<b>mIoU<sup>D</sup></b> &lt; 1'
+    >>> raised("**mIoU^D** < `1`")
+    '<b>mIoU<sup>D</sup></b> &lt; <code>1</code>'
     """
     marked = re.sub(r"\^([DIC])\b", r"<sup>\1</sup>", escape(text))
+    marked = re.sub(r"`(.+?)`", r"<code>\1</code>", marked)
     return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", marked)
 
 
 def _table(text: str) -> str:
     """A Markdown table; columns that hold no numbers are set left."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in text.strip().splitlines()]
+    rows = [_cells(line) for line in text.strip().splitlines()]
     head, _, *body = rows
     left = [not any(_NUMBER.match(row[k]) for row in body) for k in range(len(head))]
     tops = "".join(f"<th scope='col'{_class(head[k], left[k])}>{raised(head[k])}</th>" for k in range(len(head)))
@@ -140,7 +142,12 @@ def _table(text: str) -> str:
         f"<tr>{''.join(f'<td{_class(cell, left[k])}>{raised(cell)}</td>' for k, cell in enumerate(row))}</tr>"
         for row in body
     )
-    return f"<div class='scroll' tabindex='0'><table><thead><tr>{tops}</tr></thead><tbody>{lines}</tbody></table></div>"
+    return f"<div class='scroll'><table><thead><tr>{tops}</tr></thead><tbody>{lines}</tbody></table></div>"
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line, whose own bars stand behind a backslash."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 
 def _class(cell: str, left: bool) -> str:
@@ -155,7 +162,8 @@ def _slider(piece: Slider) -> str:
         for end, jpeg in zip(piece.ends, (piece.first, piece.second), strict=True)
     )
     ends = "".join(f"<span>{escape(end)}</span>" for end in piece.ends)
-    label = escape(f"{piece.ends[0]} left of the line, {piece.ends[1]} right of it")
+    name = piece.caption.split(":")[0]
+    label = escape(f"{name}: {piece.ends[0]} left of the line, {piece.ends[1]} right of it")
     return (
         f"<figure><div class='pair'>{images}</div>"
         f"<input type='range' min='0' max='100' value='50' aria-label='{label}'><div class='ends'>{ends}</div>"

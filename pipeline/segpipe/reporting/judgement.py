@@ -59,9 +59,10 @@ class Judgement:
         return next(d for d in self.differences if d.metric == metric and {d.first, d.second} == {first, second})
 
     def ties(self, metric: str) -> list[str]:
-        """Runs from which the best is not shown to differ."""
+        """Runs from which the best is not shown to differ; a difference that is undefined is none."""
         best, *others = self.order(metric) or [""]
-        return [name for name in others if not self.between(best, name, metric).shown]
+        pairs = {name: self.between(best, name, metric) for name in others}
+        return [name for name, pair in pairs.items() if pair.low is not None and not pair.shown]
 
 
 def read_runs(folders: Mapping[str, Sequence[Path]], split: str) -> tuple[dict[str, list[Tables]], list[str]]:

@@ -130,7 +130,7 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
     best = runs[0]
     between, within = spreads(entries, metric)
     first = "Lowest" if lower_is_better(metric) else "Highest"
-    text = f"{first} {name} on test: {best.name} ({best.loss}) with {best.mean(metric):.4f}."
+    text = f"{first} {name} of a run on test: {best.name} ({best.loss}) with {best.mean(metric):.4f}."
     if between is not None and within is not None:
         text += (
             f" The runs differ by {between:.4f} (standard deviation of their means), seeds of one run by {within:.4f}."

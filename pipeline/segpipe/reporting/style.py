@@ -51,11 +51,12 @@ margin-left: -1.5px; background: #fff; box-shadow: 0 0 3px #000; pointer-events:
 .ends { display: flex; justify-content: space-between; font-size: .8rem; }
 input[type=range] { display: none; } .js input[type=range] { display: block; width: 100%; margin: .3rem 0 0; }
 @media print {
-:root { color-scheme: light; --page: #fff; --ink: #000; --good: #eee; }
+:root { color-scheme: light; --page: #fff; --ink: #000; --good: #eee; --mark: #0067a3; }
 body { max-width: none; font-size: 10pt; padding: 0; } nav, input[type=range], .js input[type=range] { display: none; }
 .js .pair { display: grid; } .js .pair img + img { position: static; clip-path: none; }
 .js .pair::after { content: none; }
-.scroll, .plot { overflow: visible; } .plot svg { min-width: 0; } table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; white-space: normal; }
+.scroll, .plot { overflow: visible; } .plot svg { min-width: 0; }
+table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; white-space: normal; }
 th button::after { content: none; } figure, tr, .answer { break-inside: avoid; } h2, h3 { break-after: avoid; }
 }
 """
@@ -74,14 +75,15 @@ for (const table of document.querySelectorAll('table')) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener('click', () => {
-      const down = head.getAttribute('aria-sort') !== (column ? 'descending' : 'ascending');
-      const sign = down === !column ? 1 : -1;
+      const text = head.classList.contains('left') || !column;
+      const first = head.getAttribute('aria-sort') !== (text ? 'ascending' : 'descending');
+      const sign = first === text ? 1 : -1;
       heads.forEach(other => other.removeAttribute('aria-sort'));
       head.setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
       const value = row => row.cells[column].textContent.trim();
       const rows = [...body.rows].sort((a, b) => {
         const [x, y] = [value(a), value(b)], [p, q] = [number(x), number(y)];
-        if (!column || (isNaN(p) && isNaN(q))) return sign * x.localeCompare(y);
+        if (text || (isNaN(p) && isNaN(q))) return sign * x.localeCompare(y);
         if (isNaN(p) || isNaN(q)) return isNaN(p) - isNaN(q);
         return sign * (p - q);
       });
@@ -93,6 +95,7 @@ for (const slider of document.querySelectorAll('input[type=range]')) {
   const pair = slider.parentElement.querySelector('.pair');
   const move = () => pair.style.setProperty('--at', slider.value + '%');
   slider.addEventListener('input', move);
+  addEventListener('pageshow', move);
   const follow = event => {
     const box = pair.getBoundingClientRect();
     slider.value = 100 * (event.clientX - box.left) / box.width;
@@ -101,6 +104,12 @@ for (const slider of document.querySelectorAll('input[type=range]')) {
   pair.addEventListener('pointerdown', follow);
   pair.addEventListener('pointermove', event => { if (event.buttons) follow(event); });
   pair.addEventListener('dragstart', event => event.preventDefault());
+}
+for (const box of document.querySelectorAll('.scroll, .plot')) {
+  if (box.scrollWidth <= box.clientWidth) continue;
+  const heading = box.closest('section')?.querySelector('h2')?.textContent ?? document.title;
+  Object.entries({ tabindex: 0, role: 'region', 'aria-label': heading + ', scrolls sideways' })
+    .forEach(([name, value]) => box.setAttribute(name, value));
 }
 addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(item => { item.open = true; }));
 """

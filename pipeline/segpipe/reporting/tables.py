@@ -32,8 +32,8 @@ def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]] = ()) -
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows as a Markdown table with aligned columns; the first is text, the others numbers."""
-    lines = [list(header), *(list(row) for row in rows)]
+    """Rows as a Markdown table with aligned columns; the first is text, the others numbers. Bars are escaped."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import DataError
 from segpipe.stages.context import Context
 from segpipe.stages.gathered import of_method
 
@@ -163,6 +163,8 @@ def common_failures(view: View, number: int, fail: float) -> Any:
     from segpipe.reporting.audit import Case, Part
 
     names = [name for name, entry in view.entries.items() if entry.kind == "run"]
+    if not names:
+        return Part("Images on which every run fails", "There is no run.", [])
     best = np.max(np.stack([_seed_mean(view.runs[name], per_image) for name in names]), 0)  # NaN stays
     failed = [int(i) for i in np.argsort(best, kind="stable") if best[i] < fail]
     cases = []
@@ -181,17 +183,16 @@ def common_failures(view: View, number: int, fail: float) -> Any:
         note = f"best mean IoU {best[i]:.3f}; {verdict}"
         cases.append(Case("common failure", "all runs", view.rows[i]["id"], best[i], note, view.shown(names[0], i)))
     text = (
-        f"{len(failed)} of {len(best)} images on which no run reaches a mean IoU of {fail:g} (--fail). Networks erring "
-        "alike point at the label, or at something none can see; each in its own way, at the model."
+        f"{len(failed)} of {len(best)} images on which no run reaches a mean IoU of {fail:g} (`segpipe audit --fail`). "
+        "Networks erring alike point at the label, or at something none can see; each in its own way, at the model."
     )
     return Part("Images on which every run fails", text, cases)
 
 
-def suspects(view: View, number: int, smallest: int, out: Path) -> Any:
-    """Regions whose label networks that did not see the image contradict; all of them in label_suspects.csv."""
+def suspects(view: View, number: int, smallest: int) -> tuple[Any, str]:
+    """Regions whose label networks that did not see the image contradict; and all of them as label_suspects.csv."""
     from tqdm import tqdm
 
-    from segpipe.core import files
     from segpipe.data.files import png_bytes
     from segpipe.metrics.suspects import confusion_of, regions
     from segpipe.reporting.audit import Case, Part, panels
@@ -199,7 +200,7 @@ def suspects(view: View, number: int, smallest: int, out: Path) -> Any:
 
     keys, classes = view.context.params.fold_keys(), view.index["classes"]
     if not keys:
-        return Part("Label suspects", NOT_MEASURED, [])
+        return Part("Label suspects", NOT_MEASURED, []), ""
     rows, probs_of = view.index["splits"]["train"], held_out(view.context, keys, view.index)
     found: list[tuple[Any, int]] = []
     for i, row in enumerate(tqdm(rows, "train labels", unit="image", disable=None)):
@@ -219,7 +220,6 @@ def suspects(view: View, number: int, smallest: int, out: Path) -> Any:
         ]
         for n, (r, i) in enumerate(found, 1)
     ]
-    files.write_text(out / "label_suspects.csv", csv_text(SUSPECTS, lines))
     cases = []
     for region, i in found[: 4 * number]:
         predicted = probs_of(i).argmax(0).astype("uint8")
@@ -240,7 +240,7 @@ def suspects(view: View, number: int, smallest: int, out: Path) -> Any:
         "improbable the label is to them, times the log of the region's size without its rim; all in "
         "label_suspects.csv. The table counts them by label and prediction."
     )
-    return Part("Label suspects", text, cases, table)
+    return Part("Label suspects", text, cases, table), csv_text(SUSPECTS, lines)
 
 
 def held_out(context: Context, keys: Sequence[str], index: dict[str, Any]) -> Any:
@@ -257,7 +257,7 @@ def held_out(context: Context, keys: Sequence[str], index: dict[str, Any]) -> An
                 places.setdefault(position, []).append((source / "train.npy", place))
     missing = len(index["splits"]["train"]) - len(places)
     if missing:
-        raise ConfigError(f"{missing} train images are in no fold; run `dvc repro` again")
+        raise DataError(f"{missing} train images are in no fold; run `dvc repro` again")
 
     def probs(position: int) -> Any:
         row = index["splits"]["train"][position]
@@ -287,7 +287,7 @@ def duplicates(view: View, number: int, alike: float) -> Any:
         for a, x, b, y, likeness in found[: 4 * number]
     ]
     text = (
-        f"{len(found)} pairs of images from two splits whose thumbnails correlate by at least {alike:g} (--alike): "
-        "scores on them flatter."
+        f"{len(found)} pairs of images from two splits whose thumbnails correlate by at least {alike:g} "
+        "(`segpipe audit --alike`): scores on them flatter."
     )
     return Part("Near-duplicates across splits", text, cases)

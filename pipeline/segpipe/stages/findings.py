@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from segpipe.stages.cases import View
@@ -13,6 +12,7 @@ WORST = 4  # images shown with a slider, and cases of each kind of the audit
 FAILS = 0.5  # mean IoU below which a run fails on an image
 SMALLEST = 12  # pixels of a suspect region
 ALIKE = 0.98  # correlation of near-duplicates
+SAME = 1e-6  # largest difference of a score from what its counts give
 _WIDEST = 720  # pixels of a picture with a slider
 # What counts, in words, of the goals of `segpipe recommend`.
 _COUNTS = {
@@ -22,7 +22,7 @@ _COUNTS = {
     "worst": "the worst 5 % of images",
     "calibration": "confidence that can be believed (ECE^D)",
     "likelihood": "probabilities (NLL^D)",
-    "speed": "speed, mIoU^D not shown to be worse than the best",
+    "speed": "speed, where mIoU^D is not shown to be worse",
 }
 
 
@@ -33,7 +33,7 @@ class Findings:
         from segpipe.core.files import read_json
 
         self.context, self.metric = context, context.params.report.metric
-        self.left_out = LeftOut(strict=not partial)
+        self.left_out, self.suspects = LeftOut(strict=not partial), ""
         self.index = read_json(context.require("prepare") / "index.json")
         self.entries = gather(context, self.left_out)
         evaluate = context.params.evaluate
@@ -86,11 +86,17 @@ class Findings:
         found = [f"Left out: {message}." for message in self.left_out]
         for entry in self.entries:
             for metric in ("miou_dataset", "miou_image", "miou_class", self.metric):
-                missing = len(entry.metrics) - len(entry.values(metric))
-                if 0 < missing < len(entry.metrics):
+                missing, mean = len(entry.metrics) - len(entry.values(metric)), entry.mean(metric)
+                again = self.judged.scores[entry.name].get(metric)
+                if 0 < missing < len(entry.metrics) or (missing and metric != self.metric):
                     found.append(
                         f"{entry.name}: {metric} is undefined for {missing} of {len(entry.metrics)} seeds, so it has "
-                        "no mean here and is not compared."
+                        "no mean here."
+                    )
+                elif mean is not None and again is not None and abs(mean - again) > SAME:
+                    found.append(
+                        f"{entry.name}: metrics.json says {metric} {mean:.4f}, counts.csv gives {again:.4f}; evaluate "
+                        "it again (`segpipe evaluate`)."
                     )
         if max(len(entry.folders) for entry in self.entries) == 1 and any(e.kind == "run" for e in self.entries):
             found.append(
@@ -99,8 +105,8 @@ class Findings:
             )
         return list(dict.fromkeys(found))
 
-    def sections(self, out: Path) -> list[Any]:
-        """All that follows the first screen; `out` takes the list of label suspects."""
+    def sections(self) -> list[Any]:
+        """All that follows the first screen."""
         from segpipe.reporting import analysis, ensembling, refinement
         from segpipe.reporting.page import Section
 
@@ -110,14 +116,14 @@ class Findings:
             *analysis.sections(self.entries, self.judged, self.metric),
             Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
             Section("Dense CRF", refinement.parts(self.refined, self.index["classes"])),
-            Section("Where does it fail?", self._failures(out)),
+            Section("Where does it fail?", self._failures()),
             Section("Training", self._training()),
             Section("Pictures", self._pictures()),
             Section("Reproduce", self._reproduce()),
         ]
 
     def tables(self) -> dict[str, str]:
-        """results/tables."""
+        """results/tables, after the sections."""
         from segpipe.reporting import analysis, ensembling, judgement, refinement, results
 
         classes = self.index["classes"]
@@ -129,6 +135,7 @@ class Findings:
             "borders.md": analysis.borders_table(self.entries),
             "crf.md": refinement.tables(self.refined, classes),
             "ensembles.md": ensembling.tables(self.combined, self.entries, self.judged),
+            **({"label_suspects.csv": self.suspects} if self.suspects else {}),
         }
 
     def _limits(self) -> str:
@@ -155,8 +162,9 @@ class Findings:
         header = ["what counts", "take", "score on test", "best in", "not shown to differ"]
         return [
             markdown(header, rows),
-            "Best in: share of the paired resamples. `segpipe recommend --goal D` (or I, C, worst, calibration, "
-            "likelihood, speed) says more, and what to run next.".replace("`", ""),
+            "Best in: share of the paired resamples. Speed counts multiply-adds; a CRF's work is not counted, so "
+            "results with one are not among them. `segpipe recommend --goal D` (or I, C, worst, calibration, "
+            "likelihood, speed) says more, and what to run next.",
         ]
 
     def _scores(self) -> list[Any]:
@@ -180,7 +188,9 @@ class Findings:
             "images of each class, then classes; a class absent from an image's label is left out there. "
             "Votes have no probabilities, so no calibration.",
             Figure(
-                figures.dots([e.name for e in order], [e.values(self.metric) for e in order], bounds, _tex(title)),
+                figures.dots(
+                    [e.name for e in order], [e.values(self.metric) for e in order], bounds, figures.mathematical(title)
+                ),
                 f"{title} on test: a dot a seed, a bar at their mean, a band for the 95 % interval of the bootstrap.",
             ),
             "### IoU of each class",
@@ -210,24 +220,26 @@ class Findings:
         caption = "Training: one line a seed. Losses have scales of their own."
         return [Figure(figures.curves(histories), caption)] if histories else []
 
-    def _failures(self, out: Path) -> list[Any]:
+    def _failures(self) -> list[Any]:
         from segpipe.reporting.audit import shown
         from segpipe.reporting.html import Fold, Group, Legend
         from segpipe.stages import cases
 
-        view = View(self.context, "test", self.entries)
+        view = self.left_out.without(lambda: View(self.context, "test", self.entries))
+        if view is None:
+            return ["The images are not there: see the top of this page."]
         taken = (self.judged.order(self.metric) or [self.entries[0].name])[0]
         found = self.left_out.without(lambda: cases.sliders(view, taken, WORST, _WIDEST))
         pieces = [] if found is None else [
             f"### Worst images of {taken}",
-            "Lowest mean IoU over the classes in the label; left of the line the label, right of it the prediction "
-            "(of the first seed), both over the image.",
+            "Lowest mean IoU over the classes in the label, mean over seeds; left of the line the label, right of it "
+            "the prediction of the first seed, both over the image.",
             Legend(self.index["classes"], self.index["palette"]),
             Group("sliders", found),
         ]  # fmt: skip
         for find in (
             lambda: cases.common_failures(view, WORST, FAILS),
-            lambda: cases.suspects(view, 1, SMALLEST, out),
+            lambda: self._suspects(view),
             lambda: cases.duplicates(view, WORST, ALIKE),
         ):
             part = self.left_out.without(find)
@@ -235,7 +247,13 @@ class Findings:
                 text, *rest = shown(part)
                 pieces += [f"### {part.heading}", text]
                 pieces += [Fold(f"{len(part.cases)} shown", rest)] if rest else []
-        return [*pieces, "segpipe audit shows more of them, the worst pairs of image and class, and val."]
+        return [*pieces, "`segpipe audit` shows more of them, the worst pairs of image and class, and val."]
+
+    def _suspects(self, view: View) -> Any:
+        from segpipe.stages import cases
+
+        part, self.suspects = cases.suspects(view, 1, SMALLEST)
+        return part
 
     def _pictures(self) -> list[Any]:
         """Input, label and each entry's prediction (first seed) of the kept test images."""
@@ -271,13 +289,6 @@ class Findings:
             ),
             "One by one, with what each stage reads made before:",
             Fold("every command", [Code("\n".join(commands(self.context)))]),
-            Fold("versions", [versions()]),
+            Fold("versions, where this page was made", [versions()]),
             Fold("parameters", [Code(parameters(self.context))]),
         ]
-
-
-def _tex(title: str) -> str:
-    """mIoU^D for matplotlib."""
-    for average in "DIC":
-        title = title.replace(f"^{average}", f"$^{average}$")
-    return title

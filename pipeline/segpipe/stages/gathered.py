@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
-from segpipe.core.errors import DataError
+from segpipe.core.errors import ConfigError, DataError
 from segpipe.stages.context import Context
 
 # Scores that do not follow from what is stored of each image, so nothing can be resampled.
@@ -31,7 +32,8 @@ class LeftOut(list[str]):
         except DataError as error:
             if self.strict:
                 raise
-            self.append(str(error))
+            if str(error) not in self:
+                self.append(str(error))
             return None
 
 
@@ -41,6 +43,7 @@ def gather(context: Context, left_out: LeftOut | None = None) -> list[Any]:
 
     missing = left_out if left_out is not None else LeftOut(strict=True)
     params, refined = context.params, context.params.crf_keys()
+    whole = _Whole(missing)
     found = []
     for kind, suffix in (("run", ""), ("crf", " + CRF")):
         for run, section in params.runs.items():
@@ -48,18 +51,43 @@ def gather(context: Context, left_out: LeftOut | None = None) -> list[Any]:
             if kind == "crf":
                 members = [member for member in members if member.key in refined]
             variant = "crf" if kind == "crf" else ""
-            each = [missing.without(lambda m=m, v=variant: m.require("evaluate", variant=v)) for m in members]  # type: ignore[misc]
+            each = [whole.folder(member, variant) for member in members]
             folders = [folder for folder in each if folder is not None]
             if folders:
                 found.append(entry(run + suffix, kind, section.loss + suffix, folders))
     for method in params.ensemble:
-        own = of_method(context, method)
-        folder = missing.without(lambda own=own: own.require("evaluate"))  # type: ignore[misc]
+        folder = whole.folder(of_method(context, method))
         if folder is not None:
             found.append(entry(f"ensemble: {method}", "ensemble", params.ensemble[method].method, [folder]))
     if not found:
         raise DataError(f"no result of params.yaml is there; {missing[0] if missing else 'run `dvc repro`'}")
     return found
+
+
+class _Whole:
+    """Finds result folders; where some may be left out, one that cannot be read or is of other images is, too."""
+
+    def __init__(self, missing: LeftOut) -> None:
+        self.missing = missing
+        self.first: tuple[Path, Any] | None = None
+
+    def folder(self, member: Context, variant: str = "") -> Path | None:
+        """The results of a member, complete and fresh."""
+        return self.missing.without(lambda: self._checked(member.require("evaluate", variant=variant)))
+
+    def _checked(self, folder: Path) -> Path:
+        if self.missing.strict:
+            return folder  # who reads them all refuses
+        from segpipe.core.files import read_json
+        from segpipe.reporting.tables import read_tables
+
+        for name in ("metrics.json", "curves.json", *(["members.json"] if folder.parent.name == "ensembles" else [])):
+            read_json(folder / name)
+        of = read_tables(folder, "test")[1:]
+        self.first = self.first or (folder, of)
+        if of != self.first[1]:
+            raise DataError(f"{folder} has other images, groups or classes than {self.first[0]}")
+        return folder
 
 
 def of_method(context: Context, method: str) -> Context:
@@ -77,9 +105,9 @@ def costs(context: Context, entries: list[Any]) -> dict[str, float]:
             one = read_json(entry.folders[0] / "members.json")["multiply_adds"]
             found[entry.name] = float(one["members"] + one["combining"])
         elif entry.kind == "run":
-            made = context.member(entry.folders[0].name).path("predict") / "made.json"
-            if made.is_file():
-                known = read_json(made)
+            member = context.member(entry.folders[0].name)
+            if member.is_fresh("predict", member.path("predict")):
+                known = read_json(member.path("predict") / "made.json")
                 found[entry.name] = float(known["multiply_adds"] * known["looks"])
     return found
 
@@ -101,9 +129,18 @@ def untried(context: Context) -> list[str]:
 
 
 def judge(entries: list[Any], context: Context, metrics: list[str]) -> Any:
-    """All entries compared on test by the named scores, those left out that cannot be resampled or that none has."""
+    """All entries compared on test by the named scores, those left out that cannot be resampled or that none has.
+
+    Raises:
+        ConfigError: the report's metric cannot be resampled.
+    """
     from segpipe.reporting import judgement
 
+    if context.params.report.metric in NOT_RESAMPLED:
+        raise ConfigError(
+            f"report.metric: '{context.params.report.metric}' does not follow from what is stored of each image, so "
+            "that nothing can be compared by it; take ece_dataset or another score"
+        )
     usable = [m for m in metrics if m not in NOT_RESAMPLED and any(e.mean(m) is not None for e in entries)]
     folders = {entry.name: entry.folders for entry in entries}
     return judgement.judge(folders, usable, resamples=context.params.evaluate.resamples)

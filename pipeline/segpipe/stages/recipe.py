@@ -12,7 +12,7 @@ def commands(context: Context) -> Iterator[str]:
     """Every stage's command line, in an order that runs."""
     params, refined = context.params, context.params.crf_keys()
     yield from (f"segpipe {stage}" for stage in ("download", "prepare", "stats"))
-    ordered = sorted(params.all_keys(), key=lambda key: bool(params.teachers_of(key.rpartition("-")[0])))
+    ordered = sorted(params.all_keys(), key=lambda key: len(params.teachers_of(key.rpartition("-")[0])))
     for key in ordered:
         member = context.member(key)
         yield from (member.command(stage) for stage in ("train", "predict", "evaluate"))
@@ -34,7 +34,7 @@ def commands(context: Context) -> Iterator[str]:
 
 
 def versions() -> str:
-    """Markdown: what the numbers' last bits depend on."""
+    """Markdown: what the last bits depend on, as it is where the report is made."""
     from segpipe import __version__
     from segpipe.reporting.agreement import environment
     from segpipe.reporting.tables import markdown

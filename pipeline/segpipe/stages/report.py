@@ -41,15 +41,14 @@ def write(context: Context, out: Path, *, partial: bool = False) -> dict[str, An
     from segpipe.stages.findings import Findings
 
     found = Findings(context, partial=partial)
-    for name, text in found.tables().items():
+    sections = found.sections()
+    tables, counts = found.tables(), {split: len(rows) for split, rows in found.index["splits"].items()}
+    # Warnings come last: what the sections did without is among them.
+    html = page.build(found.index["dataset"], counts, found.answer(), found.warnings(), sections)
+    for name, text in tables.items():
         files.write_text(out / "tables" / name, text)
-    html = page.build(
-        found.index["dataset"],
-        {split: len(rows) for split, rows in found.index["splits"].items()},
-        found.answer(),
-        found.warnings(),
-        found.sections(out / "tables"),
-    )
+    for old in (out / "tables").iterdir():
+        if old.name not in tables:
+            old.unlink()
     files.write_text(out / "report.html", html)
-    left_out = list(found.left_out)
-    return {"path": str(out / "report.html"), "summary": found.summary(), "left_out": left_out}
+    return {"path": str(out / "report.html"), "summary": found.summary(), "left_out": list(found.left_out)}
