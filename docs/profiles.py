@@ -7,6 +7,7 @@ three forms, the claims that it tests, the machine.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import claims
 import yaml
 
-from segpipe.core.files import write_json
+from segpipe.core.files import write_json, write_text
 from segpipe.reporting.agreement import environment
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,9 @@ def keep(name: str, workspace: Path) -> None:
     out = claims.kept(name)
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(workspace / "results" / "tables", out / "tables")
-    shutil.copy(workspace / "params.yaml", out / "params.yaml")
+    parameters = (workspace / "params.yaml").read_text(encoding="utf-8")
+    # Where the data lay is nobody's business.
+    write_text(out / "params.yaml", re.sub(r"^(  source: )\S+", r"\1null", parameters, flags=re.MULTILINE))
     for form, text in forms.items():
         (out / f"table.{form}").write_text(text, encoding="utf-8")
     write_json(out / "claims.json", claims.tested(name, workspace))

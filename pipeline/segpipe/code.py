@@ -13,15 +13,7 @@ from segpipe.training import parts
 ROOT = Path(__file__).parent
 
 # Packages, and modules, whose files a stage imports by the names in params.yaml.
-READS_CARD = (
-    "download",
-    "prepare",
-    "stats",
-    "crf",
-    "ensemble",
-    "evaluate",
-    "report",
-)  # stages that read the dataset's card
+READS_CARD = ("download", "prepare", "stats", "crf", "ensemble", "evaluate")  # stages that read the dataset's card
 _CHOSEN_BY_NAME = {
     **dict.fromkeys(READS_CARD, ("data.masks",)),
     "download": ("data.layouts", "data.masks"),

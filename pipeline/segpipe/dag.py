@@ -132,8 +132,14 @@ def _body(params: Params) -> str:
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
         f"results/ensembles/{m}" for m in params.ensemble
     ]
+    card = (
+        ["pipeline/segpipe/data/cards/${download.dataset}.toml"]
+        if in_repository()
+        else _own_card(params.download.dataset)
+    )
     inputs = [
         *data,
+        *card,  # of the images that the page shows; the code lists it for stages that measure
         *(f"data/{kind}/{key}" for key in params.all_keys() for kind in ("train", "predict")),
         *(f"data/crf/{key}" for key in params.crf_keys()),
         *(f"data/ensemble/{method}" for method in params.ensemble),
@@ -256,8 +262,12 @@ def _stage(
 
 def _local_card(command: str, dataset: str) -> list[str]:
     """The workspace's own card, where the dataset has one."""
+    return _own_card(dataset) if command in READS_CARD else []
+
+
+def _own_card(dataset: str) -> list[str]:
     path = LOCAL / f"{dataset}.toml"
-    return [path.as_posix()] if command in READS_CARD and path.is_file() else []
+    return [path.as_posix()] if path.is_file() else []
 
 
 def _quoted(path: str) -> str:

@@ -317,7 +317,7 @@ def test_a_class_may_be_called_anything():
 
     names = ["a | b", "|", "$\\foo$", "<b>"]
     html = render(markdown(["IoU^D", *names], [["run", "1", "2", "3", "4"]]))
-    heads = re.findall(r"<th[^>]*>(.*?)</th>", html)
+    heads = re.findall(r"<th scope[^>]*>(.*?)</th>", html)
     assert heads == ["IoU<sup>D</sup>", "a | b", "|", "$\\foo$", "&lt;b&gt;"]
     assert html.count("<td") == 5
     assert "foo" in figures.class_bars(names, {"run": [0.1, None, 0.3, 0.4]})

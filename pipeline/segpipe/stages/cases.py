@@ -25,7 +25,7 @@ class View:
 
     def __init__(self, context: Context, split: str, entries: Sequence[Any]) -> None:
         from segpipe.core import files
-        from segpipe.data import catalog
+        from segpipe.data import catalog, masks  # noqa: F401 - `read_labels` chooses among masks by name
         from segpipe.reporting.judgement import read_runs
 
         self.context, self.split = context, split
