@@ -123,3 +123,51 @@ def test_a_wrong_goal_and_missing_results_are_one_line(finished, tmp_path):
     done = segpipe("recommend", cwd=tmp_path / "w", check=False)
     assert done.returncode == 3
     assert "run `segpipe evaluate" in done.stderr
+
+
+def test_ranks_are_those_of_a_plain_loop_over_groups(monkeypatch):
+    from segpipe.reporting import judgement
+
+    runs = {"a": [tables(80, 0), tables(82, 1)], "b": [tables(81, 2), tables(79, 3)], "c": [tables(75, 4)] * 2}
+    groups = [f"g{i % 11}" for i in range(IMAGES)]  # one group of two images
+    monkeypatch.setattr(judgement, "read_runs", lambda *_: (runs, groups))
+    found = judge(dict.fromkeys(runs, ()), ["miou_dataset"]).rankings["miou_dataset"]
+    sums = dict.fromkeys(runs, 0.0)
+    for group in sorted(set(groups)):
+        scores = {}
+        for name, seeds in runs.items():
+            each = []
+            for one in seeds:
+                ious = []
+                for k in range(2):
+                    rows = [i for i in range(IMAGES) if groups[i] == group]
+                    tp, fp, fn = (
+                        sum(int(part[i, k]) for i in rows) for part in (one.counts.tp, one.counts.fp, one.counts.fn)
+                    )
+                    ious.append(tp / (tp + fp + fn))
+                each.append(sum(ious) / 2)
+            scores[name] = sum(each) / len(each)
+        for name, score in scores.items():
+            better = sum(other > score for other in scores.values())
+            equal = sum(other == score for other in scores.values())
+            sums[name] += better + (equal + 1) / 2
+    assert found.ranks == {name: pytest.approx(total / 11) for name, total in sums.items()}
+    assert found.units == 11
+
+
+def test_the_lowest_calibration_error_ranks_first(monkeypatch):
+    from segpipe.metrics.confidence import Bins
+    from segpipe.reporting import judgement
+
+    counts = tables(80, 0).counts
+
+    def with_nll(value):
+        pixels = np.full((IMAGES, 1), 200)
+        nothing = np.zeros(IMAGES)
+        return Tables(counts, Bins(pixels, pixels * 0.9, pixels, value * nothing + value, nothing, nothing, nothing))
+
+    runs = {"high": [with_nll(50.0)], "low": [with_nll(10.0)]}
+    monkeypatch.setattr(judgement, "read_runs", lambda *_: (runs, [f"g{i}" for i in range(IMAGES)]))
+    found = judge(dict.fromkeys(runs, ()), ["nll_dataset"])
+    assert found.rankings["nll_dataset"].ranks == {"high": 2.0, "low": 1.0}
+    assert found.order("nll_dataset") == ["low", "high"]

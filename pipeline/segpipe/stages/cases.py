@@ -243,6 +243,30 @@ def suspects(view: View, number: int, smallest: int) -> tuple[Any, str]:
     return Part("Label suspects", text, cases, table), csv_text(SUSPECTS, lines)
 
 
+def gallery(context: Context, index: dict[str, Any], entries: Sequence[Any]) -> list[Any]:
+    """Input, label and each entry's prediction (first seed) of the test images whose label maps were kept."""
+    from segpipe.core.files import read_array
+    from segpipe.data.files import png_bytes
+    from segpipe.reporting.html import Fold, Group, Legend, Picture
+    from segpipe.reporting.pictures import colorize
+
+    prepared, palette = context.require("prepare"), index["palette"]
+    images, labels = (read_array(prepared / f"test_{name}.npy") for name in ("images", "labels"))
+    found: list[Any] = []
+    for i, row in enumerate(index["splits"]["test"]):
+        files = [(e.name, e.folders[0] / "pictures" / f"{row['id']}.png") for e in entries]
+        kept = [(name, path) for name, path in files if path.exists()]
+        if kept:
+            size = (slice(row["geometry"]["resized_height"]), slice(row["geometry"]["resized_width"]))
+            pair = [
+                Picture(png_bytes(images[i][size]), f"{row['id']}: image"),
+                Picture(png_bytes(colorize(labels[i][size], palette)), "label"),
+            ]
+            group = Group("pictures", [*pair, *(Picture(path.read_bytes(), name) for name, path in kept)])
+            found.append(group if not found else Fold(row["id"], [group]))
+    return [Legend(index["classes"], palette), *found] if found else []
+
+
 def held_out(context: Context, keys: Sequence[str], index: dict[str, Any]) -> Any:
     """A function: position in train -> probabilities (C, H, W), the mean over the networks that did not see it."""
     import numpy as np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segpipe.stages.cases import View
+from segpipe.stages import cases
 from segpipe.stages.context import Context
 from segpipe.stages.gathered import LeftOut, costs, gather, judge, untried
 
@@ -118,7 +118,7 @@ class Findings:
             Section("Dense CRF", refinement.parts(self.refined, self.index["classes"])),
             Section("Where does it fail?", self._failures()),
             Section("Training", self._training()),
-            Section("Pictures", self._pictures()),
+            Section("Pictures", cases.gallery(self.context, self.index, self.entries)),
             Section("Reproduce", self._reproduce()),
         ]
 
@@ -223,9 +223,8 @@ class Findings:
     def _failures(self) -> list[Any]:
         from segpipe.reporting.audit import shown
         from segpipe.reporting.html import Fold, Group, Legend
-        from segpipe.stages import cases
 
-        view = self.left_out.without(lambda: View(self.context, "test", self.entries))
+        view = self.left_out.without(lambda: cases.View(self.context, "test", self.entries))
         if view is None:
             return ["The images are not there: see the top of this page."]
         taken = (self.judged.order(self.metric) or [self.entries[0].name])[0]
@@ -249,34 +248,10 @@ class Findings:
                 pieces += [Fold(f"{len(part.cases)} shown", rest)] if rest else []
         return [*pieces, "`segpipe audit` shows more of them, the worst pairs of image and class, and val."]
 
-    def _suspects(self, view: View) -> Any:
-        from segpipe.stages import cases
+    def _suspects(self, view: cases.View) -> Any:
 
         part, self.suspects = cases.suspects(view, 1, SMALLEST)
         return part
-
-    def _pictures(self) -> list[Any]:
-        """Input, label and each entry's prediction (first seed) of the kept test images."""
-        from segpipe.core.files import read_array
-        from segpipe.data.files import png_bytes
-        from segpipe.reporting.html import Fold, Group, Legend, Picture
-        from segpipe.reporting.pictures import colorize
-
-        prepared, palette = self.context.require("prepare"), self.index["palette"]
-        images, labels = (read_array(prepared / f"test_{name}.npy") for name in ("images", "labels"))
-        found: list[Any] = []
-        for i, row in enumerate(self.index["splits"]["test"]):
-            files = [(e.name, e.folders[0] / "pictures" / f"{row['id']}.png") for e in self.entries]
-            kept = [(name, path) for name, path in files if path.exists()]
-            if kept:
-                size = (slice(row["geometry"]["resized_height"]), slice(row["geometry"]["resized_width"]))
-                pair = [
-                    Picture(png_bytes(images[i][size]), f"{row['id']}: image"),
-                    Picture(png_bytes(colorize(labels[i][size], palette)), "label"),
-                ]
-                group = Group("pictures", [*pair, *(Picture(path.read_bytes(), name) for name, path in kept)])
-                found.append(group if not found else Fold(row["id"], [group]))
-        return [Legend(self.index["classes"], palette), *found] if found else []
 
     def _reproduce(self) -> list[Any]:
         from segpipe.reporting.html import Code, Fold
