@@ -36,7 +36,7 @@ ENSEMBLES = ROOT / "docs" / "ensembles.md"
 DATASETS = ROOT / "docs" / "datasets.md"
 # Of docs/benchmark.md.
 PROFILES = (
-    "models", "schedules", "weights", "dropout", "targets", "lmp",
+    "matched", "focal", "augmentation", "crf", "models", "schedules", "weights", "dropout", "targets", "lmp",
 )  # fmt: skip
 BENCHMARK = ROOT / "docs" / "benchmark.md"
 REFERENCE = ROOT / "docs" / "reference.md"
@@ -67,6 +67,7 @@ def blocks() -> dict[Path, dict[str, str]]:
         BENCHMARK: {
             **{name: _kept(name, "table.md") for name in PROFILES},
             "ensembles": "\n\n".join(_kept("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
+            "crf_borders": "\n\n".join(_kept("crf", "tables/crf.md").split("\n\n")[2:]),
             "camvid": _kept("camvid", "table.md"),
             "camvid_classes": _kept("camvid", "tables/classes.md"),
         },
