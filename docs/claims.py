@@ -236,12 +236,13 @@ def verdict(row: dict[str, Any]) -> str:
 def table(data: str) -> str:
     """A row for each claim that was tested on "scenes" or "CamVid"."""
     rows = ["| claim | from | tested as | effect (95 % interval) | verdict |", "| :- | :- | :- | -: | :- |"]
+    sources = {claim.text: claim.source for claim in (*CLAIMS, *FINDINGS)}
     profiles = [name for name in dict.fromkeys(_profiles()) if (name == "camvid") == (data == "CamVid")]
     for name in profiles:
         path = kept(name) / "claims.json"
         for row in read_json(path) if path.is_file() else ():
             what, effect = (row["what"], row["effect"]) if "answer" in row else _told(row)
-            rows.append(f"| {row['text']} | {row['source']} | {what} | {effect} | **{verdict(row)}** |")
+            rows.append(f"| {row['text']} | {sources[row['text']]} | {what} | {effect} | **{verdict(row)}** |")
     return "\n".join(rows)
 
 

@@ -15,6 +15,9 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BY_CI = ("make repro", "make test", "python3 -m venv", ".venv/bin/pip", "pip install", "dvc repro")
 LONG = (("&& dvc repro", "&& dvc repro download"),)  # hours of training: that it begins, is seen
 
+# Commands whose answer may be no, and how they say it.
+MAY_SAY_NO = {"--tuned": "found no CRF to be best", "losses check": "promises fail; see the table above"}
+
 
 def commands(path):
     """The lines of indented blocks that are commands, without their comments."""
@@ -86,8 +89,8 @@ def place(finished, tmp_path_factory):
 
 def test_every_command_of_the_docs_runs_in_a_finished_workspace(place):
     for line in INSIDE:
-        done = call("bash", "-ec", line, cwd=place, timeout=300, check="--tuned" not in line)
-        assert not done.returncode or "found no CRF to be best" in done.stderr  # which tuning may find, and says
+        done = call("bash", "-ec", line, cwd=place, timeout=300, check=not any(part in line for part in MAY_SAY_NO))
+        assert not done.returncode or any(words in done.stderr for words in MAY_SAY_NO.values()), line
         assert "Traceback" not in done.stderr, line
 
 

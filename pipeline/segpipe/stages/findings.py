@@ -249,7 +249,6 @@ class Findings:
         return [*pieces, "`segpipe audit` shows more of them, the worst pairs of image and class, and val."]
 
     def _suspects(self, view: cases.View) -> Any:
-
         part, self.suspects = cases.suspects(view, 1, SMALLEST)
         return part
 
