@@ -102,10 +102,13 @@ def _scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
     except FileNotFoundError:
         raise DataError(f"{path} is missing; run `segpipe report`") from None
     names = ("what", "kind", "loss", "folder")
-    return {
-        (row["what"], Path(row["folder"]).name): {k: float(v) for k, v in row.items() if k not in names and v}
-        for row in rows
-    }
+    try:
+        return {
+            (row["what"], Path(row["folder"]).name): {k: float(v) for k, v in row.items() if k not in names and v}
+            for row in rows
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no table of scores ({error}); run `segpipe report` again") from None
 
 
 def _tracked(folder: Path) -> dict[str, str]:
