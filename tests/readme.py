@@ -36,7 +36,7 @@ ENSEMBLES = ROOT / "docs" / "ensembles.md"
 DATASETS = ROOT / "docs" / "datasets.md"
 # Of docs/benchmark.md.
 PROFILES = (
-    "matched", "focal", "augmentation", "crf", "models", "schedules", "weights", "dropout", "targets", "lmp",
+    "losses", "matched", "focal", "augmentation", "crf", "models", "schedules", "weights", "dropout", "targets", "lmp",
 )  # fmt: skip
 BENCHMARK = ROOT / "docs" / "benchmark.md"
 REFERENCE = ROOT / "docs" / "reference.md"

@@ -88,7 +88,7 @@ def in_repository() -> bool:
 
 
 def _body(params: Params) -> str:
-    runs, refined = list(params.runs), list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
+    refined = list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
     dataset, every = "data/download/${download.dataset}", "run: ${runs}\nseed: ${seeds}"
     source = [_quoted(params.download.source)] if params.download.source else []
     predicted, refined_by = f"data/predict/{_KEY}", f"data/crf/{_KEY}"
@@ -128,7 +128,13 @@ def _body(params: Params) -> str:
             stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
         ]
     parts += _ensembles(params, stage)
-    evaluated = [f"results/runs/{run}-{seed}" for run in runs for seed in params.seeds]
+    parts.append(_report(params, stage, data))
+    return "stages:\n" + "\n".join(parts)
+
+
+def _report(params: Params, stage: Any, data: list[str]) -> str:
+    """Stage report, which reads everything."""
+    evaluated = [f"results/runs/{run}-{seed}" for run in params.runs for seed in params.seeds]
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
         f"results/ensembles/{m}" for m in params.ensemble
     ]
@@ -151,8 +157,7 @@ def _body(params: Params) -> str:
     more = [
         name for name in type(params).model_fields if name not in {path.split(".")[0] for path in SECTIONS["report"]}
     ]
-    parts.append(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more))
-    return "stages:\n" + "\n".join(parts)
+    return str(stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more))
 
 
 def _training_inputs(params: Params) -> list[str]:

@@ -323,6 +323,41 @@ def test_a_class_may_be_called_anything():
     assert "foo" in figures.class_bars(names, {"run": [0.1, None, 0.3, 0.4]})
 
 
+@pytest.mark.parametrize("columns", [1, 11, 12, 13, 24, 150])
+def test_no_class_is_lost_where_a_table_is_too_wide_for_paper(columns):
+    from segpipe.reporting.tables import PAPER, narrow
+
+    header, rows = ["IoU^D", *map(str, range(columns))], [["a", *map(str, range(columns))], ["b", *["-"] * columns]]
+    parts = [[line.strip("| \n").split("|") for line in part.splitlines()] for part in narrow(header, rows)]
+    assert all(len(lines[0]) <= PAPER + 1 for lines in parts)
+    for i, row in ((0, header), (2, rows[0]), (3, rows[1])):
+        assert [part[i][0].strip() for part in parts] == [row[0]] * len(parts)
+        assert [cell.strip() for part in parts for cell in part[i][1:]] == row[1:]
+
+
+def test_of_many_results_the_best_are_drawn_and_the_caption_says_so():
+    from pathlib import Path
+
+    from segpipe.reporting.results import Entry, foremost
+
+    entries = [
+        Entry(f"run{i}", "run", "ce", (Path(f"run{i}-0"),), ({"test": {"acc": i / 100}},), {}) for i in range(30)
+    ]
+    some, words = foremost(entries, "acc", 3)
+    assert [entry.name for entry in some] == ["run29", "run28", "run27"]
+    assert "best 3 of 30 by Acc" in words
+    assert foremost(entries, "acc", 30) == (entries, "")
+
+
+def test_150_classes_are_drawn_a_line_each():
+    from segpipe.reporting import figures
+
+    names = [f"class {k}" for k in range(150)]
+    svg = figures.class_bars(names, {"run": [k / 150 for k in range(150)], "other": [None] * 150})
+    assert all(f">{name}<" in svg for name in names)
+    assert float(re.search(r'height="([\d.]+)pt"', svg)[1]) > 150 * 8  # points: a line of text each
+
+
 def test_no_name_becomes_markup_of_the_page():
     answer = Answer(HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)])
     html = build(HOSTILE, {"test": 1}, answer, [HOSTILE], [Section(HOSTILE, ["words"]), Section("empty", [])])

@@ -62,7 +62,22 @@ def test_equal_results_share_the_resamples(monkeypatch):
     judged, _ = judged_of(monkeypatch, {"a": same, "b": same, "c": [tables(50, 4)] * 2})
     found = advise("D", judged, {}, [])
     assert found.shares == {"a": 0.5, "b": 0.5, "c": 0.0}
-    assert found.next[0].startswith("nothing more for b: it is 0.0 points behind")
+    assert (found.same, found.ties, found.next) == (["b"], [], [])
+    told = dict(words(found, judged))
+    assert told["how sure"].startswith("best in 100 % of 1000 resamples")
+    assert told["the same"] == "b: the numbers of a in every resample"
+    assert told["shown"] == "a is better than all the rest"
+
+
+def test_many_ties_are_counted_and_none_that_is_the_same_is_studied_further(monkeypatch):
+    runs = {f"r{i}": [tables(80, 2 * i), tables(80, 2 * i + 1)] for i in range(9)}
+    judged, _ = judged_of(monkeypatch, runs | {"twin": runs["r0"]})
+    found = advise("D", judged, {}, [])
+    told = dict(words(found, judged))[f"not shown to differ from {found.best}"]
+    assert told.count("best in") == 6
+    assert told.endswith(f" and {len(found.ties) - 6} more")
+    assert not set(found.same) & set(found.ties)
+    assert found.ties[0] in found.next[0]
 
 
 def test_what_it_takes_to_be_surer_is_corrected_for_the_number_of_pairs(monkeypatch):

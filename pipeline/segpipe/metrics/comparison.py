@@ -116,6 +116,50 @@ def pretty(metric: str) -> str:
     return shown
 
 
+@dataclass(frozen=True)
+class Draws:
+    """By run, the named scores of each seed as measured and, seeds together, on resamples that all runs share."""
+
+    runs: Mapping[str, Sequence[Tables]]
+    metrics: tuple[str, ...]
+    resampling: Resampling
+    points: dict[str, list[dict[str, Floats]]]
+    resamples: dict[str, dict[str, Floats]]
+
+    def point(self, run: str, metric: str) -> float:
+        """Mean over seeds; NaN when a seed does not define it."""
+        found = [float(scores[metric][0]) for scores in self.points[run] if metric in scores]
+        return float(np.mean(found)) if len(found) == len(self.points[run]) else math.nan
+
+
+def draw(
+    runs: Mapping[str, Sequence[Tables]],
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    resamples: int = 1000,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Draws:
+    """Resample all runs together, on the same images in the same order.
+
+    Args:
+        runs: by name, the tables of each seed.
+        groups: (N,) group of each image; see `Resampling.of`.
+        metrics: scores of `summarize`, with any quantile or threshold, or of `Bins.weighted`.
+        resamples: at least; more are drawn where many pairs need a smaller p than 2 / (resamples + 1).
+
+    Raises:
+        ValueError: tables of another number of images or classes.
+    """
+    _refuse_unequal(runs, len(groups))
+    resampling = Resampling.of(groups, enough(resamples, len(runs), level), seed)
+    ones = np.ones((1, len(groups)))
+    points = {name: [tables.scores(ones, metrics) for tables in seeds] for name, seeds in runs.items()}
+    drawn = {name: resampled(seeds, resampling, metrics) for name, seeds in runs.items()}
+    return Draws(runs, tuple(metrics), resampling, points, drawn)
+
+
 def compare(
     runs: Mapping[str, Sequence[Tables]],
     groups: Sequence[str],
@@ -125,38 +169,37 @@ def compare(
     level: float = LEVEL,
     seed: int = 0,
 ) -> list[Difference]:
-    """Every pair of runs under every metric, all on the same images in the same order.
-
-    Args:
-        runs: by name, the tables of each seed.
-        groups: (N,) group of each image; see `Resampling.of`.
-        metrics: scores of `summarize`, with any quantile or threshold, or of `Bins.weighted`.
-        resamples: at least; more are drawn where many pairs need a smaller p than 2 / (resamples + 1).
+    """Every pair of runs under every metric; the arguments are those of `draw`.
 
     Raises:
-        ValueError: fewer than two runs, tables of another number of images or classes, a metric of no run.
+        ValueError: as `draw`; fewer than two runs, a metric of no run.
     """
+    return differences(draw(runs, groups, metrics, resamples=resamples, level=level, seed=seed), level)
+
+
+def differences(draws: Draws, level: float = LEVEL) -> list[Difference]:
+    """Every pair of runs under every metric.
+
+    Raises:
+        ValueError: fewer than two runs, a metric of no run.
+    """
+    runs, resampling = draws.runs, draws.resampling
     if len(runs) < 2:
         raise ValueError(f"found {len(runs)} run, wanted at least two to compare")
-    _refuse_unequal(runs, len(groups))
-    resampling = Resampling.of(groups, enough(resamples, len(runs), level), seed)
-    drawn = {name: resampled(seeds, resampling, metrics) for name, seeds in runs.items()}
-    for metric in metrics:
-        if not any(metric in scores for scores in drawn.values()):
+    for metric in draws.metrics:
+        if not any(metric in scores for scores in draws.resamples.values()):
             raise ValueError(f"no run has the score '{metric}'")
-    ones = np.ones((1, len(groups)))
-    values = {name: [tables.scores(ones, metrics) for tables in seeds] for name, seeds in runs.items()}
     per_unit = {name: resampling.unit_means(_image_means(seeds)) for name, seeds in runs.items()}
+    p_units = {pair: wilcoxon(per_unit[pair[0]], per_unit[pair[1]]) for pair in combinations(runs, 2)}
     found: list[Difference] = []
-    for metric in metrics:
+    for metric in draws.metrics:
         rows = []
-        for first, second in combinations(runs, 2):
-            p_units = wilcoxon(per_unit[first], per_unit[second])
-            sides = [drawn[name].get(metric) for name in (first, second)]
-            points = [_point(values[name], metric) for name in (first, second)]
-            seeds = len(runs[first]), len(runs[second])
-            common = {"first": first, "second": second, "metric": metric, "seeds": seeds, "level": level}
-            rows.append(_difference(sides, points, resampling, p_units, common))
+        for pair in combinations(runs, 2):
+            sides = [draws.resamples[name].get(metric) for name in pair]
+            points = [draws.point(name, metric) for name in pair]
+            seeds = len(runs[pair[0]]), len(runs[pair[1]])
+            common = {"first": pair[0], "second": pair[1], "metric": metric, "seeds": seeds, "level": level}
+            rows.append(_difference(sides, points, resampling, p_units[pair], common))
         adjusted = holm([row.p for row in rows]) if len(rows) > 1 else [None]
         found += [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
     return found
@@ -284,13 +327,6 @@ def _image_means(seeds: Sequence[Tables]) -> Floats:
     """(N,) mean IoU of each image, averaged over seeds."""
     values: Floats = mean(np.stack([per_image(tables.counts) for tables in seeds]), 0)
     return values
-
-
-def _point(scores: Sequence[dict[str, Floats]], metric: str) -> float:
-    """Mean over seeds; NaN when a seed does not define it."""
-    found = [s.get(metric) for s in scores]
-    known = [float(v[0]) for v in found if v is not None]
-    return float(np.mean(known)) if len(known) == len(found) else math.nan
 
 
 def _refuse_unequal(runs: Mapping[str, Sequence[Tables]], images: int) -> None:

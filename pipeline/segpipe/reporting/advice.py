@@ -23,6 +23,7 @@ GOALS = {
 }
 _LEVEL = 0.05
 _ALONE = 1.2  # times the data: less, and only the correction for many comparisons makes the tie
+_NAMED = 6  # ties in words; tables have all
 _HOPELESS = 25  # times the data: more, and the difference is too small to be worth it
 
 
@@ -30,14 +31,16 @@ _HOPELESS = 25  # times the data: more, and the difference is too small to be wo
 class Advice:
     """The result to take for a metric.
 
-    shares: by result, the share of resamples in which it is the best. cost: multiply-adds of an image by result,
-    where it is known; a CRF's is not.
+    same: results with the numbers of the best. ties: others that are not shown to differ from it. shares: by result,
+    the share of resamples in which it is the best. cost: multiply-adds of an image by result, where it is known; a
+    CRF's is not.
     """
 
     goal: str
     metric: str
     take: str
     best: str
+    same: list[str]
     ties: list[str]
     shares: dict[str, float]
     cost: dict[str, float]
@@ -57,12 +60,12 @@ def advise(
         metric: instead of the goal's.
     """
     metric = metric or GOALS[goal]
-    order, ties = judged.order(metric), judged.ties(metric)
-    best = order[0]
-    cheap = [name for name in (best, *ties) if name in cost]
+    order, same = judged.order(metric), judged.same(metric)
+    best, ties = order[0], [name for name in judged.ties(metric) if name not in same]
+    cheap = [name for name in (best, *same, *ties) if name in cost]
     take = min(cheap, key=lambda name: (cost[name], order.index(name))) if goal == "speed" and cheap else best
     steps = [*_surer(judged, best, ties, metric), *missing]
-    return Advice(goal, metric, take, best, ties, _shares(judged, metric), dict(cost), steps)
+    return Advice(goal, metric, take, best, same, ties, _shares(judged, metric), dict(cost), steps)
 
 
 def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
@@ -76,20 +79,28 @@ def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
     if judged.caution:
         found.append(("how sure", judged.caution))
     else:
+        share = sum(advice.shares[name] for name in (advice.best, *advice.same))
         both = " and the seeds" if max(judged.seeds.values()) > 1 else ""
         found.append(
             (
                 "how sure",
-                f"best in {100 * advice.shares[advice.best]:.0f} % of {judged.resamples} resamples of {judged.units} "
+                f"best in {100 * share:.0f} % of {judged.resamples} resamples of {judged.units} "
                 f"{judged.unit}s{both}{'' if take == advice.best else f', which is {advice.best}'}",
             )
         )
+    if advice.same:
+        found.append(("the same", f"{', '.join(advice.same)}: the numbers of {advice.best} in every resample"))
     if advice.ties:
-        shares = (f"{name} (best in {100 * advice.shares.get(name, 0):.0f} %)" for name in advice.ties)
-        found.append((f"not shown to differ from {advice.best}", ", ".join(shares)))
+        named = [f"{name} (best in {100 * advice.shares.get(name, 0):.0f} %)" for name in advice.ties[:_NAMED]]
+        more = len(advice.ties) - len(named)
+        found.append(
+            (f"not shown to differ from {advice.best}", ", ".join(named) + (f" and {more} more" if more else ""))
+        )
     elif not judged.caution:
-        found.append(("shown", f"{advice.best} is better than every other result"))
-    cheaper = [n for n in advice.ties if take in advice.cost and advice.cost.get(n, math.inf) < 0.9 * advice.cost[take]]
+        rest = "all the rest" if advice.same else "every other result"
+        found.append(("shown", f"{advice.best} is better than {rest}"))
+    tied = (*advice.same, *advice.ties)
+    cheaper = [n for n in tied if take in advice.cost and advice.cost.get(n, math.inf) < 0.9 * advice.cost[take]]
     if cheaper and advice.goal != "speed":
         least = min(cheaper, key=lambda name: advice.cost[name])
         found.append(

@@ -12,7 +12,7 @@ from segpipe.reporting.figures import mathematical
 from segpipe.reporting.html import Figure, Fold, Piece
 from segpipe.reporting.judgement import Judgement, ranking_table
 from segpipe.reporting.page import Section
-from segpipe.reporting.results import Entry
+from segpipe.reporting.results import Entry, foremost
 from segpipe.reporting.tables import markdown
 
 _RANKED = ("miou_dataset", "miou_image", "miou_class", "acc", "ece_dataset")  # each with a table and a diagram
@@ -25,8 +25,8 @@ def sections(entries: Sequence[Entry], found: Judgement, metric: str) -> list[Se
         parts.append(Section("Is the difference real?", _differences(found, metric)))
     with_curves = [entry for entry in entries if entry.curves]
     if with_curves:
-        parts.append(Section("Calibration", _calibration(with_curves)))
-    parts.append(Section("Near borders", _borders(entries)))
+        parts.append(Section("Calibration", _calibration(with_curves, metric)))
+    parts.append(Section("Near borders", _borders(entries, metric)))
     return parts
 
 
@@ -60,20 +60,22 @@ def _ranked(found: Judgement, metric: str) -> list[Piece]:
     return pieces
 
 
-def _calibration(entries: Sequence[Entry]) -> list[Piece]:
+def _calibration(entries: Sequence[Entry], metric: str) -> list[Piece]:
+    drawn, which = foremost(entries, metric)
     shown = {e.name: (e.curves["test"]["reliability"], e.curves.get("test calibrated", {}).get("reliability", []))
-             for e in entries}  # fmt: skip
-    risks = {e.name: e.curves["test"]["risk"] for e in entries}
+             for e in drawn}  # fmt: skip
+    risks = {e.name: e.curves["test"]["risk"] for e in drawn}
     return [
         calibration_table(entries),
         "One temperature, fitted on val by NLL, changes confidence and no label. ECE in equal-width, ACE in equal-mass "
         "bins; SCE over the probabilities of all classes; AURC: error averaged while the least confident are left out.",
         Figure(
-            diagrams.reliability(shown), "Reliability: accuracy over confidence on test, first seed; dotted: perfect."
+            diagrams.reliability(shown),
+            f"Reliability: accuracy over confidence on test, first seed; dotted: perfect.{which}",
         ),
         Figure(
             diagrams.lines(risks, "coverage: share of the most confident pixels", "error among them"),
-            "Risk over coverage: the error that is left when the least confident pixels are left out.",
+            f"Risk over coverage: the error that is left when the least confident pixels are left out.{which}",
         ),
     ]
 
@@ -97,10 +99,11 @@ def calibration_table(entries: Sequence[Entry]) -> str:
     return markdown(header, rows)
 
 
-def _borders(entries: Sequence[Entry]) -> list[Piece]:
+def _borders(entries: Sequence[Entry], metric: str) -> list[Piece]:
+    drawn, which = foremost(entries, metric)
     widths = {
         entry.name: [(float(width), value) for width, value in _trimap(entry).items() if value is not None]
-        for entry in entries
+        for entry in drawn
     }
     return [
         borders_table(entries),
@@ -113,7 +116,7 @@ def _borders(entries: Sequence[Entry]) -> list[Piece]:
                 f"{mathematical(pretty('miou_dataset'))} inside",
                 log=True,
             ),
-            "mIoU^D over the width of the trimap: only pixels within so many of a border of the label count.",
+            f"mIoU^D over the width of the trimap: only pixels within so many of a border of the label count.{which}",
         ),
     ]
 

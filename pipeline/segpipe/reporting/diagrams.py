@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from segpipe.metrics.comparison import Ranking
-from segpipe.reporting.figures import COLORS, pyplot, svg_text
+from segpipe.reporting.figures import COLORS, pyplot, stroke, svg_text
 
 Points = Sequence[Sequence[float]]
 
@@ -71,12 +70,10 @@ def lines(entries: Mapping[str, Points], xlabel: str, ylabel: str, *, log: bool 
     """One line of (x, y) an entry."""
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(9, 3.2))
-    styles: list[Any] = ["-", "--", ":"]
     drawn = {name: points for name, points in entries.items() if points}
     for number, (name, points) in enumerate(drawn.items()):
         x, y = zip(*points, strict=True)
-        style = styles[number // len(COLORS) % len(styles)]
-        axis.plot(x, y, style, marker="o", markersize=3, color=COLORS[number % len(COLORS)], label=name)
+        axis.plot(x, y, marker="o", markersize=3, label=name, **stroke(number))
     if log:
         axis.set_xscale("log", base=2)
         ticks = sorted({point[0] for points in drawn.values() for point in points})

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MOST = 12  # lines of one figure that a reader still tells apart
+_BARS = 24  # classes whose bars fit beside each other
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")  # Okabe and Ito
 
 
@@ -45,26 +47,39 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, list[float]]]]) -> str:
     """Validation mIoU^D and training loss over the epochs; one colour a run, one line a seed."""
     plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-    for color, (name, seeds) in zip(_cycle(len(histories)), histories.items(), strict=True):
+    for place, (name, seeds) in enumerate(histories.items()):
         for number, history in enumerate(seeds):
             label = name if number == 0 else None
-            axes[0].plot(history["epoch"], history["val_miou_dataset"], color=color, label=label, alpha=0.85)
-            axes[1].plot(history["epoch"], history["train_loss"], color=color, alpha=0.85)
+            axes[0].plot(history["epoch"], history["val_miou_dataset"], **stroke(place), label=label, alpha=0.85)
+            axes[1].plot(history["epoch"], history["train_loss"], **stroke(place), alpha=0.85)
     axes[0].set(xlabel="epoch", ylabel="val mIoU$^D$ (network grid)", ylim=(0, None))
     axes[1].set(xlabel="epoch", ylabel="training loss (its own scale)", ylim=(0, None))
-    axes[0].legend(frameon=False, fontsize=9)
+    columns = 2 if len(histories) > len(COLORS) // 2 else 1
+    axes[0].legend(frameon=False, fontsize=9 if columns == 1 else 7, ncols=columns, loc="lower right")
     return svg_text(plt, figure)
 
 
 def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | None]]) -> str:
-    """Test IoU of each class (pooled over the images); one bar an entry."""
+    """Test IoU of each class (pooled over the images); one bar an entry, or a dot on a line a class where classes
+    are too many for bars.
+    """
     plt = pyplot()
+    ticks = [name.replace("$", r"\$") for name in classes]
+    if len(classes) > _BARS:
+        figure, axis = plt.subplots(figsize=(9, 1 + 0.2 * len(classes)))
+        for color, (name, row) in zip(_cycle(len(values)), values.items(), strict=True):
+            places = [k for k, value in enumerate(row) if value is not None]
+            axis.plot([row[k] for k in places], places, "o", color=color, alpha=0.8, markersize=5, label=name)
+        axis.set_yticks(range(len(classes)), ticks, fontsize=8)
+        axis.set(xlabel="test IoU$^D$", xlim=(-0.01, 1), ylim=(len(classes) - 0.5, -0.5))
+        axis.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        return svg_text(plt, figure)
     figure, axis = plt.subplots(figsize=(9, 3.4))
     width = 0.84 / max(1, len(values))
     for number, (color, (name, row)) in enumerate(zip(_cycle(len(values)), values.items(), strict=True)):
         bars = [(k - 0.42 + width * (number + 0.5), value) for k, value in enumerate(row) if value is not None]
         axis.bar([x for x, _ in bars], [value for _, value in bars], width * 0.92, color=color, label=name)
-    axis.set_xticks(range(len(classes)), [name.replace("$", r"\$") for name in classes], rotation=20, ha="right")
+    axis.set_xticks(range(len(classes)), ticks, rotation=20, ha="right")
     axis.set_xlim(-0.6, len(classes) - 0.4)
     axis.set(ylabel="test IoU$^D$", ylim=(0, 1))
     axis.grid(axis="x", visible=False)
@@ -96,6 +111,11 @@ def dots(
 def mathematical(title: str) -> str:
     """mIoU^D with its average raised, for matplotlib."""
     return re.sub(r"\^([DIC])\b", r"$^\1$", title)
+
+
+def stroke(place: int) -> dict[str, Any]:
+    """Colour and line style of the line at a place: other styles once the colours are used up."""
+    return {"color": COLORS[place % len(COLORS)], "linestyle": ("-", "--", ":")[place // len(COLORS) % 3]}
 
 
 def _cycle(number: int) -> list[str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError, suggestion
-from segpipe.metrics.bootstrap import Resampling, Tables, interval, resampled
+from segpipe.metrics.bootstrap import Resampling, Tables, interval
 from segpipe.metrics.comparison import (
     Difference,
     Ranking,
-    compare,
+    differences,
     digits,
-    enough,
+    draw,
     lower_is_better,
     pretty,
     rank,
@@ -64,6 +64,11 @@ class Judgement:
         pairs = {name: self.between(best, name, metric) for name in others}
         return [name for name, pair in pairs.items() if pair.low is not None and not pair.shown]
 
+    def same(self, metric: str) -> list[str]:
+        """Runs with the best one's numbers in every resample: by losses that agree on these labels, say."""
+        best = self.drawn[(self.order(metric) or [""])[0]][metric] if self.ties(metric) else None
+        return [n for n in self.ties(metric) if best is not None and np.array_equal(best, self.drawn[n][metric], True)]
+
 
 def read_runs(folders: Mapping[str, Sequence[Path]], split: str) -> tuple[dict[str, list[Tables]], list[str]]:
     """The tables of every run's seeds, and the group of each image.
@@ -99,19 +104,17 @@ def judge(
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
-    number = enough(resamples, len(runs))
-    ones, resampling = np.ones((1, len(groups))), Resampling.of(groups, number)
-    drawn = {name: resampled(seeds, resampling, metrics) for name, seeds in runs.items()}
+    draws = draw(runs, groups, metrics, resamples=resamples)
+    resampling, drawn = draws.resampling, draws.resamples
     for metric in metrics:
         if not any(metric in scores for scores in drawn.values()):
             raise ConfigError(
                 f"no run has the score '{metric}', or it does not follow from what is stored of each image"
                 f"{suggestion(metric, known())}; scores from counts, ece_, nll_ and brier_ do"
             )
-    points = {name: [tables.scores(ones, metrics) for tables in seeds] for name, seeds in runs.items()}
     scores = {
-        name: {m: float(np.mean([s[m][0] for s in seeds])) for m in metrics if all(m in s for s in seeds)}
-        for name, seeds in points.items()
+        name: {m: draws.point(name, m) for m in metrics if all(m in s for s in seeds)}
+        for name, seeds in draws.points.items()
     }
     bounds = {name: {m: interval(found[m]) for m in metrics if m in found} for name, found in drawn.items()}
     several = len(runs) > 1
@@ -120,11 +123,11 @@ def judge(
         bounds,
         drawn,
         {name: len(seeds) for name, seeds in runs.items()},
-        compare(runs, groups, metrics, resamples=resamples) if several else [],
+        differences(draws) if several else [],
         _rankings(runs, resampling, metrics) if several else {},
         resampling.unit,
         resampling.units,
-        number,
+        len(resampling.weights),
         resampling.caution,
     )
 
@@ -150,16 +153,17 @@ def _rankings(
 
 def ranking_table(found: Judgement, metric: str) -> str:
     """Markdown: score, interval, difference to the best and verdict of every run; ties share a rank."""
-    order, ties = found.order(metric), found.ties(metric)
+    order, ties, same = found.order(metric), found.ties(metric), found.same(metric)
     rows = []
     for place, name in enumerate(order, 1):
         bounds = found.bounds[name].get(metric)
         shown = "–" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
         tied = place == 1 or name in ties
         mark = f"{1 if tied else place}{'=' if tied and ties else ''}"
-        rows.append(
-            [name, mark, f"{found.scores[name][metric]:.4f}", shown, *_against_best(found, order, name, metric)]
-        )
+        against = _against_best(found, order, name, metric)
+        if name in same:
+            against[-1] = "the same numbers"
+        rows.append([name, mark, f"{found.scores[name][metric]:.4f}", shown, *against])
     header = ["what", "rank", pretty(metric), "95 % interval", "behind the best", "p (Holm)", "verdict"]
     return markdown(header, rows)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segpipe.metrics.comparison import pretty, scale
-from segpipe.reporting.tables import markdown
+from segpipe.reporting.tables import markdown, narrow
 
+_PAPER = 8  # columns of two numbers that a printed page holds
 Found = Mapping[str, Mapping[str, Any]]  # by run-seed: what stage crf wrote into crf.json
 
 
@@ -20,7 +21,7 @@ def parts(found: Found, classes: Sequence[str]) -> list[str]:
         verdicts(found),
         scores(found),
         borders(found),
-        per_class(found, classes),
+        *per_class(found, classes),
         "Parameters were chosen on the named number of val images, so val flatters the CRF; test decides. Intervals "
         "are those of the paired bootstrap, in points of 100. The third table counts only pixels near a border.",
     ]
@@ -30,7 +31,7 @@ def tables(found: Found, classes: Sequence[str]) -> str:
     """results/tables/crf.md: the tables of `parts`, one after the other."""
     if not found:
         return "No run is refined by a CRF: see crf.runs in params.yaml.\n"
-    return "\n".join((verdicts(found), scores(found), borders(found), per_class(found, classes)))
+    return "\n".join((verdicts(found), scores(found), borders(found), *per_class(found, classes)))
 
 
 def verdicts(found: Found) -> str:
@@ -57,12 +58,17 @@ def borders(found: Found) -> str:
     return _table(found, {f"mIoU^D, {width} px": ("trimap_miou_dataset", width) for width in widths})
 
 
-def per_class(found: Found, classes: Sequence[str]) -> str:
-    """Markdown: IoU^D of each class before and after."""
-    return _table(found, {name: ("iou_dataset", k) for k, name in enumerate(classes)}, corner="IoU^D")
+def per_class(found: Found, classes: Sequence[str]) -> list[str]:
+    """Markdown: IoU^D of each class before and after, in as many tables as paper needs."""
+    columns = {name: ("iou_dataset", k) for k, name in enumerate(classes)}
+    return narrow(["IoU^D", *columns], _rows(found, columns), _PAPER)
 
 
-def _table(found: Found, columns: Mapping[str, Sequence[Any]], corner: str = "CRF") -> str:
+def _table(found: Found, columns: Mapping[str, Sequence[Any]]) -> str:
+    return markdown(["CRF", *columns], _rows(found, columns))
+
+
+def _rows(found: Found, columns: Mapping[str, Sequence[Any]]) -> list[list[str]]:
     rows = []
     for key, summary in found.items():
         for split, effect in summary["effect"].items():
@@ -74,7 +80,7 @@ def _table(found: Found, columns: Mapping[str, Sequence[Any]], corner: str = "CR
                 shown = ["–" if side is None else f"{side:.4f}" for side in sides]
                 cells.append(" → ".join(shown) if summary["parameters"] else shown[0])
             rows.append([f"{key}, {split}", *cells])
-    return markdown([corner, *columns], rows)
+    return rows
 
 
 def _difference(difference: Mapping[str, Any], metric: str) -> str:

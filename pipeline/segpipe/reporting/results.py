@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.core.files import read_json
-from segpipe.metrics.comparison import lower_is_better
+from segpipe.metrics.comparison import lower_is_better, pretty
+from segpipe.reporting.figures import MOST
 from segpipe.reporting.tables import csv_text, markdown
 
 COLUMNS = {
@@ -76,6 +77,13 @@ def ranked(entries: Sequence[Entry], metric: str) -> list[Entry]:
         return math.inf if mean is None else sign * mean
 
     return sorted(entries, key=key)
+
+
+def foremost(entries: Sequence[Entry], metric: str, most: int = MOST) -> tuple[list[Entry], str]:
+    """The best `most`, and words for a caption that say so; all in their order where they are no more."""
+    if len(entries) <= most:
+        return list(entries), ""
+    return ranked(entries, metric)[:most], f" Shown are the best {most} of {len(entries)} by {pretty(metric)}."
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

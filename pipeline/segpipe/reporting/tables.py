@@ -18,6 +18,7 @@ from segpipe.metrics.counts import Counts
 
 COUNTS_HEADER = ("split", "variant", "image", "group", "class", "tp", "fp", "fn")
 BINS_HEADER = ("split", "variant", "image", "bin", "pixels", "confidence", "correct")
+PAPER = 12  # columns of numbers that a printed page holds
 OF_PIXELS = ("nll", "brier", "sce", "sce_jdt")  # columns of images.csv that belong to `Bins`
 
 
@@ -34,13 +35,33 @@ def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]] = ()) -
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows as a Markdown table with aligned columns; the first is text, the others numbers. Bars are escaped."""
     lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    widths = [max(2, *(len(line[i]) for line in lines)) for i in range(len(header))]  # a rule has at least "-:"
     rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
         [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
         for line in (lines[0], rule, *lines[1:])
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in padded)
+
+
+def narrow(header: Sequence[str], rows: Sequence[Sequence[str]], widest: int = PAPER) -> list[str]:
+    """Markdown tables of at most `widest` columns beside the first, which each repeats: paper is not wide enough for
+    all classes of some datasets.
+
+    >>> for part in narrow(["run", "a", "b", "c"], [["x", "1", "2", "3"]], 2): print(part)
+    | run |  a |  b |
+    | --- | -: | -: |
+    | x   |  1 |  2 |
+    <BLANKLINE>
+    | run |  c |
+    | --- | -: |
+    | x   |  3 |
+    <BLANKLINE>
+    """
+    parts = range(1, len(header), widest)
+    return [
+        markdown([header[0], *header[i : i + widest]], [[row[0], *row[i : i + widest]] for row in rows]) for i in parts
+    ]
 
 
 def counts_rows(

@@ -154,17 +154,18 @@ class Findings:
         for goal, words in _COUNTS.items():
             if self.judged.order(advice.GOALS[goal]):
                 found = advice.advise(goal, self.judged, cost, [])
-                share = found.shares.get(found.take, 0.0)
-                ties = ", ".join(name for name in (found.best, *found.ties) if name != found.take)
+                alike = (found.best, *found.same)
+                share = sum(found.shares[name] for name in (alike if found.take in alike else (found.take,)))
+                ties = ", ".join(name for name in (*alike, *found.ties) if name != found.take)
                 rows.append(
                     [words, found.take, advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
                 )
         header = ["what counts", "take", "score on test", "best in", "not shown to differ"]
         return [
             markdown(header, rows),
-            "Best in: share of the paired resamples. Speed counts multiply-adds; a CRF's work is not counted, so "
-            "results with one are not among them. `segpipe recommend --goal D` (or I, C, worst, calibration, "
-            "likelihood, speed) says more, and what to run next.",
+            "Best in: share of the paired resamples, with results of the same numbers. Speed counts multiply-adds; a "
+            "CRF's work is not counted, so results with one are not among them. `segpipe recommend --goal D` (or I, C, "
+            "worst, calibration, likelihood, speed) says more, and what to run next.",
         ]
 
     def _scores(self) -> list[Any]:
@@ -172,7 +173,7 @@ class Findings:
         from segpipe.reporting import benchmark, figures
         from segpipe.reporting.html import Figure
         from segpipe.reporting.results import by_class, ranked
-        from segpipe.reporting.tables import markdown
+        from segpipe.reporting.tables import narrow
 
         order, classes = ranked(self.entries, self.metric), self.index["classes"]
         columns = [c for c in self.columns if any(e.mean(c) is not None for e in order)]
@@ -194,7 +195,7 @@ class Findings:
                 f"{title} on test: a dot a seed, a bar at their mean, a band for the 95 % interval of the bootstrap.",
             ),
             "### IoU of each class",
-            markdown(
+            *narrow(
                 ["IoU^D", *classes],
                 [[name, *("–" if v is None else f"{v:.3f}" for v in row)] for name, row in means.items()],
             ),
@@ -208,16 +209,17 @@ class Findings:
     def _training(self) -> list[Any]:
         from segpipe.reporting import figures
         from segpipe.reporting.html import Figure
-        from segpipe.reporting.results import read_history
+        from segpipe.reporting.results import foremost, read_history
 
         histories: dict[str, list[Any]] = {}
-        for entry in (e for e in self.entries if e.kind == "run"):
+        drawn, which = foremost([e for e in self.entries if e.kind == "run"], self.metric)
+        for entry in drawn:
             for folder in entry.folders:
                 member = self.context.member(folder.name)
                 trained = self.left_out.without(lambda member=member: member.require("train"))  # type: ignore[misc]
                 if trained is not None:
                     histories.setdefault(entry.name, []).append(read_history(trained))
-        caption = "Training: one line a seed. Losses have scales of their own."
+        caption = f"Training: one line a seed. Losses have scales of their own.{which}"
         return [Figure(figures.curves(histories), caption)] if histories else []
 
     def _failures(self) -> list[Any]:
