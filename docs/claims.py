@@ -169,9 +169,13 @@ def _winners(workspace: Path) -> tuple[str, str, str]:
     """Has no run the best point of all averages, the worst case and calibration? A description."""
     metrics = ("miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
     judged = judge(_runs(workspace), metrics)
-    best = {metric: judged.order(metric)[0] for metric in metrics}
-    effect = ", ".join(f"{pretty(metric)} `{name}`" for metric, name in best.items())
-    return f"best of {len(judged.scores)} runs", effect, "seen" if len(set(best.values())) > 1 else "not seen"
+    best = {metric: judged.twins(metric)[0] for metric in metrics}
+    effect = ", ".join(
+        f"{pretty(metric)} {' = '.join(f'`{name}`' for name in names)}" for metric, names in best.items()
+    )
+    different = len({tuple(judged.drawn[run][metric].tobytes() for metric in metrics) for run in judged.scores})
+    answer = "not seen" if set.intersection(*(set(names) for names in best.values())) else "seen"
+    return f"best of {different} different runs", effect, answer
 
 
 def _worst_case(workspace: Path) -> tuple[str, str, str]:

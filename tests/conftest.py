@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Before torch is loaded: two test processes of as many threads as cores wait for each other, and take twice as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from filelock import FileLock
 

@@ -84,7 +84,8 @@ def test_the_report_tells_verdict_scores_borders_and_classes():
     assert "| run-0, test | " in text
     assert "helps" in text
     assert "with pos_w 1" in text
-    assert " → " in refinement.per_class(found, ["a", "b", "c"])
+    (of_class,) = refinement.per_class(found, ["a", "b", "c"])
+    assert " → " in of_class
     assert refinement.tables(found, ["a", "b", "c"]).count("| run-0, test") == 4
 
 

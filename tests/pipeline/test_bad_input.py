@@ -52,8 +52,8 @@ def fails(workspace, command):
 
 def test_the_little_dataset_runs(made):
     workspace, _ = made
-    call("dvc", "repro", cwd=workspace)
-    assert (workspace / "results/report.html").exists()
+    call("dvc", "repro", "evaluate@ce-0", cwd=workspace)
+    assert (workspace / "results/runs/ce-0/metrics.json").exists()
 
 
 CARD = """title = "Mine"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -327,7 +328,7 @@ def test_a_class_may_be_called_anything():
 def test_no_class_is_lost_where_a_table_is_too_wide_for_paper(columns):
     from segpipe.reporting.tables import PAPER, narrow
 
-    header, rows = ["IoU^D", *map(str, range(columns))], [["a", *map(str, range(columns))], ["b", *["-"] * columns]]
+    header, rows = ["IoU^D", *map(str, range(columns))], [["a", *map(str, range(columns))], ["b", *["x"] * columns]]
     parts = [[line.strip("| \n").split("|") for line in part.splitlines()] for part in narrow(header, rows)]
     assert all(len(lines[0]) <= PAPER + 1 for lines in parts)
     for i, row in ((0, header), (2, rows[0]), (3, rows[1])):
@@ -335,18 +336,36 @@ def test_no_class_is_lost_where_a_table_is_too_wide_for_paper(columns):
         assert [cell.strip() for part in parts for cell in part[i][1:]] == row[1:]
 
 
-def test_of_many_results_the_best_are_drawn_and_the_caption_says_so():
-    from pathlib import Path
+def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, monkeypatch):
+    from functools import partial
 
-    from segpipe.reporting.results import Entry, foremost
+    from segpipe.reporting import tables
+    from segpipe.reporting.results import foremost
+    from segpipe.stages.context import start
+    from segpipe.stages.findings import Findings
+    from segpipe.stages.gathered import judge
 
-    entries = [
-        Entry(f"run{i}", "run", "ce", (Path(f"run{i}-0"),), ({"test": {"acc": i / 100}},), {}) for i in range(30)
-    ]
-    some, words = foremost(entries, "acc", 3)
-    assert [entry.name for entry in some] == ["run29", "run28", "run27"]
-    assert "best 3 of 30 by Acc" in words
-    assert foremost(entries, "acc", 30) == (entries, "")
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(tables, "narrow", partial(tables.narrow, widest=3))
+    found = Findings(start("report"))
+    found.entries += [replace(e, name=f"{e.name} {i}") for i in range(4) for e in found.entries]
+    found.judged = judge(found.entries, found.context, found.columns)
+    sections = {section.heading: section.pieces for section in found.sections()}
+    best, _ = foremost(found.entries, "miou_dataset")
+    for heading, caption in (("Calibration", "Risk"), ("Near borders", "mIoU^D over")):
+        figure = next(p for p in sections[heading] if isinstance(p, Figure) and p.caption.startswith(caption))
+        assert figure.caption.endswith("Shown are the best 12 by mIoU^D.")
+        drawn = [e.name for e in found.entries if f">{e.name}<" in figure.svg]
+        assert len(drawn) == 12
+    assert drawn == [e.name for e in found.entries if e in best]
+    of_class = [p for p in sections["Scores"] if isinstance(p, str) and p.startswith("| IoU^D")]
+    assert len(of_class) == 3  # 8 classes, 3 a table
+    assert [e.name for e in foremost(found.entries, "ece_dataset", 2)[0]] == sorted(
+        (e.name for e in found.entries if e.mean("ece_dataset") is not None),
+        key=lambda name: next(e.mean("ece_dataset") for e in found.entries if e.name == name),
+    )[:2]
+    assert foremost(found.entries[:3], "acc", 3) == (found.entries[:3], "")
+    assert foremost(found.entries, "nothing", 2)[1] == " Shown are the first 2 of 30; none defines NOTHING."
 
 
 def test_150_classes_are_drawn_a_line_each():

@@ -1,6 +1,7 @@
 """`segpipe recommend`: the best for a goal, how often it is the best, and what would make that surer."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.counts import Counts
 from segpipe.reporting.advice import GOALS, advise, words
-from segpipe.reporting.judgement import Judgement, judge
+from segpipe.reporting.judgement import Judgement, judge, ranking_table, sentence
 
 from conftest import segpipe
 
@@ -57,27 +58,58 @@ def test_shares_are_those_of_a_plain_loop(monkeypatch):
     assert sum(found.shares.values()) == pytest.approx(1)
 
 
-def test_equal_results_share_the_resamples(monkeypatch):
+def test_equal_results_are_told_as_one(monkeypatch):
     same = [tables(80, 0), tables(82, 1)]
     judged, _ = judged_of(monkeypatch, {"a": same, "b": same, "c": [tables(50, 4)] * 2})
     found = advise("D", judged, {}, [])
-    assert found.shares == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert found.shares == {"a": 1.0, "b": 1.0, "c": 0.0}
     assert (found.same, found.ties, found.next) == (["b"], [], [])
     told = dict(words(found, judged))
     assert told["how sure"].startswith("best in 100 % of 1000 resamples")
-    assert told["the same"] == "b: the numbers of a in every resample"
+    assert told["the same"] == "b: the mIoU^D of a in every resample"
     assert told["shown"] == "a is better than all the rest"
+    assert "is better than all the rest" in sentence(judged, "miou_dataset")
+    assert "The same mIoU^D as a in every resample: b." in sentence(judged, "miou_dataset")
+    rows = {row.split("|")[1].strip(): row for row in ranking_table(judged, "miou_dataset").splitlines()[2:]}
+    assert "the same numbers" in rows["b"]
+    assert rows["b"].split("|")[2].strip() == "1="
+    assert "worse" in rows["c"]
+
+
+def test_nothing_is_better_than_a_rest_that_is_not_there(monkeypatch):
+    same = [tables(80, 0), tables(82, 1)]
+    judged, _ = judged_of(monkeypatch, {"a": same, "b": same})
+    assert "shown" not in dict(words(advise("D", judged, {}, []), judged))
+    assert sentence(judged, "miou_dataset") == "The same mIoU^D as a in every resample: b."
+
+
+def test_a_difference_that_is_undefined_is_not_shown(monkeypatch):
+    judged, _ = judged_of(monkeypatch, {"a": [tables(90, 0)] * 2, "b": [tables(50, 2)] * 2})
+    (pair,) = judged.differences
+    assert pair.shown
+    drawn = {**judged.drawn, "b": {"miou_dataset": np.full(judged.resamples, np.nan)}}
+    judged = replace(judged, differences=[replace(pair, low=None, high=None, p=None, p_holm=None)], drawn=drawn)
+    told = dict(words(advise("D", judged, {}, []), judged))
+    assert "shown" not in told
+    assert told["undefined"] == "the difference to b, in most resamples"
+    assert sentence(judged, "miou_dataset") == "The difference to b is undefined in most resamples."
 
 
 def test_many_ties_are_counted_and_none_that_is_the_same_is_studied_further(monkeypatch):
-    runs = {f"r{i}": [tables(80, 2 * i), tables(80, 2 * i + 1)] for i in range(9)}
-    judged, _ = judged_of(monkeypatch, runs | {"twin": runs["r0"]})
+    runs = {f"r{i}": [tables(80, 2 * i), tables(80, 2 * i + 1)] for i in range(12)}
+    judged, _ = judged_of(monkeypatch, runs)
+    best, *_, last = judged.order("miou_dataset")
+    judged, _ = judged_of(monkeypatch, {**runs, "twin": runs[best], "other": runs[last]})
     found = advise("D", judged, {}, [])
-    told = dict(words(found, judged))[f"not shown to differ from {found.best}"]
-    assert told.count("best in") == 6
-    assert told.endswith(f" and {len(found.ties) - 6} more")
-    assert not set(found.same) & set(found.ties)
+    assert found.same == ["twin"]
     assert found.ties[0] in found.next[0]
+    assert "twin" not in found.next[0]
+    told = dict(words(found, judged))[f"not shown to differ from {best}"]
+    assert told.count("best in") == 6
+    assert told.endswith(" more")
+    listed_ = dict(words(replace(found, ties=[last, "other"]), judged))[f"not shown to differ from {best}"]
+    assert listed_ == f"{last} = other (best in {100 * found.shares[last]:.0f} %)"
+    assert found.shares[last] == found.shares["other"]
 
 
 def test_what_it_takes_to_be_surer_is_corrected_for_the_number_of_pairs(monkeypatch):
@@ -110,6 +142,9 @@ def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse(monkeypatch):
     found = advise("speed", judged, {**cost, cheap: 2.0}, [])
     assert found.take == cheap
     assert "the cheapest that is not shown to be worse than the best" in words(found, judged)[0][1]
+    sure = dict(words(found, judged))["how sure"]
+    assert sure.startswith(f"best in {100 * found.shares[cheap]:.0f} % of")
+    assert sure.endswith(f"; {found.best} in {100 * found.shares[found.best]:.0f} %")
 
 
 def test_one_seed_and_close_results_say_what_to_run_next(monkeypatch):

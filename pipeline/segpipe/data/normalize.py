@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.special import erf
-from torch import Tensor
 
 from segpipe.core.vision import cv2
+
+if TYPE_CHECKING:  # torch is loaded where it is used: stage stats has no need of it
+    from torch import Tensor
 
 SCHEMES = ("zscore", "minmax", "piecewise_linear", "half_normal")
 QUANTILES = (0.02, 0.5, 0.98)
@@ -50,6 +50,9 @@ def curve(chosen: dict[str, Any]) -> Curve:
     and 98 % quantiles become 0, 1/2 and 1, straight between and cut beyond. half_normal:
     erf(v / (rms sqrt 2)), the distribution function of the half-normal curve that fits best.
     """
+    import torch
+    from scipy.special import erf
+
     levels = torch.arange(256).float().div_(255)
     scheme = chosen["scheme"]
     if scheme == "zscore":
@@ -75,6 +78,8 @@ def _rising(knots: Sequence[float]) -> NDArray[np.float64]:
 
 def to_input(images: NDArray[np.uint8], chosen: Curve) -> Tensor:
     """uint8 (N, H, W, 3) as normalised float32 (N, 3, H, W), channels last in memory."""
+    import torch
+
     n, height, width, _ = images.shape
     flat: Any = np.ascontiguousarray(images).reshape(n * height, width, 3)
     found = cv2.LUT(flat, chosen[None])

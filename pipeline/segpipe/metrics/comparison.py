@@ -123,6 +123,7 @@ class Draws:
     runs: Mapping[str, Sequence[Tables]]
     metrics: tuple[str, ...]
     resampling: Resampling
+    level: float
     points: dict[str, list[dict[str, Floats]]]
     resamples: dict[str, dict[str, Floats]]
 
@@ -157,7 +158,7 @@ def draw(
     ones = np.ones((1, len(groups)))
     points = {name: [tables.scores(ones, metrics) for tables in seeds] for name, seeds in runs.items()}
     drawn = {name: resampled(seeds, resampling, metrics) for name, seeds in runs.items()}
-    return Draws(runs, tuple(metrics), resampling, points, drawn)
+    return Draws(runs, tuple(metrics), resampling, level, points, drawn)
 
 
 def compare(
@@ -174,18 +175,18 @@ def compare(
     Raises:
         ValueError: as `draw`; fewer than two runs, a metric of no run.
     """
-    return differences(draw(runs, groups, metrics, resamples=resamples, level=level, seed=seed), level)
-
-
-def differences(draws: Draws, level: float = LEVEL) -> list[Difference]:
-    """Every pair of runs under every metric.
-
-    Raises:
-        ValueError: fewer than two runs, a metric of no run.
-    """
-    runs, resampling = draws.runs, draws.resampling
     if len(runs) < 2:
         raise ValueError(f"found {len(runs)} run, wanted at least two to compare")
+    return differences(draw(runs, groups, metrics, resamples=resamples, level=level, seed=seed))
+
+
+def differences(draws: Draws) -> list[Difference]:
+    """Every pair of runs under every metric; none of one run.
+
+    Raises:
+        ValueError: a metric of no run.
+    """
+    runs, resampling = draws.runs, draws.resampling
     for metric in draws.metrics:
         if not any(metric in scores for scores in draws.resamples.values()):
             raise ValueError(f"no run has the score '{metric}'")
@@ -198,7 +199,7 @@ def differences(draws: Draws, level: float = LEVEL) -> list[Difference]:
             sides = [draws.resamples[name].get(metric) for name in pair]
             points = [draws.point(name, metric) for name in pair]
             seeds = len(runs[pair[0]]), len(runs[pair[1]])
-            common = {"first": pair[0], "second": pair[1], "metric": metric, "seeds": seeds, "level": level}
+            common = {"first": pair[0], "second": pair[1], "metric": metric, "seeds": seeds, "level": draws.level}
             rows.append(_difference(sides, points, resampling, p_units[pair], common))
         adjusted = holm([row.p for row in rows]) if len(rows) > 1 else [None]
         found += [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]

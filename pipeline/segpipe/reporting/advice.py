@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from segpipe.metrics.comparison import digits, lower_is_better, pretty, scale
-from segpipe.reporting.judgement import Judgement
+from segpipe.reporting.judgement import Judgement, listed
 
 GOALS = {
     "D": "miou_dataset",
@@ -23,7 +23,6 @@ GOALS = {
 }
 _LEVEL = 0.05
 _ALONE = 1.2  # times the data: less, and only the correction for many comparisons makes the tie
-_NAMED = 6  # ties in words; tables have all
 _HOPELESS = 25  # times the data: more, and the difference is too small to be worth it
 
 
@@ -32,8 +31,8 @@ class Advice:
     """The result to take for a metric.
 
     same: results with the numbers of the best. ties: others that are not shown to differ from it. shares: by result,
-    the share of resamples in which it is the best. cost: multiply-adds of an image by result, where it is known; a
-    CRF's is not.
+    the share of resamples in which it, or one with the same numbers, is the best. cost: multiply-adds of an image by
+    result, where it is known; a CRF's is not.
     """
 
     goal: str
@@ -60,8 +59,8 @@ def advise(
         metric: instead of the goal's.
     """
     metric = metric or GOALS[goal]
-    order, same = judged.order(metric), judged.same(metric)
-    best, ties = order[0], [name for name in judged.ties(metric) if name not in same]
+    order, standing = judged.order(metric), judged.standing(metric)
+    best, same, ties = standing.best, standing.same, standing.ties
     cheap = [name for name in (best, *same, *ties) if name in cost]
     take = min(cheap, key=lambda name: (cost[name], order.index(name))) if goal == "speed" and cheap else best
     steps = [*_surer(judged, best, ties, metric), *missing]
@@ -79,26 +78,25 @@ def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
     if judged.caution:
         found.append(("how sure", judged.caution))
     else:
-        share = sum(advice.shares[name] for name in (advice.best, *advice.same))
         both = " and the seeds" if max(judged.seeds.values()) > 1 else ""
-        found.append(
-            (
-                "how sure",
-                f"best in {100 * share:.0f} % of {judged.resamples} resamples of {judged.units} "
-                f"{judged.unit}s{both}{'' if take == advice.best else f', which is {advice.best}'}",
-            )
+        other = take not in (advice.best, *advice.same)
+        told = (
+            f"best in {_percent(advice, take)} of {judged.resamples} resamples of {judged.units} {judged.unit}s{both}"
         )
+        more = f"; {advice.best} in {_percent(advice, advice.best)}" if other else ""
+        found.append(("how sure", told + more))
+    standing = judged.standing(advice.metric)
     if advice.same:
-        found.append(("the same", f"{', '.join(advice.same)}: the numbers of {advice.best} in every resample"))
+        found.append(("the same", f"{listed(advice.same)}: the {title} of {advice.best} in every resample"))
     if advice.ties:
-        named = [f"{name} (best in {100 * advice.shares.get(name, 0):.0f} %)" for name in advice.ties[:_NAMED]]
-        more = len(advice.ties) - len(named)
-        found.append(
-            (f"not shown to differ from {advice.best}", ", ".join(named) + (f" and {more} more" if more else ""))
-        )
-    elif not judged.caution:
+        groups = [group for group in judged.twins(advice.metric) if group[0] in advice.ties]
+        named = [f"{' = '.join(group)} (best in {_percent(advice, group[0])})" for group in groups]
+        found.append((f"not shown to differ from {advice.best}", listed(named)))
+    elif standing.worse and not standing.undefined and not judged.caution:
         rest = "all the rest" if advice.same else "every other result"
         found.append(("shown", f"{advice.best} is better than {rest}"))
+    if standing.undefined:
+        found.append(("undefined", f"the difference to {listed(standing.undefined)}, in most resamples"))
     tied = (*advice.same, *advice.ties)
     cheaper = [n for n in tied if take in advice.cost and advice.cost.get(n, math.inf) < 0.9 * advice.cost[take]]
     if cheaper and advice.goal != "speed":
@@ -116,14 +114,20 @@ def scored(advice: Advice, judged: Judgement) -> str:
     return f"{judged.scores[advice.take][advice.metric]:.4f}{shown}"
 
 
+def _percent(advice: Advice, name: str) -> str:
+    return f"{100 * advice.shares[name]:.0f} %"
+
+
 def _shares(judged: Judgement, metric: str) -> dict[str, float]:
-    """How often each result is the best of those that define the metric; equal ones share a resample."""
-    sign = -1 if lower_is_better(metric) else 1
-    drawn = {name: scores[metric] for name, scores in judged.drawn.items() if metric in scores}
-    table = sign * np.stack(list(drawn.values()))  # (results, resamples)
+    """How often each result, or one with its numbers, is the best of those that define the metric; different ones
+    that are equal in a resample share it.
+    """
+    sign, twins = -1 if lower_is_better(metric) else 1, judged.twins(metric)
+    table = sign * np.stack([judged.drawn[group[0]][metric] for group in twins])  # (different results, resamples)
     table = table[:, ~np.isnan(table).all(0)]
     first = table == np.nanmax(table, 0)
-    return dict(zip(drawn, (first / first.sum(0)).mean(1).tolist(), strict=True))
+    shares = (first / first.sum(0)).mean(1).tolist()
+    return {name: share for group, share in zip(twins, shares, strict=True) for name in group}
 
 
 def _surer(judged: Judgement, best: str, ties: Sequence[str], metric: str) -> list[str]:

@@ -58,6 +58,7 @@ def cells(
     entries: Sequence[Entry], judged: Judgement | None, columns: Sequence[str], classes: Sequence[str]
 ) -> list[list[Cell]]:
     """By entry and column; ties are runs from which the best is not shown to differ."""
+    standings = {} if judged is None else {c: judged.standing(c) for c in columns if judged.order(c)}
     table: list[list[Cell]] = []
     for entry in entries:
         row = []
@@ -69,9 +70,10 @@ def cells(
                 row.append(Cell(sum(defined) / len(defined) if defined else None, None, None, ""))
                 continue
             standing, bounds = "", None
-            if judged is not None and column in judged.scores.get(entry.name, {}):
-                best = judged.order(column)[:1]
-                standing = "best" if [entry.name] == best else "tie" if entry.name in judged.ties(column) else ""
+            if judged is not None and column in standings:
+                found = standings[column]
+                tied = entry.name in (*found.same, *found.ties)
+                standing = "best" if entry.name == found.best else "tie" if tied else ""
                 bounds = judged.bounds[entry.name].get(column)
             row.append(Cell(entry.mean(column), entry.spread(column), bounds, standing))
         table.append(row)

@@ -55,7 +55,7 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, list[float]]]]) -> str:
     axes[0].set(xlabel="epoch", ylabel="val mIoU$^D$ (network grid)", ylim=(0, None))
     axes[1].set(xlabel="epoch", ylabel="training loss (its own scale)", ylim=(0, None))
     columns = 2 if len(histories) > len(COLORS) // 2 else 1
-    axes[0].legend(frameon=False, fontsize=9 if columns == 1 else 7, ncols=columns, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=9 if columns == 1 else 7, ncols=columns, loc="best")
     return svg_text(plt, figure)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,19 @@ PAIRS_HEADER = (
 
 
 @dataclass(frozen=True)
+class Standing:
+    """The best run of a metric and, best first, the others: with its numbers in every resample (by losses that agree
+    on these labels, say), not shown to differ, shown to be worse, with a difference that is undefined.
+    """
+
+    best: str
+    same: list[str]
+    ties: list[str]
+    worse: list[str]
+    undefined: list[str]
+
+
+@dataclass(frozen=True)
 class Judgement:
     """By run: score, interval and resamples of every metric; all paired differences; by metric, the ranking of
     the runs over units.
@@ -54,20 +68,34 @@ class Judgement:
         defined = [name for name in self.scores if not np.isnan(self.scores[name].get(metric, np.nan))]
         return sorted(defined, key=lambda name: sign * self.scores[name][metric])
 
+    @cached_property
+    def _pairs(self) -> dict[tuple[str, frozenset[str]], Difference]:
+        return {(d.metric, frozenset((d.first, d.second))): d for d in self.differences}
+
     def between(self, first: str, second: str, metric: str) -> Difference:
         """The comparison of two runs, in the order in which it was made."""
-        return next(d for d in self.differences if d.metric == metric and {d.first, d.second} == {first, second})
+        return self._pairs[metric, frozenset((first, second))]
 
-    def ties(self, metric: str) -> list[str]:
-        """Runs from which the best is not shown to differ; a difference that is undefined is none."""
+    def standing(self, metric: str) -> Standing:
+        """How all runs that define the metric stand to the best of them."""
         best, *others = self.order(metric) or [""]
-        pairs = {name: self.between(best, name, metric) for name in others}
-        return [name for name, pair in pairs.items() if pair.low is not None and not pair.shown]
+        found = Standing(best, [], [], [], [])
+        for name in others:
+            pair = self.between(best, name, metric)
+            if np.array_equal(self.drawn[best][metric], self.drawn[name][metric], equal_nan=True):
+                found.same.append(name)
+            elif pair.low is None:
+                found.undefined.append(name)
+            else:
+                (found.worse if pair.shown else found.ties).append(name)
+        return found
 
-    def same(self, metric: str) -> list[str]:
-        """Runs with the best one's numbers in every resample: by losses that agree on these labels, say."""
-        best = self.drawn[(self.order(metric) or [""])[0]][metric] if self.ties(metric) else None
-        return [n for n in self.ties(metric) if best is not None and np.array_equal(best, self.drawn[n][metric], True)]
+    def twins(self, metric: str) -> list[list[str]]:
+        """The runs that define the metric, best first, those with the same numbers in every resample together."""
+        found: dict[bytes, list[str]] = {}
+        for name in self.order(metric):
+            found.setdefault(self.drawn[name][metric].tobytes(), []).append(name)
+        return list(found.values())
 
 
 def read_runs(folders: Mapping[str, Sequence[Path]], split: str) -> tuple[dict[str, list[Tables]], list[str]]:
@@ -117,14 +145,13 @@ def judge(
         for name, seeds in draws.points.items()
     }
     bounds = {name: {m: interval(found[m]) for m in metrics if m in found} for name, found in drawn.items()}
-    several = len(runs) > 1
     return Judgement(
         scores,
         bounds,
         drawn,
         {name: len(seeds) for name, seeds in runs.items()},
-        differences(draws) if several else [],
-        _rankings(runs, resampling, metrics) if several else {},
+        differences(draws),
+        _rankings(runs, resampling, metrics),
         resampling.unit,
         resampling.units,
         len(resampling.weights),
@@ -153,37 +180,35 @@ def _rankings(
 
 def ranking_table(found: Judgement, metric: str) -> str:
     """Markdown: score, interval, difference to the best and verdict of every run; ties share a rank."""
-    order, ties, same = found.order(metric), found.ties(metric), found.same(metric)
+    order, standing = found.order(metric), found.standing(metric)
+    alike = [standing.best, *standing.same, *standing.ties]
     rows = []
     for place, name in enumerate(order, 1):
         bounds = found.bounds[name].get(metric)
         shown = "–" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
-        tied = place == 1 or name in ties
-        mark = f"{1 if tied else place}{'=' if tied and ties else ''}"
-        against = _against_best(found, order, name, metric)
-        if name in same:
-            against[-1] = "the same numbers"
-        rows.append([name, mark, f"{found.scores[name][metric]:.4f}", shown, *against])
+        mark = f"1{'=' if len(alike) > 1 else ''}" if name in alike else str(place)
+        score = f"{found.scores[name][metric]:.4f}"
+        rows.append([name, mark, score, shown, *_against_best(found, standing, name, metric)])
     header = ["what", "rank", pretty(metric), "95 % interval", "behind the best", "p (Holm)", "verdict"]
     return markdown(header, rows)
 
 
-def _against_best(found: Judgement, order: Sequence[str], name: str, metric: str) -> list[str]:
-    if name == order[0]:
+def _against_best(found: Judgement, standing: Standing, name: str, metric: str) -> list[str]:
+    if name == standing.best:
         return ["–", "–", "best"]
-    difference = found.between(order[0], name, metric)
+    difference = found.between(standing.best, name, metric)
     if difference.value is None or difference.low is None or difference.high is None:
         return ["–", "–", "undefined"]
     factor, _ = scale(metric)
     value, *bounds = (
-        factor * _behind(difference, order[0], v) for v in (difference.value, difference.low, difference.high)
+        factor * _behind(difference, standing.best, v) for v in (difference.value, difference.low, difference.high)
     )
     low, high = sorted(bounds)
     p = difference.p if difference.p_holm is None else difference.p_holm
     return [
         f"{value:.{digits(factor)}f} ({low:.{digits(factor)}f} to {high:.{digits(factor)}f})",
         "–" if p is None else f"{p:.3f}",
-        "worse" if difference.shown else "tie: no difference shown",
+        "the same numbers" if name in standing.same else "worse" if difference.shown else "tie: no difference shown",
     ]
 
 
@@ -206,14 +231,30 @@ def pairs_csv(found: Judgement) -> str:
 
 def sentence(found: Judgement, metric: str) -> str:
     """Which runs tie with the best, in words."""
-    order = found.order(metric)
-    if len(order) < 2:
+    if len(found.order(metric)) < 2:
         return ""
-    ties = found.ties(metric)
     if found.caution:
         return f"Note: {found.caution}."
     seeds = " and the seeds" if any(max(d.seeds) > 1 for d in found.differences) else ""
-    how = f"Resampling {found.units} {found.unit}s{seeds}"
-    if not ties:
-        return f"{how} shows that {order[0]} is better than all others."
-    return f"{how} shows no difference in {pretty(metric)} between {order[0]} and {', '.join(ties)}: a tie."
+    how, title = f"Resampling {found.units} {found.unit}s{seeds}", pretty(metric)
+    standing, told = found.standing(metric), []
+    if standing.ties:
+        told.append(f"{how} shows no difference in {title} between {standing.best} and {listed(standing.ties)}: a tie.")
+    elif standing.worse and not standing.undefined:
+        rest = "the rest" if standing.same else "others"
+        told.append(f"{how} shows that {standing.best} is better than all {rest}.")
+    if standing.same:
+        told.append(f"The same {title} as {standing.best} in every resample: {listed(standing.same)}.")
+    if standing.undefined:
+        told.append(f"The difference to {listed(standing.undefined)} is undefined in most resamples.")
+    return " ".join(told)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -61,7 +61,7 @@ def borders(found: Found) -> str:
 def per_class(found: Found, classes: Sequence[str]) -> list[str]:
     """Markdown: IoU^D of each class before and after, in as many tables as paper needs."""
     columns = {name: ("iou_dataset", k) for k, name in enumerate(classes)}
-    return narrow(["IoU^D", *columns], _rows(found, columns), _PAPER)
+    return narrow(["IoU^D", *columns], _rows(found, columns), widest=_PAPER)
 
 
 def _table(found: Found, columns: Mapping[str, Sequence[Any]]) -> str:

@@ -83,7 +83,10 @@ def foremost(entries: Sequence[Entry], metric: str, most: int = MOST) -> tuple[l
     """The best `most`, and words for a caption that say so; all in their order where they are no more."""
     if len(entries) <= most:
         return list(entries), ""
-    return ranked(entries, metric)[:most], f" Shown are the best {most} of {len(entries)} by {pretty(metric)}."
+    defined = [item for item in ranked(entries, metric) if item.mean(metric) is not None][:most]
+    if not defined:
+        return list(entries[:most]), f" Shown are the first {most} of {len(entries)}; none defines {pretty(metric)}."
+    return defined, f" Shown are the best {len(defined)} by {pretty(metric)}."
 
 
 def read_history(folder: Path) -> dict[str, list[float]]:

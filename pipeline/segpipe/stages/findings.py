@@ -154,9 +154,8 @@ class Findings:
         for goal, words in _COUNTS.items():
             if self.judged.order(advice.GOALS[goal]):
                 found = advice.advise(goal, self.judged, cost, [])
-                alike = (found.best, *found.same)
-                share = sum(found.shares[name] for name in (alike if found.take in alike else (found.take,)))
-                ties = ", ".join(name for name in (*alike, *found.ties) if name != found.take)
+                share = found.shares[found.take]
+                ties = ", ".join(n for n in (found.best, *found.same, *found.ties) if n != found.take)
                 rows.append(
                     [words, found.take, advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
                 )
@@ -212,15 +211,15 @@ class Findings:
         from segpipe.reporting.results import foremost, read_history
 
         histories: dict[str, list[Any]] = {}
-        drawn, which = foremost([e for e in self.entries if e.kind == "run"], self.metric)
-        for entry in drawn:
+        for entry in (e for e in self.entries if e.kind == "run"):
             for folder in entry.folders:
                 member = self.context.member(folder.name)
                 trained = self.left_out.without(lambda member=member: member.require("train"))  # type: ignore[misc]
                 if trained is not None:
                     histories.setdefault(entry.name, []).append(read_history(trained))
+        drawn, which = foremost([entry for entry in self.entries if entry.name in histories], self.metric)
         caption = f"Training: one line a seed. Losses have scales of their own.{which}"
-        return [Figure(figures.curves(histories), caption)] if histories else []
+        return [Figure(figures.curves({e.name: histories[e.name] for e in drawn}), caption)] if drawn else []
 
     def _failures(self) -> list[Any]:
         from segpipe.reporting.audit import shown
