@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test lint peers clean
+.PHONY: repro test commands lint peers clean
 
 repro: .venv/done
 	segpipe dag --check
@@ -11,7 +11,11 @@ repro: .venv/done
 	@echo "report: $(CURDIR)/results/report.html"
 
 test: .venv/done lint
-	python -m pytest -n 2 --dist worksteal
+	python -m pytest -n 2 --dist worksteal -m "not commands"
+
+# Every command that README and docs show, as it stands.
+commands: .venv/done
+	python -m pytest -n 2 --dist worksteal -m commands tests/pipeline/test_commands.py
 
 lint: .venv/done
 	ruff format --check pipeline tests docs

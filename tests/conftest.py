@@ -59,7 +59,7 @@ def tracked(folder):
 
 
 def made_once(factory, name, *arguments):
-    """A tiny workspace after `dvc repro`, made once for all test processes."""
+    """A tiny workspace after all its stages, made once for all test processes, which wait for it."""
     top = factory.getbasetemp()
     top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
     folder = top / name / "w"
@@ -67,15 +67,22 @@ def made_once(factory, name, *arguments):
         if not (top / name / "done").exists():
             shutil.rmtree(folder.parent, ignore_errors=True)
             folder.parent.mkdir()
-            call("dvc", "repro", cwd=make_workspace(folder, *arguments))
+            segpipe("repro", "-j", 2, cwd=make_workspace(folder, *arguments))
             (top / name / "done").touch()
     return folder
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A tiny workspace after `dvc repro`; read only, copy it to change it."""
+    """A tiny workspace after all its stages; read only, copy it to change it."""
     return made_once(tmp_path_factory, "finished")
+
+
+@pytest.fixture(scope="session")
+def folded(tmp_path_factory):
+    """A workspace whose runs are also trained on two folds; read only."""
+    overrides = ["folds.runs=[ce, ce_jml]", "folds.number=2", "crf.runs=[]", "ensemble={}", "train.epochs=2"]
+    return made_once(tmp_path_factory, "folded", *(word for override in overrides for word in ("--set", override)))
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_a_finding_is_contradicted_by_the_other_tail(p, answer):
 
 def test_findings_are_asked_of_a_real_workspace(finished):
     what, effect, answer = claims._winners(finished)
-    assert what == "best of 2 runs"
+    assert what == "best of 2 different runs"
     assert effect.count("`") == 12
     assert answer in ("seen", "not seen")
     what, effect, answer = claims._worst_case(finished)

@@ -9,6 +9,7 @@ from scipy import stats
 
 from segpipe import metrics
 from segpipe.metrics import bootstrap, comparison
+from segpipe.metrics.comparison import differences, draw
 
 import plain
 
@@ -277,6 +278,7 @@ def test_tables_that_do_not_fit_are_refused():
         metrics.compare({"a": [a], "b": [a]}, GROUPS, ["mioo"])
     with pytest.raises(ValueError, match="at least two"):
         metrics.compare({"a": [a]}, GROUPS, ["acc"])
+    assert differences(draw({"a": [a]}, GROUPS, ["acc"])) == []
     other = metrics.count(np.zeros((30, 1, 1), int), np.zeros((30, 1, 1), int), 5)
     with pytest.raises(ValueError, match="class"):
         metrics.compare({"a": [a], "b": [metrics.Tables(other)]}, GROUPS, ["acc"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import made_once, segpipe
+from conftest import segpipe
 
 
 def test_compare_of_two_says_the_verdict_in_words(finished):
@@ -181,13 +181,6 @@ def test_audit_without_results_says_what_to_run(tmp_path):
     done = segpipe("audit", cwd=tmp_path / "w", check=False)
     assert done.returncode == 3
     assert "run `segpipe" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def folded(tmp_path_factory):
-    """A workspace whose run is also trained on two folds."""
-    overrides = ["runs={ce: {}}", "folds.runs=[ce]", "folds.number=2", "crf.runs=[]", "ensemble={}", "train.epochs=2"]
-    return made_once(tmp_path_factory, "folded", *(word for override in overrides for word in ("--set", override)))
 
 
 def test_folds_hold_out_every_train_image_once_by_group(folded):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from conftest import ROOT, call
 
+pytestmark = pytest.mark.commands  # `make commands`
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # What .ci/run does once for all, in a clean clone.
 BY_CI = ("make repro", "make test", "python3 -m venv", ".venv/bin/pip", "pip install", "dvc repro")

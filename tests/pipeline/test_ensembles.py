@@ -24,12 +24,16 @@ from segpipe.metrics import Counts, summarize
 from conftest import call, segpipe, tracked
 
 
+def replaced(text, ensembles):
+    """A params.yaml with other ensembles."""
+    start, end = text.index("\nensemble:"), text.index("\nevaluate:\n")
+    return text[:start] + f"\n{yaml.safe_dump({'ensemble': ensembles})}" + text[end:]
+
+
 def with_ensembles(folder, ensembles, **changes):
     """The workspace with other ensembles."""
     path = folder / "params.yaml"
-    text = path.read_text()
-    start, end = text.index("\nensemble:\n"), text.index("\nevaluate:\n")
-    path.write_text(yaml12.edit(text[:start] + f"\n{yaml.safe_dump({'ensemble': ensembles})}" + text[end:], changes))
+    path.write_text(yaml12.edit(replaced(path.read_text(), ensembles), changes))
     segpipe("dag", "--write", cwd=folder)
     return folder
 
@@ -82,10 +86,9 @@ def test_members_are_looks_and_crf_outputs_too(workspace):
     assert found["looks"]["multiply_adds"]["members"] == 2 * found["looks"]["multiply_adds"]["best_member"]
 
 
-def test_out_of_fold_stacking_sees_no_image_twice(workspace):
-    methods = {"stacked": {"method": "stacking(folds=true)", "members": ["*"]}}
-    changes = {"folds.runs": ["*"], "folds.number": 2, "train.epochs": 1}
-    folder = with_ensembles(workspace, methods, **changes)
+def test_out_of_fold_stacking_sees_no_image_twice(folded, tmp_path):
+    shutil.copytree(folded, tmp_path / "w", symlinks=True)
+    folder = with_ensembles(tmp_path / "w", {"stacked": {"method": "stacking(folds=true)", "members": ["*"]}})
     stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
     assert "data/predict/ce-0-fold1" in stages["ensemble"]["deps"]
     call("dvc", "repro", "ensemble@stacked", cwd=folder)
@@ -138,10 +141,8 @@ def test_members_of_other_classes_or_images_are_refused(workspace, change, messa
     ],
 )
 def test_wrong_ensembles_are_one_line_of_params(ensembles, message):
-    text = params.read_text()
-    start, end = text.index("\nensemble:\n"), text.index("\nevaluate:\n")
     with pytest.raises(ConfigError) as caught:
-        params.parse(text[:start] + f"\n{yaml.safe_dump({'ensemble': ensembles})}" + text[end:])
+        params.parse(replaced(params.read_text(), ensembles))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

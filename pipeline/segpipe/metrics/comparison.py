@@ -201,7 +201,7 @@ def differences(draws: Draws) -> list[Difference]:
             seeds = len(runs[pair[0]]), len(runs[pair[1]])
             common = {"first": pair[0], "second": pair[1], "metric": metric, "seeds": seeds, "level": draws.level}
             rows.append(_difference(sides, points, resampling, p_units[pair], common))
-        adjusted = holm([row.p for row in rows]) if len(rows) > 1 else [None]
+        adjusted = [None] if len(rows) == 1 else holm([row.p for row in rows])
         found += [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
     return found
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from segpipe.metrics.comparison import holm, pretty
 from segpipe.reporting import diagrams
-from segpipe.reporting.html import Figure, Piece
+from segpipe.reporting.html import Figure, Fold, Piece
 from segpipe.reporting.judgement import Judgement
 from segpipe.reporting.results import Entry
 from segpipe.reporting.tables import markdown
 
 Found = Mapping[str, Mapping[str, Any]]  # by ensemble: its members.json
 METRIC = "miou_dataset"
+_FOLDED = 16  # members of which the table is folded
 _MOST = 10  # members whose pairs are shown as a table
 
 
@@ -22,6 +23,8 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[Pie
     if not found:
         return []
     grown = {name: gains(one) for name, one in found.items() if one["first_members"]}
+    members = weights(found)
+    number = len(members.splitlines()) - 2
     return [
         worth(found, judged),
         gained(found, entries),
@@ -40,7 +43,7 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[Pie
             if grown
             else []
         ),
-        weights(found),
+        *([members] if number <= _FOLDED else [Fold(f"{number} members", [members])]),
         *_pairs(found),
     ]
 
