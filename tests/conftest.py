@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 # Before torch is loaded: two test processes of as many threads as cores wait for each other, and take twice as long.
@@ -40,6 +43,22 @@ def call(*command, cwd, check=True, env=None, timeout=600):
 def segpipe(*arguments, cwd, **options):
     """Run the command line as a user does."""
     return call(sys.executable, "-m", "segpipe", *arguments, cwd=cwd, **options)
+
+
+def answer(*arguments, cwd, check=True):
+    """The same in this process, without the second that a process of its own takes to load: for commands that read."""
+    from segpipe.cli import main
+
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    try:
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main([str(word) for word in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    done = subprocess.CompletedProcess(arguments, ended.value.code, out.getvalue(), err.getvalue())
+    if check and done.returncode:
+        raise AssertionError(f"{arguments} gave {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
 
 
 def make_workspace(folder, *arguments):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import segpipe
+from conftest import answer, segpipe
 
 
 def test_compare_of_two_says_the_verdict_in_words(finished):
-    done = segpipe("compare", "ce", "ce_jml", cwd=finished).stdout.splitlines()
+    done = answer("compare", "ce", "ce_jml", cwd=finished).stdout.splitlines()
     assert [line.split(":")[0] for line in done[:3]] == ["mIoU^D", "mIoU^I", "mIoU^C"]
     for line in done[:3]:
         assert "is better than" in line or "no difference shown" in line
@@ -23,7 +23,7 @@ def test_compare_of_two_says_the_verdict_in_words(finished):
 
 def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, tmp_path):
     figure = tmp_path / "cd.svg"
-    done = segpipe("compare", "--metric", "mdice_image", "--metric", "nll_dataset", "--figure", figure, cwd=finished)
+    done = answer("compare", "--metric", "mdice_image", "--metric", "nll_dataset", "--figure", figure, cwd=finished)
     assert "mDice^I" in done.stdout
     assert "ensemble: plurality" in done.stdout.split("NLL^D")[0]
     rows = done.stdout.split("NLL^D")[1].splitlines()
@@ -33,11 +33,11 @@ def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, 
 
 
 def test_compare_as_json_holds_every_pair_and_takes_folders(finished):
-    found = json.loads(segpipe("compare", "--json", cwd=finished).stdout)
+    found = json.loads(answer("compare", "--json", cwd=finished).stdout)
     assert len(found["differences"]) == 3 * 6 * 5 // 2
-    by_folder = segpipe("compare", "results/runs/ce-0", "results/crf/ce-0", "--json", cwd=finished)
+    by_folder = answer("compare", "results/runs/ce-0", "results/crf/ce-0", "--json", cwd=finished)
     assert {d["first"] for d in json.loads(by_folder.stdout)["differences"]} == {"results/runs/ce-0"}
-    itself = segpipe("compare", "ce", "ce-0", cwd=finished).stdout
+    itself = answer("compare", "ce", "ce-0", cwd=finished).stdout
     assert itself.count("no difference shown between ce and ce-0 (+0.0 points, 95 % interval +0.0 to +0.0)") == 3
 
 
@@ -51,7 +51,7 @@ def test_compare_as_json_holds_every_pair_and_takes_folders(finished):
     ],
 )
 def test_compare_refuses_what_it_cannot_compare(finished, arguments, code, message):
-    done = segpipe("compare", *arguments, cwd=finished, check=False)
+    done = answer("compare", *arguments, cwd=finished, check=False)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -63,11 +63,11 @@ def test_compare_refuses_tables_of_other_images_or_classes(finished, tmp_path):
         shutil.copytree(source, tmp_path / name)
         for path in (tmp_path / name).glob("*.csv"):
             path.write_text(path.read_text().replace(old, new))
-        done = segpipe("compare", source, tmp_path / name, cwd=tmp_path, check=False)
+        done = answer("compare", source, tmp_path / name, cwd=tmp_path, check=False)
         assert done.returncode == 3
         assert f"has other {name} than" in done.stderr
     (tmp_path / "classes/counts.csv").write_text("split,image\ntest,a\n")
-    done = segpipe("compare", source, tmp_path / "classes", cwd=tmp_path, check=False)
+    done = answer("compare", source, tmp_path / "classes", cwd=tmp_path, check=False)
     assert (done.returncode, "no table of counts" in done.stderr) == (3, True)
 
 

@@ -11,7 +11,7 @@ from segpipe.metrics.counts import Counts
 from segpipe.reporting.advice import GOALS, advise, words
 from segpipe.reporting.judgement import Judgement, judge, ranking_table, sentence
 
-from conftest import segpipe
+from conftest import answer, segpipe
 
 IMAGES = 12
 
@@ -158,19 +158,19 @@ def test_one_seed_and_close_results_say_what_to_run_next(monkeypatch):
 
 @pytest.mark.parametrize("goal", GOALS)
 def test_every_goal_has_an_answer_from_real_results(finished, goal):
-    lines = segpipe("recommend", "--goal", goal, cwd=finished).stdout.splitlines()
+    lines = answer("recommend", "--goal", goal, cwd=finished).stdout.splitlines()
     assert lines[0].startswith("take ")
     assert lines[1].startswith("how sure: ")
-    found = json.loads(segpipe("recommend", "--goal", goal, "--json", cwd=finished).stdout)
+    found = json.loads(answer("recommend", "--goal", goal, "--json", cwd=finished).stdout)
     assert found["take"] in lines[0]
     assert found["metric"] == GOALS[goal]
 
 
 def test_a_wrong_goal_and_missing_results_are_one_line(finished, tmp_path):
-    done = segpipe("recommend", "--goal", "E", cwd=finished, check=False)
+    done = answer("recommend", "--goal", "E", cwd=finished, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     segpipe("init", "scenes", "--profile", "tiny", "--into", tmp_path / "w", cwd=tmp_path)
-    done = segpipe("recommend", cwd=tmp_path / "w", check=False)
+    done = answer("recommend", cwd=tmp_path / "w", check=False)
     assert done.returncode == 3
     assert "run `segpipe evaluate" in done.stderr
 
