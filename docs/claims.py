@@ -175,7 +175,8 @@ def _winners(workspace: Path) -> tuple[str, str, str]:
     )
     different = len({tuple(judged.drawn[run][metric].tobytes() for metric in metrics) for run in judged.scores})
     answer = "not seen" if set.intersection(*(set(names) for names in best.values())) else "seen"
-    return f"best of {different} different runs", effect, answer
+    number = f"{different} different" if different < len(judged.scores) else f"{different}"
+    return f"best of {number} runs", effect, answer
 
 
 def _worst_case(workspace: Path) -> tuple[str, str, str]:

@@ -45,7 +45,7 @@ def segpipe(*arguments, cwd, **options):
     return call(sys.executable, "-m", "segpipe", *arguments, cwd=cwd, **options)
 
 
-def answer(*arguments, cwd, check=True):
+def segpipe_here(*arguments, cwd, check=True):
     """The same in this process, without the second that a process of its own takes to load: for commands that read."""
     from segpipe.cli import main
 

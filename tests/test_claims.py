@@ -3,10 +3,12 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from segpipe.metrics.scores import names
+from segpipe.reporting.judgement import Judgement
 
 from conftest import ROOT
 
@@ -66,9 +68,24 @@ def test_a_finding_is_contradicted_by_the_other_tail(p, answer):
     assert claims._by(p) == answer
 
 
+def test_equal_winners_are_one_and_one_run_may_win_all(monkeypatch):
+    metrics = ("miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
+    drawn = {name: {m: np.full(3, value * (-1 if m[0] in "en" else 1)) for m in metrics}
+             for name, value in (("a", 0.9), ("b", 0.9), ("c", 0.5))}  # fmt: skip
+    scores = {name: {m: float(values[0]) for m, values in row.items()} for name, row in drawn.items()}
+    judged = Judgement(scores, {}, drawn, {}, [], {}, "image", 3, 3, "")
+    monkeypatch.setattr(claims, "_runs", lambda *_: {})
+    monkeypatch.setattr(claims, "judge", lambda *_: judged)
+    what, effect, answer = claims._winners(ROOT)
+    assert (what, answer) == ("best of 2 different runs", "not seen")
+    assert effect.startswith("mIoU^D `a` = `b`, mIoU^I `a` = `b`, ")
+    drawn["c"]["ece_dataset"][:] = scores["c"]["ece_dataset"] = -1.0
+    assert claims._winners(ROOT)[2] == "seen"
+
+
 def test_findings_are_asked_of_a_real_workspace(finished):
     what, effect, answer = claims._winners(finished)
-    assert what == "best of 2 different runs"
+    assert what == "best of 2 runs"
     assert effect.count("`") == 12
     assert answer in ("seen", "not seen")
     what, effect, answer = claims._worst_case(finished)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import answer, segpipe
+from conftest import segpipe, segpipe_here
 
 
 def test_compare_of_two_says_the_verdict_in_words(finished):
-    done = answer("compare", "ce", "ce_jml", cwd=finished).stdout.splitlines()
+    done = segpipe_here("compare", "ce", "ce_jml", cwd=finished).stdout.splitlines()
     assert [line.split(":")[0] for line in done[:3]] == ["mIoU^D", "mIoU^I", "mIoU^C"]
     for line in done[:3]:
         assert "is better than" in line or "no difference shown" in line
@@ -23,7 +23,9 @@ def test_compare_of_two_says_the_verdict_in_words(finished):
 
 def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, tmp_path):
     figure = tmp_path / "cd.svg"
-    done = answer("compare", "--metric", "mdice_image", "--metric", "nll_dataset", "--figure", figure, cwd=finished)
+    done = segpipe_here(
+        "compare", "--metric", "mdice_image", "--metric", "nll_dataset", "--figure", figure, cwd=finished
+    )
     assert "mDice^I" in done.stdout
     assert "ensemble: plurality" in done.stdout.split("NLL^D")[0]
     rows = done.stdout.split("NLL^D")[1].splitlines()
@@ -33,11 +35,11 @@ def test_compare_of_all_prints_ranks_ties_and_the_critical_difference(finished, 
 
 
 def test_compare_as_json_holds_every_pair_and_takes_folders(finished):
-    found = json.loads(answer("compare", "--json", cwd=finished).stdout)
+    found = json.loads(segpipe_here("compare", "--json", cwd=finished).stdout)
     assert len(found["differences"]) == 3 * 6 * 5 // 2
-    by_folder = answer("compare", "results/runs/ce-0", "results/crf/ce-0", "--json", cwd=finished)
+    by_folder = segpipe_here("compare", "results/runs/ce-0", "results/crf/ce-0", "--json", cwd=finished)
     assert {d["first"] for d in json.loads(by_folder.stdout)["differences"]} == {"results/runs/ce-0"}
-    itself = answer("compare", "ce", "ce-0", cwd=finished).stdout
+    itself = segpipe_here("compare", "ce", "ce-0", cwd=finished).stdout
     assert itself.count("no difference shown between ce and ce-0 (+0.0 points, 95 % interval +0.0 to +0.0)") == 3
 
 
@@ -51,7 +53,7 @@ def test_compare_as_json_holds_every_pair_and_takes_folders(finished):
     ],
 )
 def test_compare_refuses_what_it_cannot_compare(finished, arguments, code, message):
-    done = answer("compare", *arguments, cwd=finished, check=False)
+    done = segpipe_here("compare", *arguments, cwd=finished, check=False)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -63,11 +65,11 @@ def test_compare_refuses_tables_of_other_images_or_classes(finished, tmp_path):
         shutil.copytree(source, tmp_path / name)
         for path in (tmp_path / name).glob("*.csv"):
             path.write_text(path.read_text().replace(old, new))
-        done = answer("compare", source, tmp_path / name, cwd=tmp_path, check=False)
+        done = segpipe_here("compare", source, tmp_path / name, cwd=tmp_path, check=False)
         assert done.returncode == 3
         assert f"has other {name} than" in done.stderr
     (tmp_path / "classes/counts.csv").write_text("split,image\ntest,a\n")
-    done = answer("compare", source, tmp_path / "classes", cwd=tmp_path, check=False)
+    done = segpipe_here("compare", source, tmp_path / "classes", cwd=tmp_path, check=False)
     assert (done.returncode, "no table of counts" in done.stderr) == (3, True)
 
 
@@ -194,10 +196,12 @@ def test_folds_hold_out_every_train_image_once_by_group(folded):
     assert not {index[i]["group"] for i in held[0]} & {index[i]["group"] for i in held[1]}
 
 
-def test_audit_ranks_labels_by_networks_that_did_not_see_them(folded):
-    done = segpipe("audit", "--worst", 1, "--json", cwd=folded)
+def test_audit_ranks_labels_by_networks_that_did_not_see_them(folded, tmp_path):
+    folder = tmp_path / "w"
+    shutil.copytree(folded, folder, symlinks=True)
+    done = segpipe("audit", "--worst", 1, "--json", cwd=folder)
     assert json.loads(done.stdout)["cases"]["Label suspects"] == 4
-    with open(folded / "runs/audit/label_suspects.csv", newline="") as stream:
+    with open(folder / "runs/audit/label_suspects.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)

@@ -192,6 +192,20 @@ def copied(finished, tmp_path):
     return tmp_path / "w"
 
 
+def test_one_result_alone_is_reported_and_compared_with_nothing(copied):
+    for folder in (
+        *(copied / "results/ensembles").iterdir(),
+        copied / "results/crf/ce-0",
+        copied / "results/runs/ce_jml-0",
+    ):
+        shutil.rmtree(folder)
+    segpipe("report", "--partial", cwd=copied)
+    html = (copied / "runs/partial/report.html").read_text()
+    assert "Take ce" in html
+    assert "it is the only result that has this score, so nothing was compared" in html
+    assert "Is the difference real?" not in html
+
+
 def test_a_missing_result_is_refused_and_a_partial_report_names_it(copied):
     shutil.rmtree(copied / "results/runs/ce_jml-0")
     shutil.rmtree(copied / "results/ensembles/plurality")

@@ -11,7 +11,7 @@ from segpipe.metrics.counts import Counts
 from segpipe.reporting.advice import GOALS, advise, words
 from segpipe.reporting.judgement import Judgement, judge, ranking_table, sentence
 
-from conftest import answer, segpipe
+from conftest import segpipe, segpipe_here
 
 IMAGES = 12
 
@@ -40,7 +40,7 @@ def test_the_best_is_taken_and_its_share_of_resamples_told(monkeypatch):
     judged, _ = judged_of(monkeypatch, runs)
     found = advise("D", judged, {}, [])
     assert (found.take, found.best, found.ties, found.shares) == ("good", "good", [], {"good": 1.0, "bad": 0.0})
-    assert words(found, judged)[-1] == ("shown", "good is better than every other result")
+    assert words(found, judged)[-1] == ("shown", "good is better than all others")
 
 
 def test_shares_are_those_of_a_plain_loop(monkeypatch):
@@ -93,6 +93,17 @@ def test_a_difference_that_is_undefined_is_not_shown(monkeypatch):
     assert "shown" not in told
     assert told["undefined"] == "the difference to b, in most resamples"
     assert sentence(judged, "miou_dataset") == "The difference to b is undefined in most resamples."
+    both = replace(judged, drawn=dict.fromkeys(("a", "b"), drawn["b"]))
+    assert both.standing("miou_dataset").undefined == ["b"]
+    assert advise("D", both, {}, []).shares == {"a": 0.0, "b": 0.0}
+
+
+def test_what_is_better_is_named_beside_what_is_undefined(monkeypatch):
+    judged, _ = judged_of(monkeypatch, {"a": [tables(90, 0)] * 2, "b": [tables(50, 2)] * 2, "c": [tables(40, 4)] * 2})
+    pairs = [replace(d, low=None, high=None, p=None, p_holm=None) if "c" in (d.first, d.second) else d
+             for d in judged.differences]  # fmt: skip
+    judged = replace(judged, differences=pairs)
+    assert dict(words(advise("D", judged, {}, []), judged))["shown"] == "a is better than b"
 
 
 def test_many_ties_are_counted_and_none_that_is_the_same_is_studied_further(monkeypatch):
@@ -107,8 +118,8 @@ def test_many_ties_are_counted_and_none_that_is_the_same_is_studied_further(monk
     told = dict(words(found, judged))[f"not shown to differ from {best}"]
     assert told.count("best in") == 6
     assert told.endswith(" more")
-    listed_ = dict(words(replace(found, ties=[last, "other"]), judged))[f"not shown to differ from {best}"]
-    assert listed_ == f"{last} = other (best in {100 * found.shares[last]:.0f} %)"
+    grouped = dict(words(replace(found, ties=[last, "other"]), judged))[f"not shown to differ from {best}"]
+    assert grouped == f"{last} = other (best in {100 * found.shares[last]:.0f} %)"
     assert found.shares[last] == found.shares["other"]
 
 
@@ -147,6 +158,17 @@ def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse(monkeypatch):
     assert sure.endswith(f"; {found.best} in {100 * found.shares[found.best]:.0f} %")
 
 
+@pytest.mark.parametrize("known", [{}, {"ensemble: average": 8.0}])
+def test_speed_takes_the_best_where_costs_are_unknown_and_says_so(monkeypatch, known):
+    runs = {"a": [tables(80, 0), tables(80, 1)], "ensemble: average": [tables(80, 2), tables(80, 3)]}
+    judged, _ = judged_of(monkeypatch, runs)
+    found = advise("speed", judged, known, [])
+    assert found.take == judged.order("miou_dataset")[0]
+    told = words(found, judged)[0][1]
+    assert "which is the cheapest is not known without the predictions of" in told
+    assert "(`segpipe predict`)" in told
+
+
 def test_one_seed_and_close_results_say_what_to_run_next(monkeypatch):
     runs = {"a": [tables(80, 0)], "b": [tables(80, 2)]}
     judged, _ = judged_of(monkeypatch, runs)
@@ -158,19 +180,19 @@ def test_one_seed_and_close_results_say_what_to_run_next(monkeypatch):
 
 @pytest.mark.parametrize("goal", GOALS)
 def test_every_goal_has_an_answer_from_real_results(finished, goal):
-    lines = answer("recommend", "--goal", goal, cwd=finished).stdout.splitlines()
+    lines = segpipe_here("recommend", "--goal", goal, cwd=finished).stdout.splitlines()
     assert lines[0].startswith("take ")
     assert lines[1].startswith("how sure: ")
-    found = json.loads(answer("recommend", "--goal", goal, "--json", cwd=finished).stdout)
+    found = json.loads(segpipe_here("recommend", "--goal", goal, "--json", cwd=finished).stdout)
     assert found["take"] in lines[0]
     assert found["metric"] == GOALS[goal]
 
 
 def test_a_wrong_goal_and_missing_results_are_one_line(finished, tmp_path):
-    done = answer("recommend", "--goal", "E", cwd=finished, check=False)
+    done = segpipe_here("recommend", "--goal", "E", cwd=finished, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     segpipe("init", "scenes", "--profile", "tiny", "--into", tmp_path / "w", cwd=tmp_path)
-    done = answer("recommend", cwd=tmp_path / "w", check=False)
+    done = segpipe_here("recommend", cwd=tmp_path / "w", check=False)
     assert done.returncode == 3
     assert "run `segpipe evaluate" in done.stderr
 

@@ -9,7 +9,7 @@ import pytest
 
 from segpipe.reporting.benchmark import TABLES
 
-from conftest import answer
+from conftest import segpipe_here
 
 
 def of_results(work, run, metric, seeds=(0,)):
@@ -18,7 +18,7 @@ def of_results(work, run, metric, seeds=(0,)):
 
 
 def test_the_numbers_are_those_of_the_results(finished):
-    text = answer("table", "losses", "--form", "csv", cwd=finished).stdout
+    text = segpipe_here("table", "losses", "--form", "csv", cwd=finished).stdout
     rows = {row["what"]: row for row in csv.DictReader(io.StringIO(text))}
     for run in ("ce", "ce_jml"):
         for metric in ("acc", "miou_dataset", "miou_class", "ece_dataset"):
@@ -30,7 +30,7 @@ def test_the_numbers_are_those_of_the_results(finished):
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name])
 def test_every_table_has_three_forms_with_one_row_a_result(finished, name):
-    forms = {form: answer("table", name, "--form", form, cwd=finished).stdout for form in ("md", "csv", "tex")}
+    forms = {form: segpipe_here("table", name, "--form", form, cwd=finished).stdout for form in ("md", "csv", "tex")}
     results = len(forms["csv"].splitlines()) - 1
     assert forms["md"].count("\n| ") == results + 1
     assert forms["tex"].count(r"\\") == results + 1
@@ -40,7 +40,7 @@ def test_every_table_has_three_forms_with_one_row_a_result(finished, name):
 
 def test_columns_runs_and_classes_may_be_chosen(finished, tmp_path):
     out = tmp_path / "t.md"
-    done = answer(
+    done = segpipe_here(
         "table", "--column", "mdice_image", "--column", "class:road", "--only", "ce*", "--out", out, cwd=finished
     )
     assert done.stdout.strip() == str(out)
@@ -60,7 +60,7 @@ def test_columns_runs_and_classes_may_be_chosen(finished, tmp_path):
     ],
 )
 def test_a_wrong_option_is_one_line(finished, arguments, words):
-    done = answer("table", *arguments, cwd=finished, check=False)
+    done = segpipe_here("table", *arguments, cwd=finished, check=False)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

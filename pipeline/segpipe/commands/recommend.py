@@ -34,7 +34,7 @@ def recommend(
     judged = judge(entries, context, [metric])
     found = advice.advise(goal, judged, costs(context, entries), untried(context))
     if as_json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(found), allow_nan=False))
         return
     for heading, text in advice.words(found, judged):
         print(f"{heading}: {text}")

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from segpipe.metrics.comparison import digits, lower_is_better, pretty, scale
-from segpipe.reporting.judgement import Judgement, listed
+from segpipe.reporting.judgement import Judgement, beaten, listed
 
 GOALS = {
     "D": "miou_dataset",
@@ -59,10 +59,11 @@ def advise(
         metric: instead of the goal's.
     """
     metric = metric or GOALS[goal]
-    order, standing = judged.order(metric), judged.standing(metric)
+    standing = judged.standing(metric)
     best, same, ties = standing.best, standing.same, standing.ties
-    cheap = [name for name in (best, *same, *ties) if name in cost]
-    take = min(cheap, key=lambda name: (cost[name], order.index(name))) if goal == "speed" and cheap else best
+    alike = [name for name in (best, *same, *ties) if name in cost]
+    by_cost = goal == "speed" and alike and not _without_cost((best, *same, *ties), cost)
+    take = min(alike, key=lambda name: cost[name]) if by_cost else best
     steps = [*_surer(judged, best, ties, metric), *missing]
     return Advice(goal, metric, take, best, same, ties, _shares(judged, metric), dict(cost), steps)
 
@@ -73,7 +74,13 @@ def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
     if len(judged.order(advice.metric)) < 2:
         alone = "it is the only result that has this score, so nothing was compared"
         return [(f"take {take}", f"{title} {scored(advice, judged)}"), ("how sure", alone)]
-    why = "the cheapest that is not shown to be worse than the best" if advice.goal == "speed" else "the best"
+    tied = (*advice.same, *advice.ties)
+    unknown = _without_cost((advice.best, *tied), advice.cost)
+    why = "the best"
+    if advice.goal == "speed" and unknown:
+        why += f"; which is the cheapest is not known without the predictions of {listed(unknown)} (`segpipe predict`)"
+    elif advice.goal == "speed" and take in advice.cost:
+        why = "the cheapest that is not shown to be worse than the best"
     found = [(f"take {take}", f"{title} {scored(advice, judged)}, {why}")]
     if judged.caution:
         found.append(("how sure", judged.caution))
@@ -92,12 +99,10 @@ def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
         groups = [group for group in judged.twins(advice.metric) if group[0] in advice.ties]
         named = [f"{' = '.join(group)} (best in {_percent(advice, group[0])})" for group in groups]
         found.append((f"not shown to differ from {advice.best}", listed(named)))
-    elif standing.worse and not standing.undefined and not judged.caution:
-        rest = "all the rest" if advice.same else "every other result"
-        found.append(("shown", f"{advice.best} is better than {rest}"))
+    elif standing.worse:
+        found.append(("shown", f"{advice.best} is better than {beaten(standing)}"))
     if standing.undefined:
         found.append(("undefined", f"the difference to {listed(standing.undefined)}, in most resamples"))
-    tied = (*advice.same, *advice.ties)
     cheaper = [n for n in tied if take in advice.cost and advice.cost.get(n, math.inf) < 0.9 * advice.cost[take]]
     if cheaper and advice.goal != "speed":
         least = min(cheaper, key=lambda name: advice.cost[name])
@@ -114,6 +119,11 @@ def scored(advice: Advice, judged: Judgement) -> str:
     return f"{judged.scores[advice.take][advice.metric]:.4f}{shown}"
 
 
+def _without_cost(names: Sequence[str], cost: Mapping[str, float]) -> list[str]:
+    """Those whose cost could be known and is not; a CRF's work is never counted."""
+    return [name for name in names if name not in cost and not name.endswith(" + CRF")]
+
+
 def _percent(advice: Advice, name: str) -> str:
     return f"{100 * advice.shares[name]:.0f} %"
 
@@ -126,7 +136,7 @@ def _shares(judged: Judgement, metric: str) -> dict[str, float]:
     table = sign * np.stack([judged.drawn[group[0]][metric] for group in twins])  # (different results, resamples)
     table = table[:, ~np.isnan(table).all(0)]
     first = table == np.nanmax(table, 0)
-    shares = (first / first.sum(0)).mean(1).tolist()
+    shares = ((first / first.sum(0)).mean(1) if table.size else np.zeros(len(twins))).tolist()
     return {name: share for group, share in zip(twins, shares, strict=True) for name in group}
 
 

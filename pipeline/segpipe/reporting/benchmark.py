@@ -69,13 +69,13 @@ def cells(
                 defined = [value for value in values if value is not None]
                 row.append(Cell(sum(defined) / len(defined) if defined else None, None, None, ""))
                 continue
-            standing, bounds = "", None
+            mark, bounds = "", None
             if judged is not None and column in standings:
                 found = standings[column]
                 tied = entry.name in (*found.same, *found.ties)
-                standing = "best" if entry.name == found.best else "tie" if tied else ""
+                mark = "best" if entry.name == found.best else "tie" if tied else ""
                 bounds = judged.bounds[entry.name].get(column)
-            row.append(Cell(entry.mean(column), entry.spread(column), bounds, standing))
+            row.append(Cell(entry.mean(column), entry.spread(column), bounds, mark))
         table.append(row)
     return table
 

@@ -24,7 +24,7 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[Pie
         return []
     grown = {name: gains(one) for name, one in found.items() if one["first_members"]}
     members = weights(found)
-    number = len(members.splitlines()) - 2
+    number = len({member["key"] for one in found.values() for member in one["members"]})
     return [
         worth(found, judged),
         gained(found, entries),

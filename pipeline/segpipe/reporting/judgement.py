@@ -79,13 +79,13 @@ class Judgement:
     def standing(self, metric: str) -> Standing:
         """How all runs that define the metric stand to the best of them."""
         best, *others = self.order(metric) or [""]
-        found = Standing(best, [], [], [], [])
+        found, twins = Standing(best, [], [], [], []), (self.twins(metric) or [[]])[0]
         for name in others:
             pair = self.between(best, name, metric)
-            if np.array_equal(self.drawn[best][metric], self.drawn[name][metric], equal_nan=True):
-                found.same.append(name)
-            elif pair.low is None:
+            if pair.low is None:
                 found.undefined.append(name)
+            elif name in twins:
+                found.same.append(name)
             else:
                 (found.worse if pair.shown else found.ties).append(name)
         return found
@@ -240,14 +240,20 @@ def sentence(found: Judgement, metric: str) -> str:
     standing, told = found.standing(metric), []
     if standing.ties:
         told.append(f"{how} shows no difference in {title} between {standing.best} and {listed(standing.ties)}: a tie.")
-    elif standing.worse and not standing.undefined:
-        rest = "the rest" if standing.same else "others"
-        told.append(f"{how} shows that {standing.best} is better than all {rest}.")
+    elif standing.worse:
+        told.append(f"{how} shows that {standing.best} is better than {beaten(standing)}.")
     if standing.same:
         told.append(f"The same {title} as {standing.best} in every resample: {listed(standing.same)}.")
     if standing.undefined:
         told.append(f"The difference to {listed(standing.undefined)} is undefined in most resamples.")
     return " ".join(told)
+
+
+def beaten(standing: Standing) -> str:
+    """Those that are shown to be worse, where none ties."""
+    if standing.undefined:
+        return listed(standing.worse)
+    return "all the rest" if standing.same else "all others"
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

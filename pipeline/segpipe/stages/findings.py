@@ -148,6 +148,7 @@ class Findings:
 
     def _goals(self) -> list[Any]:
         from segpipe.reporting import advice
+        from segpipe.reporting.judgement import listed
         from segpipe.reporting.tables import markdown
 
         rows, cost = [], costs(self.context, self.entries)
@@ -155,7 +156,7 @@ class Findings:
             if self.judged.order(advice.GOALS[goal]):
                 found = advice.advise(goal, self.judged, cost, [])
                 share = found.shares[found.take]
-                ties = ", ".join(n for n in (found.best, *found.same, *found.ties) if n != found.take)
+                ties = listed([n for n in (found.best, *found.same, *found.ties) if n != found.take], 12)
                 rows.append(
                     [words, found.take, advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
                 )
