@@ -252,7 +252,8 @@ def test_an_export_gives_the_probabilities_of_infer(workspace):
     session = onnxruntime.InferenceSession(str(workspace / result["path"]), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"image": image[None]})
     assert found[0] == pytest.approx(np.load(workspace / "runs/infer/a_probs.npy").astype(np.float32), abs=2e-3)
-    assert "sky" in session.get_modelmeta().custom_metadata_map["classes"]
+    classes = json.loads((workspace / "data/prepare/index.json").read_text())["classes"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == classes
 
 
 def test_wrong_input_to_export_is_one_line(workspace, fails):

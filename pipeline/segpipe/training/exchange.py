@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class FromBytes(nn.Module):
 
 
 def onnx_bytes(network: nn.Module, curve: Curve, size: tuple[int, int], classes: Sequence[str]) -> bytes:
-    """The network for images of one size as an ONNX file; its metadata name the classes.
+    """The network for images of one size as an ONNX file; `classes` of its metadata is a JSON list of names.
 
     Raises:
         ConfigError: the extra is not installed, or the network has operations that ONNX lacks.
@@ -61,7 +62,7 @@ def onnx_bytes(network: nn.Module, curve: Curve, size: tuple[int, int], classes:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"{type(network).__name__} cannot be written as ONNX: {first}") from None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {"classes": ",".join(classes)})
+    onnx.helper.set_model_props(proto, {"classes": json.dumps(list(classes), ensure_ascii=False)})
     stream = io.BytesIO()
     onnx.save_model(proto, stream)
     return stream.getvalue()
