@@ -92,6 +92,14 @@ def made_once(factory, name, *arguments):
 
 
 @pytest.fixture(scope="session")
+def committed(tmp_path_factory):
+    """A folder with params.yaml and results/ of git's HEAD; what this machine trains is compared by `verify` alone."""
+    import readme
+
+    return readme.committed(tmp_path_factory.mktemp("committed"))
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A tiny workspace after all its stages; read only, copy it to change it."""
     return made_once(tmp_path_factory, "finished")

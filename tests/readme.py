@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +45,14 @@ REFERENCE = ROOT / "docs" / "reference.md"
 SIZE = (128, 160)  # of the images whose multiply-adds are counted
 
 
-def blocks() -> dict[Path, dict[str, str]]:
-    """What the program prints, by file and name of the block."""
+def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
+    """What the program prints, by file and name of the block; the results are those of `folder`."""
+    results = folder / "results"
     return {
         README: {
-            "scores": (ROOT / "results/tables/scores.md").read_text().strip(),
+            "scores": (results / "tables/scores.md").read_text().strip(),
             "compare": "```\n$ segpipe compare ce ce_jml\n"
-            + _output(sys.executable, "-m", "segpipe", "compare", "ce", "ce_jml")
+            + _output(sys.executable, "-m", "segpipe", "compare", "ce", "ce_jml", cwd=folder)
             + "\n```",
             "dag": _output("dvc", "dag", "--md", "--collapse-foreach-matrix"),
             "help": "```\n$ segpipe --help\n" + _output(sys.executable, "-m", "segpipe", "--help") + "\n```",
@@ -60,7 +63,7 @@ def blocks() -> dict[Path, dict[str, str]]:
         ENSEMBLES: {
             "methods": _entries(METHODS),
             "learners": _entries("segpipe.ensembles.learners"),
-            "ensembles": "\n\n".join((ROOT / "results/tables/ensembles.md").read_text().split("\n\n")[:2]),
+            "ensembles": "\n\n".join((results / "tables/ensembles.md").read_text().split("\n\n")[:2]),
         },
         DATASETS: {"datasets": _datasets(), "layouts": _entries(LAYOUTS), "masks": _entries(KINDS)},
         METRICS: {"exhibit": exhibit.table()},
@@ -73,7 +76,7 @@ def blocks() -> dict[Path, dict[str, str]]:
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},
         REFERENCE: {"commands": _commands(), "parameters": f"```yaml\n{(ROOT / 'params.yaml').read_text()}```"},
-        CRF: {"verdicts": (ROOT / "results/tables/crf.md").read_text().split("\n\n")[0]},
+        CRF: {"verdicts": (results / "tables/crf.md").read_text().split("\n\n")[0]},
     }
 
 
@@ -143,8 +146,20 @@ def _kept(name: str, file: str) -> str:
     return re.split(r"\n\n\w+, test", (claims.kept(name) / file).read_text())[0].strip()
 
 
-def _output(*command: str) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+def committed(scratch: Path) -> Path:
+    """A folder with params.yaml and results/ as they are committed: what README and docs quote, whatever this machine
+    has just trained. Without git, the files that are there.
+    """
+    call = subprocess.run(["git", "archive", "HEAD", "results", "params.yaml"], cwd=ROOT, capture_output=True)
+    if call.returncode:
+        return ROOT
+    with tarfile.open(fileobj=io.BytesIO(call.stdout)) as archive:
+        archive.extractall(scratch, filter="data")
+    return scratch
+
+
+def _output(*command: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
     return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
 
 
