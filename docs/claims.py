@@ -16,7 +16,7 @@ from scipy import stats
 
 from segpipe.core.files import read_json
 from segpipe.metrics.comparison import digits, lower_is_better, pretty, scale
-from segpipe.reporting.judgement import judge
+from segpipe.report.judgement import judge
 
 RESULTS = Path(__file__).parents[1] / "results"
 

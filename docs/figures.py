@@ -18,7 +18,7 @@ from segpipe.data.files import read_image
 from segpipe.data.maps import Maps
 from segpipe.losses import functional
 from segpipe.losses.pooled import lmp_weights
-from segpipe.stages.probs import probs_at
+from segpipe.data.predictions import probs_at
 
 FOLDER = Path(__file__).parent / "figures"
 STYLE = {

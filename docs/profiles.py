@@ -17,7 +17,7 @@ import claims
 import yaml
 
 from segpipe.core.files import write_json, write_text
-from segpipe.reporting.agreement import environment
+from segpipe.report.agreement import environment
 
 ROOT = Path(__file__).parents[1]
 TABLE = {

@@ -14,7 +14,7 @@ import typer
 
 from segpipe import models
 from segpipe.cli import app
-from segpipe.commands.datasets import how
+from segpipe.cli.datasets import how
 from segpipe.core import registry
 from segpipe.data.card import KINDS, LAYOUTS, cards
 from segpipe.ensembles import METHODS

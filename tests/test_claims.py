@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from segpipe.metrics.scores import names
-from segpipe.reporting.judgement import Judgement
+from segpipe.report.judgement import Judgement
 
 from conftest import ROOT
 

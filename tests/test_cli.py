@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from segpipe import losses, yaml12
+from segpipe import losses
+from segpipe.config import yaml12
 
 from conftest import call, make_workspace, segpipe
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from segpipe import code, dag, params, yaml12
+from segpipe.config import code, dag, params, yaml12
 
 from conftest import ROOT, call, segpipe
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from segpipe import params, yaml12
-from segpipe.commands.init import default_params
+from segpipe.config import params, yaml12
+from segpipe.cli.init import default_params
 from segpipe.core.errors import ConfigError
 
 from conftest import ROOT
@@ -123,7 +123,7 @@ def test_an_empty_run_is_named_by_its_loss():
 
 
 def test_parameters_that_cannot_change_a_result_do_not_change_its_name():
-    from segpipe.stages.context import Context
+    from segpipe.config.context import Context
 
     def name(*overrides):
         loaded = params.parse(TEXT, overrides=overrides)

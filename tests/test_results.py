@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from segpipe import params
+from segpipe.config import params
 from segpipe.data import scenes
 
 

@@ -1,6 +1,6 @@
 """`python -m segpipe` is `segpipe`."""
 
-from segpipe.cli import main
+from segpipe.cli.app import main
 
 if __name__ == "__main__":
     main()

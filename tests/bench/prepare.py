@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 from segpipe.data import catalog
 from segpipe.data.card import Card
 from segpipe.data.catalog import Sample

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segpipe import code
+from segpipe.config import code
 from segpipe.core import registry
 from segpipe.stages import NAMES
 

@@ -5,7 +5,7 @@ import pytest
 
 from segpipe import metrics
 from segpipe.crf.effect import Measured, effect
-from segpipe.reporting import refinement
+from segpipe.report import refinement
 
 WIDTHS, BINS, QUANTILES = (1, 4), 15, (5,)
 

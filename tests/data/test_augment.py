@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segpipe.core.errors import ConfigError
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 from segpipe.data.augment import VOID, Augmentation
 from segpipe.data.batches import TrainSet, epoch_loader, order_generator
 from segpipe.data.normalize import SCHEMES, colors, curve, recipe, to_input

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.commands import own
+from segpipe.data.guess import pairs as own
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog, check
 

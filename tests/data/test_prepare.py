@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from segpipe.core.errors import DataError
-from segpipe.stages.progress import progress
+from segpipe.data.journal import progress
 
 from conftest import segpipe
 

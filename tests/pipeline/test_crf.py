@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe import crf, yaml12
+from segpipe import crf
+from segpipe.config import yaml12
 
 from conftest import segpipe
 

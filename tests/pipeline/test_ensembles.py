@@ -15,7 +15,7 @@ from dask.distributed import Client, LocalCluster
 from PIL import Image
 from test_trained import fails  # noqa: F401
 
-from segpipe import params, yaml12
+from segpipe.config import params, yaml12
 from segpipe.core.errors import ConfigError
 from segpipe.core.parallel import Pool
 from segpipe.data.maps import Maps

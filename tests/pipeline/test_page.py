@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from segpipe.reporting.html import Code, Figure, Fold, Group, Legend, Picture, Slider, document, render
-from segpipe.reporting.page import Answer, Section, build
+from segpipe.report.html import Code, Figure, Fold, Group, Legend, Picture, Slider, document, render
+from segpipe.report.page import Answer, Section, build
 
 from conftest import segpipe
 
@@ -169,9 +169,9 @@ def test_the_page_holds_all_its_promises_of_content(finished):
 
 
 def test_the_commands_on_the_page_run_the_whole_pipeline_in_order(finished):
-    from segpipe.params import load
-    from segpipe.stages.context import Context
-    from segpipe.stages.recipe import commands
+    from segpipe.config.params import load
+    from segpipe.config.context import Context
+    from segpipe.report.provenance import commands
 
     base = load(finished / "params.yaml")
     lines = list(commands(Context("report", base, base)))
@@ -285,7 +285,7 @@ def test_one_seed_is_said_to_be_too_little(finished):
 
 
 def test_a_score_that_one_seed_does_not_define_is_not_averaged_away(tmp_path):
-    from segpipe.reporting.results import Entry
+    from segpipe.report.results import Entry
 
     found = Entry("a", "run", "ce", (tmp_path,) * 2, ({"test": {"acc": 0.5}}, {"test": {"acc": None}}), {})
     assert (found.values("acc"), found.mean("acc"), found.spread("acc")) == ([0.5], None, None)
@@ -327,8 +327,8 @@ def test_no_name_becomes_markup(piece):
 
 
 def test_a_class_may_be_called_anything():
-    from segpipe.reporting import figures
-    from segpipe.reporting.tables import markdown
+    from segpipe.report import figures
+    from segpipe.report.tables import markdown
 
     names = ["a | b", "|", "$\\foo$", "<b>"]
     html = render(markdown(["IoU^D", *names], [["run", "1", "2", "3", "4"]]))
@@ -340,7 +340,7 @@ def test_a_class_may_be_called_anything():
 
 @pytest.mark.parametrize("columns", [1, 11, 12, 13, 24, 150])
 def test_no_class_is_lost_where_a_table_is_too_wide_for_paper(columns):
-    from segpipe.reporting.tables import PAPER, narrow
+    from segpipe.report.tables import PAPER, narrow
 
     header, rows = ["IoU^D", *map(str, range(columns))], [["a", *map(str, range(columns))], ["b", *["x"] * columns]]
     parts = [[line.strip("| \n").split("|") for line in part.splitlines()] for part in narrow(header, rows)]
@@ -353,11 +353,11 @@ def test_no_class_is_lost_where_a_table_is_too_wide_for_paper(columns):
 def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, monkeypatch):
     from functools import partial
 
-    from segpipe.reporting import tables
-    from segpipe.reporting.results import foremost
-    from segpipe.stages.context import start
-    from segpipe.stages.findings import Findings
-    from segpipe.stages.gathered import judge
+    from segpipe.report import tables
+    from segpipe.report.results import foremost
+    from segpipe.config.context import start
+    from segpipe.report.builder import Findings
+    from segpipe.report.collect import judge
 
     monkeypatch.chdir(finished)
     monkeypatch.setattr(tables, "narrow", partial(tables.narrow, widest=3))
@@ -383,7 +383,7 @@ def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, mo
 
 
 def test_150_classes_are_drawn_a_line_each():
-    from segpipe.reporting import figures
+    from segpipe.report import figures
 
     names = [f"class {k}" for k in range(150)]
     svg = figures.class_bars(names, {"run": [k / 150 for k in range(150)], "other": [None] * 150})

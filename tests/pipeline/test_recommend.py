@@ -8,8 +8,8 @@ import pytest
 
 from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.counts import Counts
-from segpipe.reporting.advice import GOALS, advise, words
-from segpipe.reporting.judgement import Judgement, judge, ranking_table, sentence
+from segpipe.report.advice import GOALS, advise, words
+from segpipe.report.judgement import Judgement, judge, ranking_table, sentence
 
 from conftest import segpipe, segpipe_here
 
@@ -26,7 +26,7 @@ def tables(correct, seed):
 
 def judged_of(monkeypatch, runs):
     """As `judge`, from tables instead of files."""
-    from segpipe.reporting import judgement
+    from segpipe.report import judgement
 
     groups = [f"g{i}" for i in range(IMAGES)]
     monkeypatch.setattr(judgement, "read_runs", lambda *_: (runs, groups))
@@ -198,7 +198,7 @@ def test_a_wrong_goal_and_missing_results_are_one_line(finished, tmp_path):
 
 
 def test_ranks_are_those_of_a_plain_loop_over_groups(monkeypatch):
-    from segpipe.reporting import judgement
+    from segpipe.report import judgement
 
     runs = {"a": [tables(80, 0), tables(82, 1)], "b": [tables(81, 2), tables(79, 3)], "c": [tables(75, 4)] * 2}
     groups = [f"g{i % 11}" for i in range(IMAGES)]  # one group of two images
@@ -229,7 +229,7 @@ def test_ranks_are_those_of_a_plain_loop_over_groups(monkeypatch):
 
 def test_the_lowest_calibration_error_ranks_first(monkeypatch):
     from segpipe.metrics.confidence import Bins
-    from segpipe.reporting import judgement
+    from segpipe.report import judgement
 
     counts = tables(80, 0).counts
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from segpipe import yaml12
+from segpipe.config import yaml12
 
 from conftest import call, make_workspace, segpipe, tracked
 
@@ -318,7 +318,7 @@ def test_a_profile_kept_as_tables_is_verified_score_by_score(workspace, tmp_path
 
 def test_metrics_follow_from_the_stored_counts(finished):
     from segpipe.metrics import summarize
-    from segpipe.reporting.tables import read_counts
+    from segpipe.report.tables import read_counts
 
     for folder in ("runs/ce-0", "crf/ce-0", "ensembles/average", "ensembles/plurality"):
         path = finished / "results" / folder

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from segpipe.commands.repro import Plan
+from segpipe.cli.repro import Plan
 
 from conftest import segpipe
 

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from segpipe.reporting.benchmark import TABLES
+from segpipe.report.benchmark import TABLES
 
 from conftest import segpipe_here
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 import yaml
 
-from segpipe import cli, models, params, yaml12
+from segpipe import cli, models
+from segpipe.config import params, yaml12
 from segpipe.core.errors import ConfigError
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 
 from conftest import call, segpipe
 

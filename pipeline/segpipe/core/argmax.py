@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 
 _BLOCK = 2**15  # pixels: best, labels and one plane of them fit into the second-level cache
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,16 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not valid JSON ({error}); delete it and run again") from None
 
 
+def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]] = ()) -> str:
+    """Rows as CSV with plain line ends; None is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    if header is not None:
+        writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
 def array_bytes(array: NDArray[Any]) -> bytes:
     """`array` in NumPy's .npy format."""
     import numpy as np
@@ -70,6 +81,23 @@ def array_bytes(array: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
+
+
+def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays by name in NumPy's .npz format."""
+    import numpy as np
+
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file by name; nothing pickled is ever executed."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def read_array(path: Path) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segpipe.core.shapes import Batch
+from segpipe.core.batch import Batch
 
 
 @dataclass(frozen=True)

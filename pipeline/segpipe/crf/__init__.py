@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segpipe.crf.dense import DenseCRF, dense_crf
     from segpipe.crf.layer import DenseCRFLayer
-    from segpipe.crf.search import Choice, tune
 
-_MODULE_OF = {"DenseCRF": "dense", "dense_crf": "dense", "DenseCRFLayer": "layer", "Choice": "search", "tune": "search"}
+_MODULE_OF = {"DenseCRF": "dense", "dense_crf": "dense", "DenseCRFLayer": "layer"}
 
-__all__ = ["Choice", "DenseCRF", "DenseCRFLayer", "dense_crf", "tune"]
+__all__ = ["DenseCRF", "DenseCRFLayer", "dense_crf"]
 
 
 def __getattr__(name: str) -> Any:

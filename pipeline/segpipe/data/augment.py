@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import ConfigError
+from segpipe.core.opencv import cv2
 from segpipe.core.seeding import generator
-from segpipe.core.vision import cv2
 
 VOID = 255
 TRIES = 10  # crops drawn before one class may fill too much of it

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segpipe.core import registry
 from segpipe.core.errors import ConfigError, DataError, suggestion
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 from segpipe.core.void import VOID
 
 _UNKNOWN = 254  # what no label is, where there are fewer than 254 classes

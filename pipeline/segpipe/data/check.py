@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import DataError
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 from segpipe.core.void import VOID
 from segpipe.data import catalog
 from segpipe.data.catalog import Card, Sample
@@ -41,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Checked:
     """What is kept of an image that was looked at; the arrays are None where they cannot be read."""
 
     sample: Sample
@@ -53,7 +53,7 @@ class Seen:
     thumbnail: NDArray[np.float32] | None = None
 
 
-def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
+def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:
     """One image and its masks, read as stage prepare reads them.
 
     choice: which annotator's labels, see `catalog.read_labels`.
@@ -65,7 +65,7 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
         of = "an image" if path == sample.image else f"the mask of {sample.image}"
         found.append(Finding("missing file", "error", f"{path} is missing, {of}", "complete the dataset", (path,)))
     if absent:
-        return Seen(sample, found)
+        return Checked(sample, found)
     try:
         image, known = read_image_and_facts(root / sample.image)
         found += _of_image(sample, known)
@@ -86,7 +86,7 @@ def look(root: Path, sample: Sample, card: Card, choice: str) -> Seen:
     if pixels is not None and not pixels[:VOID].any():
         what = f"all of {sample.labels[0]} is void"
         found.append(Finding("all void", "warning", what, "correct it or leave the image out", sample.labels))
-    return Seen(
+    return Checked(
         sample,
         found,
         image,
@@ -102,15 +102,15 @@ def _content(image: NDArray[np.uint8]) -> str:
     return f"{image.shape} {zlib.crc32(np.ascontiguousarray(image[::4]).data)}"
 
 
-def together(seen: Sequence[Seen], card: Card) -> list[Finding]:
-    """What only shows when all images are known; `seen` may have been stripped of its arrays."""
-    splits = {split: [s for s in seen if s.sample.split == split] for split in catalog.SPLITS}
+def together(checked: Sequence[Checked], card: Card) -> list[Finding]:
+    """What only shows when all images are known; `checked` may have been stripped of its arrays."""
+    splits = {split: [s for s in checked if s.sample.split == split] for split in catalog.SPLITS}
     empty = [] if card.tests_alone else [split for split in catalog.SPLITS if not splits[split]]
     without = [
         Finding("empty split", "error", f"{split} holds no image", "every split needs one: split anew")
         for split in empty
     ]
-    return [*without, *_names(seen), *_copies(seen), *_alike(splits), *_groups(splits), *_classes(splits, card)]
+    return [*without, *_names(checked), *_copies(checked), *_alike(splits), *_groups(splits), *_classes(splits, card)]
 
 
 def report(findings: Sequence[Finding], left_out: dict[str, str]) -> dict[str, Any]:
@@ -159,10 +159,10 @@ def _of_sizes(root: Path, sample: Sample, image: tuple[int, ...], mask: tuple[in
     return Finding("size mismatch", "error", what, fix, (sample.image, *sample.labels))
 
 
-def _names(seen: Sequence[Seen]) -> list[Finding]:
+def _names(checked: Sequence[Checked]) -> list[Finding]:
     """Names that some file systems take for one."""
     same: dict[str, list[str]] = defaultdict(list)
-    for s in seen:
+    for s in checked:
         same[unicodedata.normalize("NFC", s.sample.id).casefold()].append(s.sample.id)
     return [
         Finding(
@@ -174,10 +174,10 @@ def _names(seen: Sequence[Seen]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _copies(seen: Sequence[Seen]) -> list[Finding]:
+def _copies(checked: Sequence[Checked]) -> list[Finding]:
     """Images whose pixels are equal."""
     same: dict[str, list[Sample]] = defaultdict(list)
-    for s in seen:
+    for s in checked:
         if s.content:
             same[s.content + str(np.asarray(s.thumbnail)[:8].tobytes())].append(s.sample)
     found = []
@@ -192,13 +192,13 @@ def _copies(seen: Sequence[Seen]) -> list[Finding]:
     return found
 
 
-def _alike(splits: dict[str, list[Seen]]) -> list[Finding]:
+def _alike(splits: dict[str, list[Checked]]) -> list[Finding]:
     """Pictures of two splits that are nearly one, without the exact copies; one finding for each pair of splits."""
     rows = {split: [s for s in of_split if s.thumbnail is not None] for split, of_split in splits.items()}
     known: dict[str, tuple[Sequence[int], NDArray[Any]]] = {
         split: (range(len(of)), np.stack([np.asarray(s.thumbnail) for s in of])) for split, of in rows.items() if of
     }
-    pairs: dict[tuple[str, str], list[tuple[Seen, Seen, float]]] = defaultdict(list)
+    pairs: dict[tuple[str, str], list[tuple[Checked, Checked, float]]] = defaultdict(list)
     for first, a, second, b, likeness in across(known, ALIKE):
         one, other = rows[first][int(a)], rows[second][int(b)]
         if one.content != other.content:
@@ -217,7 +217,7 @@ def _alike(splits: dict[str, list[Seen]]) -> list[Finding]:
     return findings
 
 
-def _groups(splits: dict[str, list[Seen]]) -> list[Finding]:
+def _groups(splits: dict[str, list[Checked]]) -> list[Finding]:
     """Groups that lie in two splits."""
     groups = {split: {s.sample.group for s in rows} for split, rows in splits.items()}
     found = []
@@ -229,7 +229,7 @@ def _groups(splits: dict[str, list[Seen]]) -> list[Finding]:
     return found
 
 
-def _classes(splits: dict[str, list[Seen]], card: Card) -> list[Finding]:
+def _classes(splits: dict[str, list[Checked]], card: Card) -> list[Finding]:
     """Classes that a split lacks."""
     found = []
     for split, rows in splits.items():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 
 SIDE = 24  # pixels of the thumbnail that is compared
 MOST = 100_000  # pairs that are kept: a camera that stands still makes millions

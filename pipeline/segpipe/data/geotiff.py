@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segpipe.core.errors import DataError
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 from segpipe.data.files import MAX_PIXELS
 
 _WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _MATRIX, _KEYS = 256, 257, 33550, 33922, 34264, 34735  # TIFF tags

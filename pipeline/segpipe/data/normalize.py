@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 
 if TYPE_CHECKING:  # torch is loaded where it is used: stage stats has no need of it
     from torch import Tensor

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.core.opencv import cv2
 from segpipe.core.registry import register
-from segpipe.core.vision import cv2
 from segpipe.metrics import temperature
 
 Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core import choice, registry
+from segpipe.core import registry, spec
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.registry import register
@@ -21,6 +21,7 @@ from segpipe.core.void import VOID
 from segpipe.ensembles import learners, pixelwise, weights
 from segpipe.ensembles.samples import Sample
 from segpipe.ensembles.stacking import Stacker
+from segpipe.metrics import measures
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.scores import counted_names, options_of, summarize
 
@@ -33,7 +34,7 @@ def create(text: str) -> Method:
     Raises:
         ConfigError: an unknown method or option, or a value out of range.
     """
-    entry, given = choice.choose(__name__, "ensemble method", text)
+    entry, given = spec.choose(__name__, "ensemble method", text)
     found: Method = entry.load()(**given)
     return found
 
@@ -261,14 +262,14 @@ def _check_weights(given: Any, members: int) -> None:
 
 def _check_metric(metric: str) -> None:
     options = options_of([metric])
-    known = counted_names(options["quantiles"], options["thresholds"])
+    known = counted_names(options["quantiles"], options["thresholds"], measures.names())
     if metric not in known:
         raise ConfigError(f"unknown metric '{metric}' of counts{suggestion(metric, known)}")
 
 
 def _score(counts: Counts, metric: str) -> float:
     options: dict[str, Any] = options_of([metric])
-    found = summarize(counts, **options).get(metric)
+    found = summarize(counts, **options, measures=measures.named_in([metric])).get(metric)
     return float(found) if isinstance(found, float) else float("nan")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.void import VOID
 from segpipe.metrics.counts import Counts, count
+from segpipe.metrics.measures import named_in
 from segpipe.metrics.scores import options_of, summarize
 
 Floats = NDArray[np.float64]
@@ -124,7 +125,7 @@ def _scorer(
         table = Counts.concat(counts)
         if image_weights is not None:
             table = Counts(*(np.rint((part.T * image_weights).T).astype(np.int64) for part in vars(table).values()))
-        found = summarize(table, **options).get(metric)
+        found = summarize(table, **options, measures=named_in([metric])).get(metric)
         if not isinstance(found, float):
             raise ValueError(f"metric '{metric}' is no defined score of these counts; choose one such as miou_dataset")
         return found

@@ -11,29 +11,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segpipe.core.choice import Term
-from segpipe.losses.compound import check, names, parse, scheme_names, wants_hard_labels, with_class_weights
+from segpipe.core.spec import Term
+from segpipe.losses.compound import Compound, names, parse, wants_hard_labels
 
 if TYPE_CHECKING:
     from segpipe.losses import functional, targets
     from segpipe.losses.criterion import Criterion
 
-__all__ = [
-    "Criterion",
-    "Term",
-    "check",
-    "create",
-    "functional",
-    "names",
-    "parse",
-    "scheme_names",
-    "targets",
-    "wants_hard_labels",
-    "with_class_weights",
-]
+__all__ = ["Compound", "Criterion", "Term", "create", "functional", "names", "parse", "targets", "wants_hard_labels"]
 
 
-def create(spec: str, *, ignore_index: int | None = 255, uncertainty: bool = False, **options: Any) -> Criterion:
+def create(
+    spec: str | Compound, *, ignore_index: int | None = 255, uncertainty: bool = False, **options: Any
+) -> Criterion:
     """A criterion from a name with options, or from a compound such as `0.25*ce + 0.75*jml`.
 
     uncertainty: the weights of the terms are learned, see `Criterion`.
@@ -43,7 +33,8 @@ def create(spec: str, *, ignore_index: int | None = 255, uncertainty: bool = Fal
     """
     from segpipe.losses.criterion import Criterion
 
-    return Criterion(parse(spec, options), ignore_index=ignore_index, uncertainty=uncertainty)
+    terms = parse(spec, options) if isinstance(spec, str) else spec.terms
+    return Criterion(terms, ignore_index=ignore_index, uncertainty=uncertainty)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,17 +1,18 @@
 """The text of a loss: `focal(gamma=2)`, `0.25*ce(label_smoothing=0.1) + 0.75*jml(average=class)`.
 
-The grammar is that of `core.choice`. No torch here: parameters are checked before anything heavy is imported.
+The grammar is that of `core.spec`. No torch here: parameters are checked before anything heavy is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from segpipe.core import choice, registry
-from segpipe.core.choice import Term
+from segpipe.core import registry
+from segpipe.core import spec as grammar
 from segpipe.core.errors import ConfigError, suggestion
+from segpipe.core.spec import Term
 
 PACKAGE = "segpipe.losses"
 EXAMPLE = "0.25*ce + 0.75*jml(average=class)"
@@ -32,7 +33,7 @@ def parse(spec: str, options: Mapping[str, Any] | None = None) -> tuple[Term, ..
     >>> [str(term) for term in parse("0.25*ce + 0.75*jml(average=class)")]
     ['0.25*ce', '0.75*jml(average=class)']
     """
-    terms = choice.parse(spec, "loss", EXAMPLE)
+    terms = grammar.parse(spec, "loss", EXAMPLE)
     if options:
         if len(terms) != 1:
             raise ConfigError(f"options {sorted(options)} fit no single loss in '{spec}'; write them inside it")
@@ -43,10 +44,48 @@ def parse(spec: str, options: Mapping[str, Any] | None = None) -> tuple[Term, ..
     return tuple(terms)
 
 
-def check(spec: str) -> str:
-    """`spec` itself when it names known losses and options, else ConfigError."""
-    parse(spec)
-    return spec
+@dataclass(frozen=True)
+class Compound:
+    """A loss as it was written, with its terms: read once, and carried from params.yaml to the criterion."""
+
+    text: str
+    terms: tuple[Term, ...]
+
+    @staticmethod
+    def read(text: str) -> Compound:
+        """The loss in a text; ConfigError when it names an unknown loss or option.
+
+        >>> [term.name for term in Compound.read("0.25*ce + 0.75*jml").terms]
+        ['ce', 'jml']
+        """
+        return Compound(text, parse(text))
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def schemes(self) -> list[str]:
+        """The schemes of class weights or frequencies that it names, in the order of its terms.
+
+        >>> Compound.read("ce(class_weights=median_frequency) + prob_match(prior=batch)").schemes
+        ['median_frequency']
+        """
+        return [name for term in self.terms for name in _named(term).values()]
+
+    def with_class_weights(self, schemes: Mapping[str, Sequence[float]]) -> Compound:
+        """The same with each named scheme of class weights replaced by its numbers.
+
+        >>> str(Compound.read("ce(class_weights=inverse)").with_class_weights({"inverse": [0.5, 1.5]}))
+        'ce(class_weights=[0.5, 1.5])'
+        """
+        terms = []
+        for term in self.terms:
+            for option, scheme in _named(term).items():
+                if scheme not in schemes:
+                    raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, schemes)}")
+                term = replace(term, options={**term.options, option: list(schemes[scheme])})
+            terms.append(term)
+        return Compound(" + ".join(map(str, terms)), tuple(terms))
 
 
 def wants_hard_labels(term: Term) -> bool:
@@ -64,28 +103,3 @@ def _named(term: Term) -> dict[str, str]:
     own = registry.find(PACKAGE, "loss", term.name).options
     given = {option: term.options.get(option) for option in PER_CLASS}
     return {option: value for option, value in given.items() if isinstance(value, str) and value != own[option]}
-
-
-def scheme_names(spec: str) -> list[str]:
-    """The schemes of class weights or frequencies that a loss names, in the order of its terms.
-
-    >>> scheme_names("ce(class_weights=median_frequency) + prob_match(prior=batch)")
-    ['median_frequency']
-    """
-    return [name for term in parse(spec) for name in _named(term).values()]
-
-
-def with_class_weights(spec: str, schemes: Mapping[str, Sequence[float]]) -> str:
-    """`spec` with each named class-weight scheme replaced by its numbers.
-
-    >>> with_class_weights("ce(class_weights=inverse)", {"inverse": [0.5, 1.5]})
-    'ce(class_weights=[0.5, 1.5])'
-    """
-    terms = []
-    for term in parse(spec):
-        for option, scheme in _named(term).items():
-            if scheme not in schemes:
-                raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, schemes)}")
-            term = replace(term, options={**term.options, option: list(schemes[scheme])})
-        terms.append(term)
-    return " + ".join(map(str, terms))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.core import registry
-from segpipe.core.choice import Term
+from segpipe.core.batch import make_batch
 from segpipe.core.errors import ConfigError
-from segpipe.core.shapes import make_batch
+from segpipe.core.spec import Term
 from segpipe.core.void import VOID
 from segpipe.losses.compound import PACKAGE, PER_CLASS
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segpipe.core.batch import Batch, require_numbers
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch, require_numbers
 from segpipe.core.softmax import at_least_float32, blocks
 from segpipe.losses.options import chosen_classes
 from segpipe.losses.sigmoid import foreground

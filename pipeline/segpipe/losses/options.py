@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError, suggestion
-from segpipe.core.shapes import Batch
 
 
 def per_class(name: str, option: str, values: Any, batch: Batch) -> Tensor:

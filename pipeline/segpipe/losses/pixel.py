@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segpipe.core.batch import Batch
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch
 from segpipe.core.softmax import at_least_float32
 from segpipe.losses.options import in_range, one_of, per_class
 

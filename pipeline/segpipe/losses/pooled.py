@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch
 from segpipe.losses.options import in_range, one_of, per_class
 from segpipe.losses.pixel import label_weight, nll
 

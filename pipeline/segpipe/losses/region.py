@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from segpipe.core import regions
+from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch
 from segpipe.losses.options import chosen_classes, per_class
 
 AVERAGES = ("dataset", "image", "class", "all")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch
 from segpipe.losses.options import in_range
 
 

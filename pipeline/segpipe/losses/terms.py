@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segpipe.core.batch import Batch
 from segpipe.core.registry import register
-from segpipe.core.shapes import Batch
 from segpipe.losses.options import in_range, one_of, per_class
 from segpipe.losses.pixel import cross_entropy
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 from segpipe.metrics.counts import Counts, count
 
 Mask = NDArray[np.bool_]

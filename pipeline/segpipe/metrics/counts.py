@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 
 Ints = NDArray[np.int64]
 

@@ -18,6 +18,7 @@ from segpipe.metrics.boundary import bf_scores, boundary_counts, surface_distanc
 from segpipe.metrics.confidence import Calibration
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.defined import Floats, mean, number
+from segpipe.metrics.measures import DEFAULT
 from segpipe.metrics.raters import ged, thresholded_dice
 from segpipe.metrics.scores import foreground, per_image, summarize
 
@@ -35,6 +36,7 @@ class Options:
     boundary: float = 0.02
     surface: bool = False
     resamples: int = 1000
+    measures: Sequence[str] = DEFAULT
 
 
 @dataclass
@@ -142,7 +144,9 @@ class Evaluation:
     def scores(self, groups: Sequence[str]) -> dict[str, Any]:
         """All scores, nested where they are not one number; intervals of the headline ones."""
         options, tables = self.options, self.tables
-        chosen: dict[str, Any] = {"quantiles": options.quantiles, "thresholds": options.thresholds}
+        chosen: dict[str, Any] = {
+            "quantiles": options.quantiles, "thresholds": options.thresholds, "measures": options.measures
+        }  # fmt: skip
         found = summarize(tables.counts, **chosen)
         if self.calibration is not None:
             found |= self.calibration.summarize()
@@ -193,7 +197,7 @@ class Evaluation:
         """One row an image: the means over its classes, calibration, borders."""
         counts, contours = self.tables.counts, np.stack(self.contours)
         columns: dict[str, Any] = {"valid": counts.valid, "rejected": counts.rejected}
-        columns |= {f"m{metric}": per_image(counts, metric) for metric in ("acc", "iou", "dice")}
+        columns |= {f"m{metric}": per_image(counts, metric) for metric in self.options.measures}
         columns |= {"boundary_iou": per_image(Counts.concat(self.bands)), "bf": mean(contours, 1)}
         if self.calibration is not None:
             bins = self.calibration.table()

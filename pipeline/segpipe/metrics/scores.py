@@ -10,19 +10,22 @@ images, (R, N) whole numbers; the scores of the table itself are those under one
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.metrics import measures as registered
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats, divide, mean, number
+from segpipe.metrics.measures import DEFAULT, dice, iou
 
-METRICS = ("acc", "iou", "dice")
 TENS = tuple(range(10, 101, 10))  # the percentages that `qbar` averages over
 CALIBRATED = ("ece", "sce", "nll", "brier")  # scores of probabilities, in `dataset` and `image`
+# Scores that do not follow from what is stored of each image, so nothing can be resampled.
+NOT_RESAMPLED = ("sce_dataset", "sce_image", "ace", "aurc")
 _ROWS = 500  # resamples at a time: memory stays flat in their number
 
 
@@ -32,6 +35,7 @@ def summarize(
     quantiles: Sequence[float] = (1, 5),
     thresholds: Sequence[float] = (0.5, 0.7),
     presence: str = "label",
+    measures: Sequence[str] = DEFAULT,
 ) -> dict[str, Any]:
     """Every score of a table as a flat dict of fractions, lists under `per_class`; undefined is None.
 
@@ -42,40 +46,48 @@ def summarize(
             `_class`, as the mean over classes of the share in each.
         presence: "label": a class counts in an image when its label holds it; "union": also
             when it was only predicted there.
+        measures: of `segpipe.metrics.measures`.
     """
-    scores = weighted(counts, np.ones((1, len(counts))), quantiles=quantiles, thresholds=thresholds, presence=presence)
+    ones = np.ones((1, len(counts)))
+    scores = weighted(
+        counts, ones, quantiles=quantiles, thresholds=thresholds, presence=presence, measures=measures
+    )  # fmt: skip
     found: dict[str, Any] = {key: number(values[0]) for key, values in scores.items()}
     of_class: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in measures:
         table = per_pair(counts, metric, presence=presence)
-        pooled = _values(metric, *(part.sum(0) for part in (counts.tp, counts.fp, counts.fn)))
+        pooled = registered.load(metric)(*(part.sum(0) for part in (counts.tp, counts.fp, counts.fn)))
         of_class[f"{metric}_dataset"] = [number(value) for value in pooled]
         of_class[f"{metric}_class"] = [number(value) for value in mean(table, 0)]
     of_class["images"] = [int(n) for n in _active(counts, presence).sum(0)]
     return {**found, "per_class": of_class}
 
 
-def names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7)) -> tuple[str, ...]:
+def names(
+    quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7), measures: Sequence[str] = DEFAULT
+) -> tuple[str, ...]:
     """The keys of all scores that are one number, calibration included.
 
     >>> "miou_dataset" in names() and "ece_image" in names()
     True
     """
     calibrated = (f"{name}_{average}" for name in CALIBRATED for average in ("dataset", "image"))
-    return (*counted_names(quantiles, thresholds), *calibrated, "ace", "aurc")
+    return (*counted_names(quantiles, thresholds, measures), *calibrated, "ace", "aurc")
 
 
-def counted_names(quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7)) -> tuple[str, ...]:
+def counted_names(
+    quantiles: Sequence[float] = (1, 5), thresholds: Sequence[float] = (0.5, 0.7), measures: Sequence[str] = DEFAULT
+) -> tuple[str, ...]:
     """The keys of the scores that are one number and follow from counts."""
     nothing = np.zeros((0, 1), np.int64)
     counts = Counts(nothing, nothing, nothing, nothing[:, 0], nothing[:, 0])
-    keys = summarize(counts, quantiles=quantiles, thresholds=thresholds)
+    keys = summarize(counts, quantiles=quantiles, thresholds=thresholds, measures=measures)
     return tuple(key for key in keys if key != "per_class")
 
 
 def per_pair(counts: Counts, metric: str = "iou", *, presence: str = "label") -> Floats:
-    """(N, C) accuracy (recall), IoU or Dice of each image and class; NaN where the class is absent."""
-    table = _values(metric, counts.tp, counts.fp, counts.fn)
+    """(N, C) a measure of each image and class; NaN where the class is absent."""
+    table = registered.load(metric)(counts.tp, counts.fp, counts.fn)
     return np.where(_active(counts, presence), table, np.nan)
 
 
@@ -83,6 +95,17 @@ def per_image(counts: Counts, metric: str = "iou", *, presence: str = "label") -
     """(N,) mean over the classes in each image's label; NaN for a fully void image."""
     means: Floats = mean(per_pair(counts, metric, presence=presence), 1)
     return means
+
+
+def miou_dataset(counts: Counts) -> float | None:
+    """mIoU^D alone, by which the best epoch and the best member are chosen: a change of other scores concerns neither."""
+    pooled = iou(*(part.sum(0) for part in (counts.tp, counts.fp, counts.fn)))
+    return number(mean(pooled))
+
+
+def accuracy(counts: Counts) -> float | None:
+    """Acc alone: the share of all valid pixels that are right."""
+    return number(divide(counts.tp.sum(), (counts.tp + counts.fn).sum()))
 
 
 def foreground(counts: Counts, *, empty: str = "one") -> dict[str, float | None]:
@@ -98,9 +121,9 @@ def foreground(counts: Counts, *, empty: str = "one") -> dict[str, float | None]
     if empty not in ("one", "zero", "skip"):
         raise ValueError(f"empty must be 'one', 'zero' or 'skip', found {empty!r}")
     found: dict[str, float | None] = {}
-    for metric in ("iou", "dice"):
-        pooled = _values(metric, *(part[:, 1].sum() for part in (counts.tp, counts.fp, counts.fn)))
-        values = _values(metric, counts.tp[:, 1], counts.fp[:, 1], counts.fn[:, 1])
+    for metric, measure in (("iou", iou), ("dice", dice)):
+        pooled = measure(*(part[:, 1].sum() for part in (counts.tp, counts.fp, counts.fn)))
+        values = measure(counts.tp[:, 1], counts.fp[:, 1], counts.fn[:, 1])
         if empty != "skip":
             values = np.where(np.isnan(values) & (counts.valid > 0), float(empty == "one"), values)
         found |= {f"{metric}_dataset": number(pooled), f"{metric}_image": number(mean(values))}
@@ -115,6 +138,7 @@ def weighted(
     thresholds: Sequence[float] = (0.5, 0.7),
     presence: str = "label",
     names: Collection[str] | None = None,
+    measures: Sequence[str] = DEFAULT,
 ) -> dict[str, Floats]:
     """Every score under each of R weightings of the images, (R,) each; undefined is NaN.
 
@@ -127,7 +151,8 @@ def weighted(
         quantiles: as `summarize`.
         thresholds: as `summarize`.
         presence: as `summarize`.
-        names: compute these scores alone; others are not looked at, so a name that is none costs nothing.
+        names: compute these scores alone, of whichever measures; a name that is no score costs nothing.
+        measures: as `summarize`.
 
     Raises:
         ValueError: `weights` is not (R, N), or a percentage or threshold is out of its range.
@@ -138,8 +163,17 @@ def weighted(
         raise ValueError(
             f"quantiles are {quantiles}, wanted in (0, 100]; thresholds are {thresholds}, wanted in [0, 1]"
         )
+    loaded = {name: registered.load(name) for name in (measures if names is None else registered.named_in(names))}
     parts = [
-        _block(counts, np.asarray(weights[first : first + _ROWS], np.float64), quantiles, thresholds, presence, names)
+        _block(
+            counts,
+            np.asarray(weights[first : first + _ROWS], np.float64),
+            quantiles,
+            thresholds,
+            presence,
+            names,
+            loaded,
+        )
         for first in range(0, len(weights), _ROWS)
     ]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -165,16 +199,15 @@ def _block(
     thresholds: Sequence[float],
     presence: str,
     names: Collection[str] | None,
+    measures: Mapping[str, registered.Measure],
 ) -> dict[str, Floats]:
     active = _active(counts, presence)
     tp, fp, fn = (weights @ part for part in (counts.tp, counts.fp, counts.fn))  # (R, C), exact below 2^53
     found: dict[str, Floats] = {"acc": divide(tp.sum(1), (tp + fn).sum(1))}
-    for metric in METRICS:
-        if names is not None and not any(name.startswith(f"m{metric}_") for name in names):
-            continue
+    for metric, measure in measures.items():
         table = per_pair(counts, metric, presence=presence)
         images = mean(table, 1)
-        found[f"m{metric}_dataset"] = mean(_values(metric, tp, fp, fn), 1)
+        found[f"m{metric}_dataset"] = mean(measure(tp, fp, fn), 1)
         found[f"m{metric}_image"] = _weighted_mean(images[:, None], weights)[:, 0]
         found[f"m{metric}_class"] = mean(_weighted_mean(table, weights), 1)
         for average, columns in (("image", images[:, None]), ("class", table)):
@@ -250,15 +283,6 @@ def _reaches(counts: Counts, threshold: float) -> NDArray[np.bool_]:
     exact = Fraction(str(threshold))
     reached: NDArray[np.bool_] = counts.tp * exact.denominator >= (counts.tp + counts.fp + counts.fn) * exact.numerator
     return reached
-
-
-def _values(metric: str, tp: Any, fp: Any, fn: Any) -> Floats:
-    """Accuracy (recall), IoU or Dice elementwise; 0 / 0 is NaN."""
-    if metric == "acc":
-        return divide(tp, tp + fn)
-    if metric == "iou":
-        return divide(tp, tp + fp + fn)
-    return divide(2 * tp, 2 * tp + fp + fn)
 
 
 def _weighted_mean(table: Floats, weights: Floats) -> Floats:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.argmax import label_and_confidence
-from segpipe.core.vision import cv2
+from segpipe.core.opencv import cv2
 
 _FLOOR = 1e-6  # smallest probability: one pixel must not decide
 _SQUARE = np.ones((3, 3), np.uint8)

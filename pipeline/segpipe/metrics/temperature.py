@@ -52,7 +52,7 @@ def fit(scores: Floats, true: NDArray[np.int64], weight: Floats | None = None) -
         return Temperature(None, "no valid pixel to fit on", 0, None, None)
     of_true = scores[np.arange(len(true)), true]
 
-    def look(beta: float) -> tuple[float, float, float]:
+    def derivatives(beta: float) -> tuple[float, float, float]:
         """NLL and its first two derivatives in beta = 1 / T."""
         z = beta * scores
         top = z.max(1, keepdims=True)
@@ -66,15 +66,15 @@ def fit(scores: Floats, true: NDArray[np.int64], weight: Floats | None = None) -
         return first, second, third
 
     low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
-    before = look(1.0)[0]
-    rises_at_low, falls_at_high = look(low)[1] >= 0, look(high)[1] <= 0
+    before = derivatives(1.0)[0]
+    rises_at_low, falls_at_high = derivatives(low)[1] >= 0, derivatives(high)[1] <= 0
     if rises_at_low or falls_at_high:
         end = BOUNDS[1] if rises_at_low else BOUNDS[0]
         reason = f"the NLL falls up to the bound T = {end:g}: no temperature inside fits these predictions"
         return Temperature(None, reason, len(true), before, None)
     beta = 1.0
     for _ in range(_STEPS):
-        nll, slope, curve = look(beta)
+        nll, slope, curve = derivatives(beta)
         low, high = (beta, high) if slope < 0 else (low, beta)
         step = beta - slope / curve if curve > 0 else low
         new = step if low < step < high else (low + high) / 2  # Newton inside the bracket, else halve it

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-from segpipe.stages import options
-from segpipe.stages.context import HIDDEN, Context, start
+from tqdm import tqdm
 
-
-def download(settings: options.Set = None, dry_run: options.DryRun = False, as_json: options.Json = False) -> None:
-    """Get the dataset named in params.yaml into data/download."""
-    context = start("download", overrides=settings, dry_run=dry_run, as_json=as_json)
-    if dry_run:
-        context.announce(context.path("download"))
-        return
-    with context.writing(context.path("download")):
-        result = run(context)
-    counts = ", ".join(f"{number} {split}" for split, number in result["images"].items())
-    context.finish(result, [f"{result['path']}: {counts} images"], context.command("prepare"))
+from segpipe.config.context import HIDDEN, Context
+from segpipe.core import files
+from segpipe.core.errors import DataError
+from segpipe.data import catalog, scenes
+from segpipe.data.card import GENERATED
+from segpipe.data.catalog import Card, Sample
+from segpipe.data.files import png_bytes
+from segpipe.data.obtain import obtained
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write the dataset's folder: its files and `samples.json`."""
-    from segpipe.core import files
-    from segpipe.data import catalog
-
     settings, out = context.params.download, context.path("download")
     card = catalog.card(settings.dataset)
     with files.folder(out, {"config": context.digest("download")}) as folder:
-        if card.layout == "generated":
+        if card.layout == GENERATED:
             samples = _generate(card, folder, settings.limit)
         else:
             samples = _copy(context, card, folder)
@@ -39,15 +33,8 @@ def run(context: Context) -> dict[str, Any]:
     return {"path": str(out), "images": images}
 
 
-def _generate(card: Any, folder: Path, limit: int | None) -> list[Any]:
+def _generate(card: Card, folder: Path, limit: int | None) -> list[Sample]:
     """Render the scenes; the planted label errors go to truth.json, which no stage reads."""
-    from tqdm import tqdm
-
-    from segpipe.core import files
-    from segpipe.data import scenes
-    from segpipe.data.catalog import Sample
-    from segpipe.data.files import png_bytes
-
     palette = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
     samples, truth = [], {}
     for split in scenes.SIZES:
@@ -65,14 +52,8 @@ def _generate(card: Any, folder: Path, limit: int | None) -> list[Any]:
     return samples
 
 
-def _copy(context: Context, card: Any, folder: Path) -> list[Any]:
+def _copy(context: Context, card: Card, folder: Path) -> list[Sample]:
     """Take or draw the files of the samples; a folder of the user's is never written."""
-    from tqdm import tqdm
-
-    from segpipe.core import files
-    from segpipe.data import catalog
-    from segpipe.data.obtain import obtained
-
     settings = context.params.download
     given = Path(settings.source).expanduser() if settings.source is not None else None
     store = HIDDEN / "downloads" / card.name
@@ -99,12 +80,8 @@ def _copy(context: Context, card: Any, folder: Path) -> list[Any]:
     return samples
 
 
-def _take(sample: Any, root: Path, folder: Path, *, move: bool) -> None:
+def _take(sample: Sample, root: Path, folder: Path, *, move: bool) -> None:
     """The files of a sample as they are."""
-    import shutil
-
-    from segpipe.core.errors import DataError
-
     take = shutil.move if move else shutil.copyfile
     for path in (sample.image, *sample.labels):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -2,87 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from importlib import import_module
+import csv
+import io
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segpipe.core.errors import ConfigError, DataError
-from segpipe.stages import options
-from segpipe.stages.context import HIDDEN, Context, first_process, inside_dvc, start
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segpipe import losses, models
+from segpipe.config.context import HIDDEN, Context
+from segpipe.config.digests import digest_of
+from segpipe.core import distributed, files, registry, seeding
+from segpipe.core.errors import DataError
+from segpipe.data import folds
+from segpipe.data.augment import Augmentation
+from segpipe.data.batches import TrainSet
+from segpipe.data.dataset import Index
+from segpipe.data.normalize import curve, recipe
+from segpipe.models.cost import multiply_adds
+from segpipe.training import device, loop, parts, targets, trained, weights
+from segpipe.training.settings import Fitted, Settings
 
 ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 
 
-def train(
-    run: options.Run = None,
-    loss: options.Loss = None,
-    seed: options.Seed = 0,
-    fold: options.Fold = None,
-    settings: options.Set = None,
-    device: options.Device = "auto",
-    dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-) -> None:
-    """Train a run of params.yaml, or any loss: segpipe train --loss focal."""
-    if run is None and loss is None:
-        raise ConfigError("give --run NAME (a run of params.yaml) or --loss NAME, for example --loss focal")
-    context = start(
-        "train",
-        run=run,
-        loss=loss,
-        seed=seed,
-        fold=fold,
-        overrides=settings,
-        device=device,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
-    out, teacher = context.path("train"), context.teacher
-    inputs = [context.path(stage) for stage in ("prepare", "stats")]
-    if dry_run:
-        context.announce(out, *inputs, *([] if teacher is None else [teacher.path("train")]))
-        return
-    if inside_dvc():
-        context.require("prepare")
-        context.require("stats")
-    else:
-        _extras().make_upstream(context)
-    if teacher is not None:
-        teacher.require("train")
-    with context.writing(out) if first_process() else nullcontext():
-        result = fit(context)
-    if not first_process():
-        return
-    lines = [
-        f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"
-    ]
-    lines += [f"{result['snapshots']} snapshots: segpipe predict ... --snapshot 1"] if result["snapshots"] else []
-    lines += [f"warning: {warning}" for warning in result["warnings"]]
-    if result["overlay"]:
-        lines.append(f"overlay: {result['overlay']}")
-    context.finish(result, lines, context.command("predict"))
-
-
-def fit(context: Context) -> dict[str, Any]:
+def run(context: Context) -> dict[str, Any]:
     """Train and write the folder of the run."""
-    import shutil
-
-    import torch
-
-    from segpipe import losses, models
-    from segpipe.core import distributed, files, seeding
-    from segpipe.data.augment import Augmentation
-    from segpipe.data.batches import TrainSet
-    from segpipe.models.cost import multiply_adds
-    from segpipe.training import loop
-    from segpipe.training.device import choose
-
     params, prepared = context.params, context.path("prepare")
-    index = files.read_json(prepared / "index.json")
+    index = Index.read(prepared)
     config = _config(context, index)
     several = distributed.launched()
-    device = distributed.join(choose(context.device)) if several else torch.device(choose(context.device))
+    asked = device.choose(context.device)
+    place = distributed.join(asked) if several else torch.device(asked)
     seeding.make_deterministic(params.threads)
     seeding.seed_torch(context.seed, 0)
     model = models.create(config["model"]["name"], len(config["classes"]), **params.model_of(context.run).options)
@@ -91,36 +46,31 @@ def fit(context: Context) -> dict[str, Any]:
     config["multiply_adds"] = multiply_adds(model, config["size"])
     arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
     rows = _rows(context, index)
-    ids = [index["splits"]["train"][i]["id"] for i in rows]
-    labels, extents, extra = _targets(context, index, arrays, rows)
+    ids = [index.splits["train"][i].id for i in rows]
+    taught = _targets(context, index, arrays["train_labels"], rows)
+    augmentation = Augmentation(**params.train_of(context.run).augment.model_dump())
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
         losses.create(config["resolved_loss"], uncertainty=config["uncertainty"]),
         TrainSet(
-            arrays["train_images"],
-            labels,
-            Augmentation(**params.train_of(context.run).augment.model_dump()),
-            context.seed,
-            rows,
-            extents=extents,
+            arrays["train_images"], taught.labels, augmentation, context.seed, rows, extents=taught.extents
         ),
         (arrays["val_images"], arrays["val_labels"]),
         _settings(context, config),
         num_classes=len(config["classes"]),
-        device=device,
+        device=place,
         checkpoint=checkpoint,
         name=context.key,
         ids=ids,
-        **extra,
-    )
-    first = distributed.rank() == 0
-    if first:
+        teacher=taught.teacher,
+        agreement=taught.agreement,
+    )  # fmt: skip
+    if distributed.rank() == 0:
         _write(context, fitted, config, ids)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
     if several:
         distributed.leave()
-    drawn = first and not inside_dvc()
     return {
         "path": str(context.path("train")),
         "run": context.run,
@@ -130,15 +80,11 @@ def fit(context: Context) -> dict[str, Any]:
         "epochs": len(fitted.history),
         "snapshots": len(fitted.snapshots),
         "warnings": fitted.warnings,
-        "overlay": _extras().overlay(context, fitted.state, config, arrays, index) if drawn else None,
     }
 
 
-def _settings(context: Context, config: dict[str, Any]) -> Any:
+def _settings(context: Context, config: dict[str, Any]) -> Settings:
     """The numbers of the training loop."""
-    from segpipe.data.normalize import curve
-    from segpipe.training.settings import Settings
-
     section = context.params.train_of(context.run)
     return Settings(
         **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead"}),
@@ -150,90 +96,80 @@ def _settings(context: Context, config: dict[str, Any]) -> Any:
     )
 
 
-def _rows(context: Context, index: dict[str, Any]) -> list[int]:
+def _rows(context: Context, index: Index) -> list[int]:
     """The images to train on: all, or those outside of the fold."""
-    from segpipe.data import folds
-
-    groups = [row["group"] for row in index["splits"]["train"]]
+    groups = index.groups("train")
     if context.fold is None:
         return list(range(len(groups)))
     assigned = folds.assign(groups, context.params.folds.number)
     return [i for i, fold in enumerate(assigned) if fold != context.fold]
 
 
-def _targets(
-    context: Context, index: dict[str, Any], arrays: dict[str, Any], rows: list[int]
-) -> tuple[Any, Any, dict[str, Any]]:
-    """The label maps that the run's targets want, the extents without padding, and the loop's teacher and agreement."""
-    import numpy as np
+@dataclass
+class _Taught:
+    """The label maps that the run's targets want, the extents without padding, the teacher, and how well each
+    annotator agrees with the majority.
+    """
 
-    from segpipe.core import files
-    from segpipe.training import targets, trained
+    labels: NDArray[np.uint8]
+    extents: NDArray[np.int64] | None = field(default=None)
+    teacher: torch.nn.Module | None = field(default=None)
+    agreement: NDArray[np.float32] | None = field(default=None)
 
-    source, labels = _source(context), arrays["train_labels"]
-    extents: Any = None
-    extra: dict[str, Any] = {}
+
+def _targets(context: Context, index: Index, labels: NDArray[np.uint8], rows: list[int]) -> _Taught:
+    source, taught = _source(context), _Taught(labels)
     if source.extents:
-        sizes = [row["geometry"] for row in index["splits"]["train"]]
-        extents = np.array([[size["resized_height"], size["resized_width"]] for size in sizes])
+        sizes = [row.geometry for row in index.splits["train"]]
+        taught.extents = np.array([[size.resized_height, size.resized_width] for size in sizes])
     if source.annotators:
         path = context.path("prepare") / "train_annotators.npy"
         if not path.exists():
-            raise DataError(f"dataset '{index['dataset']}' has one annotator, targets 'annotators' want several")
-        maps, classes = files.read_array(path), len(index["classes"])
-        extra["agreement"] = np.stack([targets.agreement(maps[i], labels[i], classes) for i in rows])
-        labels = maps
+            raise DataError(f"dataset '{index.dataset}' has one annotator, targets 'annotators' want several")
+        maps, classes = files.read_array(path), len(index.classes)
+        taught.agreement = np.stack([targets.agreement(maps[i], labels[i], classes) for i in rows])
+        taught.labels = maps
     if context.teacher is not None:
-        taught, known = trained.load(context.teacher.path("train"))
-        if known["classes"] != index["classes"]:
+        taught.teacher, known = trained.load(context.teacher.path("train"))
+        if known["classes"] != index.classes:
             raise DataError(
                 f"{context.teacher.path('train')} knows {len(known['classes'])} classes "
-                f"({', '.join(known['classes'][:3])}, ...), the data have {len(index['classes'])}; train it anew"
+                f"({', '.join(known['classes'][:3])}, ...), the data have {len(index.classes)}; train it anew"
             )
-        extra["teacher"] = taught
-    return labels, extents, extra
+    return taught
 
 
-def _source(context: Context) -> Any:
+def _source(context: Context) -> type[targets.Source]:
     """The class of the run's targets, which says what it wants."""
-    from segpipe.core import registry
-    from segpipe.training import parts
-
     name = parts.options("targets", context.params.train_of(context.run).targets)[0]
-    return registry.find(parts.MODULES["targets"], "targets", name).load()
+    source: type[targets.Source] = registry.find(parts.MODULES["targets"], "targets", name).load()  # type: ignore[assignment]
+    return source
 
 
-def _config(context: Context, index: dict[str, Any]) -> dict[str, Any]:
+def _config(context: Context, index: Index) -> dict[str, Any]:
     """All that predict needs to know, and all that a reader wants to: the resolved configuration."""
-    from segpipe import losses
-    from segpipe.core import files
-    from segpipe.data.normalize import recipe
-
     params, stats = context.params, files.read_json(context.path("stats"))
-    loss, weights = params.runs[context.run].loss, params.model_of(context.run).weights
-    if weights is not None and not Path(weights).expanduser().is_file():
-        raise DataError(f"{weights} is missing; check model.weights")
+    run, start = params.runs[context.run], params.model_of(context.run).weights
+    if start is not None and not Path(start).expanduser().is_file():
+        raise DataError(f"{start} is missing; check model.weights")
     return {
-        "loss": loss,
-        "resolved_loss": losses.with_class_weights(loss, stats["weights"]),
-        "uncertainty": params.runs[context.run].uncertainty,
-        "teacher": params.runs[context.run].teacher,
+        "loss": str(run.loss),
+        "resolved_loss": str(run.loss.with_class_weights(stats["weights"])),
+        "uncertainty": run.uncertainty,
+        "teacher": run.teacher,
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
-        "weights_sha256": None if weights is None else files.digest_file(Path(weights).expanduser()),
+        "weights_sha256": None if start is None else files.digest_file(Path(start).expanduser()),
         "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),
-        "classes": index["classes"],
-        "palette": index["palette"],
-        "size": [index["height"], index["width"]],
-        "normalization": recipe(index["normalization"], stats),
+        "classes": index.classes,
+        "palette": index.palette,
+        "size": [index.height, index.width],
+        "normalization": recipe(index.normalization, stats),
     }
 
 
-def _write(context: Context, fitted: Any, config: dict[str, Any], ids: list[str]) -> None:
+def _write(context: Context, fitted: Fitted, config: dict[str, Any], ids: list[str]) -> None:
     """The folder of the run."""
-    from segpipe.core import files
-    from segpipe.training import weights
-
     with files.folder(context.path("train"), {"config": context.digest("train")}) as folder:
         weights.save(folder / "model.pt", fitted.state)
         for number, state in enumerate(fitted.snapshots):
@@ -243,29 +179,19 @@ def _write(context: Context, fitted: Any, config: dict[str, Any], ids: list[str]
         files.write_json(folder / "train_ids.json", {"sha256": files.digest_json(sorted(ids)), "ids": ids})
 
 
-def _extras() -> Any:
-    """What only a call by hand needs; imported by name so that DVC's code dependencies stay exact."""
-    return import_module("segpipe.stages.extras")
-
-
 def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
     """Output, config, data and code: a checkpoint of anything else is not found, so never resumed."""
-    from segpipe.code import digest_of_stage
-    from segpipe.core import files
-
     prepared = context.path("prepare")
     data = {path.name: files.digest_file(path) for path in sorted(prepared.glob("*.npy"))}
     taught = None if context.teacher is None else files.digest_file(context.teacher.path("train") / "model.pt")
+    code = digest_of(context, "train")
     return files.digest_json(
-        [context.path("train").as_posix(), config, data, taught, digest_of_stage("train"), context.params.threads]
-    )[:32]
+        [context.path("train").as_posix(), config, data, taught, code, context.params.threads]
+    )[:32]  # fmt: skip
 
 
 def _table(history: list[dict[str, float]]) -> str:
     """The history as CSV; numbers with all their digits."""
-    import csv
-    import io
-
     stream = io.StringIO()
     writer = csv.DictWriter(stream, history[0], lineterminator="\n")
     writer.writeheader()

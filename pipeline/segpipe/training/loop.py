@@ -20,7 +20,7 @@ from segpipe.core.upsample import upsample
 from segpipe.data.batches import Batch, TrainSet, epoch_loader, order_generator
 from segpipe.data.normalize import to_input
 from segpipe.metrics.counts import count
-from segpipe.metrics.scores import summarize
+from segpipe.metrics.scores import accuracy, miou_dataset
 from segpipe.training import batchnorm, memory, parts, schedules, weights
 from segpipe.training.interrupt import Signals
 from segpipe.training.optimizers import Lookahead
@@ -326,10 +326,9 @@ class _Training:
         counts = validate(
             network, *val, settings.curve, size=size, num_classes=self.setup.num_classes, device=self.device
         )
-        scores = summarize(counts)
-        score = scores["miou_dataset"] or 0.0
+        score = miou_dataset(counts) or 0.0
         row = {"epoch": epoch + 1, "lr": state["lr"], "train_loss": state["total"] / max(state["seen"], 1)}
-        state["history"].append({**row, "val_miou_dataset": score, "val_acc": scores["acc"] or 0.0})
+        state["history"].append({**row, "val_miou_dataset": score, "val_acc": accuracy(counts) or 0.0})
         copied = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
         if score > state["best_score"]:
             state.update(best_epoch=epoch + 1, best_score=score, best=copied)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segpipe.core import choice, registry
+from segpipe.core import registry, spec
 
 MODULES = {
     "optimizer": "segpipe.training.optimizers",
@@ -26,19 +26,19 @@ def names(kind: str) -> tuple[str, ...]:
 
 def check(kind: str, text: str) -> str:
     """`text` itself when it names a part and its options, else ConfigError."""
-    choice.choose(MODULES[kind], kind, text)
+    spec.choose(MODULES[kind], kind, text)
     return text
 
 
 def options(kind: str, text: str) -> tuple[str, dict[str, Any]]:
     """The name, and all options with the defaults filled in."""
-    entry, given = choice.choose(MODULES[kind], kind, text)
+    entry, given = spec.choose(MODULES[kind], kind, text)
     return entry.name, {**entry.options, **given}
 
 
 def create(kind: str, text: str, *arguments: Any) -> Any:
     """The part made of `arguments` and the options in the text."""
-    entry, given = choice.choose(MODULES[kind], kind, text)
+    entry, given = spec.choose(MODULES[kind], kind, text)
     return entry.load()(*arguments, **given)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from segpipe.core import choice
+from segpipe.core import spec
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 
@@ -39,7 +39,7 @@ def factor(schedule: str, place: Place) -> float:
     >>> round(factor("cosine", Place(5, 1, 10)), 6)
     0.5
     """
-    entry, options = choice.choose(MODULE, "schedule", schedule)
+    entry, options = spec.choose(MODULE, "schedule", schedule)
     if entry.name == "one_cycle":
         place = replace(place, warmup=0)
     share = float(entry.load()(place, **options))

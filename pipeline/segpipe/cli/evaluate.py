@@ -1,0 +1,83 @@
+"""Command evaluate: a result of the pipeline, or two folders of label maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segpipe.cli import options
+from segpipe.core.errors import ConfigError
+
+EnsembleOption = Annotated[
+    str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
+]
+CrfOption = Annotated[bool, typer.Option("--crf", help="Evaluate the run's predictions after the CRF.")]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(help="A folder of label maps (PNG of class ids), without any pipeline.", show_default=False),
+]
+PredictionsOption = Annotated[
+    Path | None, typer.Option(help="A folder of predicted label maps named as those of --labels.", show_default=False)
+]
+ClassesOption = Annotated[int | None, typer.Option(help="Number of classes of the folders.", show_default=False)]
+IgnoreOption = Annotated[int, typer.Option(help="The void id in the folder of labels.")]
+ConventionOption = Annotated[
+    str | None,
+    typer.Option(help="Print what mmseg, smp, torchmetrics, paddle or monai would say.", show_default=False),
+]
+
+
+def evaluate(
+    run: options.Run = None,
+    loss: options.Loss = None,
+    seed: options.Seed = 0,
+    ensemble: EnsembleOption = None,
+    crf: CrfOption = False,
+    labels: LabelsOption = None,
+    predictions: PredictionsOption = None,
+    classes: ClassesOption = None,
+    ignore_index: IgnoreOption = 255,
+    convention: ConventionOption = None,
+    jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
+    settings: options.Set = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Score a run, its CRF or an ensemble on val and test; or two folders of label maps."""
+    from segpipe.cli import score_folders
+    from segpipe.cli.printing import announce, finish
+    from segpipe.config.context import start
+
+    if labels is not None or predictions is not None:
+        if run or loss or ensemble or crf or settings:
+            raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
+        score_folders.score_folders(labels, predictions, classes, ignore_index, convention, as_json)
+        return
+    if sum(value is not None for value in (run, loss, ensemble)) != 1 or (crf and ensemble):
+        raise ConfigError(
+            "give one of --run NAME, --loss NAME, --ensemble NAME (--crf goes with a run), "
+            "or --labels DIR --predictions DIR --classes N"
+        )
+    context = start(
+        run=run, loss=loss, seed=seed, refined=crf, method=ensemble, overrides=settings, jobs=jobs,
+        scheduler=scheduler, quiet=as_json,
+    )  # fmt: skip
+    out = context.path("evaluate")
+    if convention is not None:
+        score_folders.print_convention(context.require("evaluate"), convention, as_json)
+        return
+    source = context.require(context.source)
+    if dry_run:
+        announce(context, out, source)
+        return
+    from segpipe.stages import evaluate as stage
+
+    with context.writing(out):
+        result = stage.run(context)
+    shown = ", ".join(
+        f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in result["test"].items()
+    )
+    finish(context, result, [f"{out}: test {shown}"], context.command("report"))

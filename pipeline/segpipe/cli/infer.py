@@ -1,0 +1,176 @@
+"""Command infer: label maps, overlays and probabilities of new images of any size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.cli import options
+from segpipe.core.errors import ConfigError, DataError
+
+KINDS = ("overlay", "entropy", "mutual_information")  # written beside a label map
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+def infer(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
+    model: Annotated[
+        str | None, typer.Option(help="A trained run: its folder, or its name (with --seed).", show_default=False)
+    ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(help="An ensemble instead: its ensemble.json, its folder, or its name.", show_default=False),
+    ] = None,
+    seed: options.Seed = 0,
+    snapshot: options.Snapshot = None,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/infer"),
+    probs: Annotated[bool, typer.Option("--probs", help="Also write probabilities as .npy, float16.")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images.")] = False,
+    scales: Annotated[str, typer.Option(help="Average over sizes, e.g. 0.75,1,1.25.")] = "1",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help="HxW: look through overlapping windows at the original size. Without it an image is fitted into "
+            "the grid that the run was trained on.",
+            show_default=False,
+        ),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share that windows have in common.", min=0, max=0.9)] = 0.5,
+    passes: Annotated[
+        int, typer.Option(help="Monte Carlo passes of a network with dropout; also writes its uncertainty.", min=0)
+    ] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1, show_default=False)] = None,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Segment new images with a trained run, or with an ensemble as it was made."""
+    import torch
+    from tqdm import tqdm
+
+    from segpipe.cli.predictors import Alone, Combined, definition_of
+    from segpipe.core import seeding
+    from segpipe.data.files import read_image
+    from segpipe.training.device import choose
+    from segpipe.training.inference import Options
+
+    if (model is None) == (ensemble is None):
+        raise ConfigError("give --model RUN or --ensemble NAME: who shall look at the images?")
+    looks = Options(flips, _scales(scales), size_of("--window", window), overlap, passes)
+    if ensemble is not None and (looks != Options(scales=[1.0]) or seed or snapshot):
+        raise ConfigError(
+            "an ensemble's members look as they did when it was made: no --seed, --snapshot, --flips, --scales, "
+            "--window, --overlap or --passes"
+        )
+    if overlap != Options.overlap and window is None:
+        raise ConfigError("--overlap is that of windows; give --window HxW too")
+    folder = run_folder(model, seed) if model is not None else definition_of(str(ensemble))
+    files_ = _files(images, out)
+    if dry_run:
+        _say(f"would read {len(files_)} images and write {out}", {"images": len(files_), "writes": str(out)}, as_json)
+        return
+    seeding.make_deterministic(threads or torch.get_num_threads())
+    place = torch.device(choose(device))
+    asked = Combined(folder, place) if model is None else Alone(folder, snapshot, looks, seed, place)
+    if probs and asked.votes:
+        raise ConfigError("--probs: this ensemble votes, and has labels alone")
+    written, shares = [], []
+    for number, path in enumerate(tqdm(files_, "infer", unit="image", disable=None)):
+        image = read_image(path)
+        labels, found, uncertainty = asked.predict(image, number)
+        written.append(str(out / f"{path.stem}.png"))
+        shares.append(_write(out, path.stem, image, labels, found if probs else None, uncertainty, asked.config))
+    *mean, rejected = [sum(values) / len(values) for values in zip(*shares, strict=True)]
+    named = sorted(zip(asked.config["classes"], mean, strict=True), key=lambda pair: -pair[1])
+    line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
+    line += f"; rejected {rejected:.1%}" if asked.votes else ""
+    result = {"path": str(out), "labels": written, "rejected": rejected}
+    _say(f"{out}: {len(written)} images; most of them: {line}", result, as_json)
+
+
+def run_folder(model: str, seed: int) -> Path:
+    """The folder of a trained run, given itself or by name.
+
+    Raises:
+        DataError: neither is there.
+    """
+    known = [Path(model), Path("data/train") / f"{model}-{seed}", Path("runs/adhoc") / f"{model}-{seed}"]
+    for folder in known:
+        if (folder / "config.json").is_file():
+            return folder
+    trained = sorted(path.parent.as_posix() for path in Path().glob("data/train/*/config.json"))
+    there = f"trained here: {', '.join(trained[:6])}" if trained else "train one with `segpipe train`"
+    raise DataError(f"--model {model}: no trained run at {', '.join(path.as_posix() for path in known)}; {there}")
+
+
+def size_of(option: str, text: str | None) -> tuple[int, int] | None:
+    """(height, width) of a text such as 128x160; ConfigError for anything else."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 16 for part in parts):
+        raise ConfigError(f"{option} {text}: wanted HEIGHTxWIDTH of at least 16, for example 128x160")
+    return int(parts[0]), int(parts[1])
+
+
+def _scales(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [0.0]
+    if not all(0.25 <= scale <= 4 for scale in found):
+        raise ConfigError(f"--scales {text}: wanted numbers from 0.25 to 4, for example 0.75,1,1.25")
+    return found
+
+
+def _files(given: Sequence[Path], out: Path) -> list[Path]:
+    """The images, folders opened; each needs a name of its own, and none may be overwritten."""
+    found: list[Path] = []
+    for path in given:
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"{path} holds no image ({', '.join(IMAGES)})")
+        found += inside
+    missing = [path for path in found if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is missing")
+    taken: dict[str, Path] = {}
+    for path in found:
+        for name in (path.stem, *(f"{path.stem}_{kind}" for kind in KINDS)):
+            if name in taken:
+                raise ConfigError(f"{taken[name]} and {path} would both become {out / name}.png; rename one")
+            taken[name] = path
+        if path.resolve().parent == out.resolve():
+            raise ConfigError(f"--out {out} holds {path.name} itself; write elsewhere")
+    return found
+
+
+def _write(
+    out: Path, stem: str, image: Any, labels: Any, probs: Any, uncertainty: Any, config: dict[str, Any]
+) -> list[float]:
+    """The files of one image; the share of each class, then of rejected pixels, which are 255."""
+    import numpy as np
+
+    from segpipe.core import files
+    from segpipe.data.files import png_bytes
+    from segpipe.report.pictures import blend, heat
+
+    palette, classes = [tuple(color) for color in config["palette"]], len(config["classes"])
+    files.write_bytes(out / f"{stem}.png", png_bytes(labels, palette + [(0, 0, 0)] * (256 - len(palette))))
+    files.write_bytes(out / f"{stem}_overlay.png", png_bytes(blend(image, labels, palette)))
+    if probs is not None:
+        files.write_bytes(out / f"{stem}_probs.npy", files.array_bytes(probs.astype(np.float16)))
+    if uncertainty is not None:
+        most = float(np.log(classes))  # of an entropy
+        for name, values in zip(KINDS[1:], uncertainty, strict=True):
+            files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
+    counted = np.bincount(labels.ravel(), minlength=256) / labels.size
+    return [float(share) for share in (*counted[:classes], counted[255])]
+
+
+def _say(line: str, result: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(result) if as_json else line)

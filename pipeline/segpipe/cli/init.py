@@ -1,0 +1,212 @@
+"""Command init: a workspace in which `dvc repro` runs, anywhere, without a clone and without git."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.core.errors import ConfigError, DataError, SegpipeError, suggestion
+
+IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
+DVC_IGNORED = (
+    "__pycache__/\n*.pyc\n*.egg-info/\n.ipynb_checkpoints/\n/.segpipe/checkpoints/\n/.segpipe/locks/\n/runs/\n"
+)
+
+
+def init(
+    dataset: Annotated[str, typer.Argument(help="A dataset, e.g. scenes or camvid, or the .toml card of your own.")],
+    source: Annotated[Path | None, typer.Option(help="The folder that holds the dataset.", show_default=False)] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Your images, for a dataset that segpipe does not know.", show_default=False)
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Your masks; with --images.", show_default=False)] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of your classes: a,b,... in the order of ids.", show_default=False)
+    ] = None,
+    void: Annotated[
+        str | None, typer.Option(help="Ids of your masks that count nowhere: 0,255.", show_default=False)
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Expression whose brackets name what stays in one split.", show_default=False)
+    ] = None,
+    val: Annotated[float, typer.Option(help="Share of your images for val.", min=0.01, max=0.5)] = 0.15,
+    test: Annotated[float, typer.Option(help="Share of your images for test.", min=0.01, max=0.5)] = 0.15,
+    profile: Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False),
+    ] = None,
+) -> None:
+    """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
+    from segpipe.config import params as parameters
+    from segpipe.config import yaml
+    from segpipe.data import catalog
+
+    own: str | None = None
+    if images is not None or masks is not None:
+        if images is None or masks is None or source is not None:
+            raise ConfigError("your own data are --images DIR and --masks DIR together, without --source")
+        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test))
+        card = _read_own(dataset, own)
+    elif dataset.endswith(".toml"):
+        card = catalog.read_card(Path(dataset))
+        own = Path(dataset).read_text(encoding="utf-8")
+    else:
+        card = catalog.card(dataset)
+    dataset = card.name
+    if not parameters.NAME.match(dataset):
+        raise ConfigError(f"the name of a card must match [a-z][a-z0-9_]*, found '{dataset}'")
+    changes: dict[str, Any] = {"download.dataset": dataset, **card.params}
+    if source is not None:
+        changes["download.source"] = str(source.expanduser().resolve())
+        _check_source(card, source.expanduser())
+    elif card.layout != "generated" and not card.downloads:
+        raise ConfigError(f"dataset '{dataset}' needs --source DIR; get it from {card.source}; {card.instructions}")
+    if card.tests_alone:
+        raise ConfigError(f"dataset '{dataset}' cannot be trained on; {card.notes}")
+    if profile is not None:
+        changes |= _profile(profile)
+    for item in settings or ():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example train.epochs=3")
+        try:
+            changes[key] = yaml.load(value)
+        except Exception:
+            raise ConfigError(f"--set {item}: '{value}' is not valid YAML") from None
+    try:
+        text = yaml.edit(default_params(), changes)
+    except KeyError as error:
+        raise ConfigError(f"--set: no parameter '{'.'.join(error.args[0])}' in params.yaml") from None
+    parameters.parse(text)
+    folder = into or Path(dataset)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; choose another folder with --into")
+    _make(folder, text, dataset, own)
+    print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
+    print(f"next: cd {folder} && dvc repro")
+
+
+def _guessed(
+    name: str,
+    images: Path,
+    masks: Path,
+    classes: str | None,
+    void: str | None,
+    group: str | None,
+    shares: tuple[float, float],
+) -> tuple[Path, str]:
+    """The folder of the user's data and the card that was guessed; each guess is printed with its reason."""
+    from segpipe.data import catalog
+    from segpipe.data.guess import pairs as own
+
+    if name in catalog.cards():
+        raise ConfigError(f"segpipe knows a dataset '{name}'; give yours another name")
+    try:
+        ids = [int(value) for value in void.split(",")] if void is not None else None
+    except ValueError:
+        raise ConfigError(f"--void {void}: wanted ids, for example 0,255") from None
+    names = [word.strip() for word in classes.split(",")] if classes is not None else None
+    root, found = own.guess(images, masks, classes=names, void=ids, group=group, shares=shares)
+    for what, why, otherwise in found.reasons:
+        print(f"guessed: {what}\n         because {why}; otherwise: {otherwise}")
+    return root, own.toml(found, name, root)
+
+
+def _read_own(name: str, text: str) -> Any:
+    """The card in a text."""
+    from tempfile import TemporaryDirectory
+
+    from segpipe.data import catalog
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        return catalog.read_card(path)
+
+
+def _make(folder: Path, params: str, name: str, card: str | None) -> None:
+    """The workspace, built aside and renamed, so that a failure leaves nothing."""
+    import shutil
+
+    from segpipe.core import files
+
+    partial = folder.parent / files.PARTIAL.format(folder.name)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for file, content in (("params.yaml", params), (".gitignore", IGNORED), (".dvcignore", DVC_IGNORED)):
+            files.write_text(partial / file, content)
+        if card is not None:
+            files.write_text(partial / "cards" / f"{name}.toml", card)
+        _dvc(partial, "init", "--no-scm", "--quiet")
+        _dvc(partial, "config", "core.analytics", "false")
+        _write_dag(partial)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def default_params() -> str:
+    """params.yaml as segpipe ships it: inside the wheel, or at the root of a clone."""
+    from importlib import resources
+
+    packaged = resources.files("segpipe") / "params.yaml"
+    clone = Path(__file__).parents[3] / "params.yaml"
+    return packaged.read_text(encoding="utf-8") if packaged.is_file() else clone.read_text(encoding="utf-8")
+
+
+def _profile(name: str) -> dict[str, Any]:
+    """The changes of a profile by dotted path."""
+    from importlib import resources
+
+    from segpipe.config import yaml
+
+    known = {f.name[: -len(".yaml")]: f for f in (resources.files("segpipe") / "profiles").iterdir()}
+    if name not in known:
+        raise ConfigError(f"unknown profile '{name}'{suggestion(name, known)}")
+    found: dict[str, Any] = yaml.load(known[name].read_text(encoding="utf-8"))
+    return found
+
+
+def _check_source(card: Any, source: Path) -> None:
+    """Read the lists now: a wrong folder should not wait for the first stage."""
+    from segpipe.data import catalog
+
+    if card.layout != "generated" and not any((source / remote.name).is_file() for remote in card.remotes):
+        catalog.samples_of(card, source)
+    elif not source.is_dir():
+        raise DataError(f"{source} is not a folder")
+
+
+def _dvc(folder: Path, *arguments: str) -> None:
+    import subprocess
+
+    call = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if call.returncode:
+        raise SegpipeError(f"dvc {arguments[0]} failed in {folder}: {call.stderr.strip().splitlines()[-1]}")
+
+
+def _write_dag(folder: Path) -> None:
+    """dvc.yaml and code.json of the new workspace."""
+    from segpipe.cli.dag import dag
+
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        dag(write=True, check=False)
+    finally:
+        os.chdir(here)

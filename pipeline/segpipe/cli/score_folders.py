@@ -1,0 +1,148 @@
+"""What `segpipe evaluate` does beside the pipeline: two folders of label maps, other tools' conventions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from segpipe.core.errors import ConfigError, DataError, suggestion
+
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+
+
+def evaluate_folders(
+    labels: Path | None,
+    predictions: Path | None,
+    classes: int | None,
+    ignore_index: int,
+    convention: str | None,
+    as_json: bool,
+) -> None:
+    """Score predicted label maps against true ones of the same names; print the table or JSON."""
+    from tqdm import tqdm
+
+    from segpipe.data.files import read_ids
+    from segpipe.metrics.evaluation import Evaluation
+
+    if labels is None or predictions is None or classes is None:
+        raise ConfigError("evaluating folders takes all of --labels DIR, --predictions DIR and --classes N")
+    if not 1 <= classes <= 255:
+        raise ConfigError(f"--classes {classes}: wanted 1..255")
+    _check_convention(convention)
+    pairs = _pairs(labels, predictions)
+    collected = Evaluation(classes)
+    for true, predicted in tqdm(pairs, "evaluate", unit="image", disable=None):
+        target, found = read_ids(true), read_ids(predicted)
+        if target.shape != found.shape:
+            raise DataError(f"{predicted} is {found.shape[::-1]}, but {true} is {target.shape[::-1]} (width, height)")
+        void = target == ignore_index
+        for path, ids, allowed in ((true, target, void), (predicted, found, void | (found == 255))):
+            wrong = ids[((ids < 0) | (ids >= classes)) & ~allowed]
+            if wrong.size:
+                raise DataError(
+                    f"{path} holds {sorted(set(wrong.ravel().tolist()))[:5]}, wanted 0..{classes - 1}, "
+                    f"{ignore_index} for void in labels or 255 for rejected in predictions; give the right --classes"
+                )
+        target[void] = 255
+        found[void] = 255
+        collected.add(target.astype("uint8"), labels=found.astype("uint8"))
+    counts = collected.tables.counts
+    if convention is not None:
+        _print_convention(convention, counts, {}, as_json)
+        return
+    scores = collected.scores([str(true) for true, _ in pairs])
+    if counts.valid.sum() == 0:
+        print("warning: no pixel is valid; every score is undefined", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"images": len(pairs), **scores}, allow_nan=False))
+    else:
+        _print(scores, len(pairs))
+
+
+def print_convention(folder: Path, convention: str, as_json: bool) -> None:
+    """What another tool would print for an evaluated run, from its counts."""
+    from segpipe.report.tables import read_counts
+
+    _check_convention(convention)
+    tables = {split: read_counts(folder / "counts.csv", split)[0] for split in ("val", "test")}
+    _print_convention(convention, tables["test"], {"val": tables["val"]}, as_json)
+
+
+def _check_convention(convention: str | None) -> None:
+    from segpipe.metrics.conventions import CONVENTIONS
+
+    if convention is not None and convention not in CONVENTIONS:
+        raise ConfigError(f"unknown convention '{convention}'{suggestion(convention, CONVENTIONS)}")
+
+
+def _print_convention(convention: str, counts: Any, others: dict[str, Any], as_json: bool) -> None:
+    from segpipe.metrics.conventions import CONVENTIONS
+
+    scores = CONVENTIONS[convention](counts)
+    if as_json:
+        found = {split: CONVENTIONS[convention](table) for split, table in others.items()}
+        print(json.dumps(found | {"test": scores} if others else scores))
+        return
+    width = max(map(len, scores))
+    for name, value in scores.items():
+        print(f"{name:<{width}}  {_number(value)}")
+
+
+def _pairs(labels: Path, predictions: Path) -> list[tuple[Path, Path]]:
+    """Files of both folders by their name below it, without the suffix."""
+    found = []
+    for folder in (labels, predictions):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is not a folder")
+        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+        by_name: dict[str, Path] = {}
+        for path in files:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in by_name:
+                raise DataError(
+                    f"{folder} holds {by_name[name].name} and {path.name}: two files of one name; remove one"
+                )
+            by_name[name] = path
+        found.append(by_name)
+    true, predicted = found
+    if not true:
+        raise DataError(f"{labels} holds no label map ({', '.join(SUFFIXES)})")
+    for missing, where in ((true.keys() - predicted.keys(), predictions), (predicted.keys() - true.keys(), labels)):
+        if missing:
+            raise DataError(
+                f"{where} lacks {len(missing)} of the other folder's files: {', '.join(sorted(missing)[:3])}; "
+                "name label map and prediction alike"
+            )
+    return [(path, predicted[name]) for name, path in true.items()]
+
+
+def _print(scores: dict[str, Any], images: int) -> None:
+    """The table for people."""
+    print(f"{images} images, coverage {_number(scores['coverage'])} (share of valid pixels that were not rejected)\n")
+    columns = ("dataset", "image", "class", "image_q5", "class_q5")
+    titles = ("^D dataset", "^I image", "^C class", "^I worst 5 %", "^C worst 5 %")
+    print(" " * 6 + "".join(f"{title:>14}" for title in titles))
+    for metric, title in (("iou", "mIoU"), ("dice", "mDice"), ("acc", "mAcc")):
+        print(f"{title:<6}" + "".join(f"{_number(scores[f'm{metric}_{column}']):>14}" for column in columns))
+    print(f"Acc   {_number(scores['acc']):>14}\n")
+    unit = f"{scores['intervals']['units']} {scores['intervals']['unit']}s"
+    for name, bounds in scores["intervals"]["scores"].items():
+        if bounds is not None:
+            print(f"{name:<14} {scores[name]:.4f}, 95 % interval {bounds['low']:.4f} to {bounds['high']:.4f} ({unit})")
+    if scores["intervals"]["caution"]:
+        print(f"note: {scores['intervals']['caution']}")
+    borders = scores["borders"]
+    print(f"\nboundary IoU^D {_number(borders['boundary_iou_dataset'])}, BF^C {_number(borders['bf_class'])}")
+    widths = (f"{width} px {_number(value)}" for width, value in borders["trimap_miou_dataset"].items())
+    print(f"trimap mIoU^D {', '.join(widths)}")
+    table = scores["per_class"]
+    print(f"\n{'class':<6}{'images':>8}{'IoU^D':>10}{'IoU^C':>10}{'Dice^D':>10}{'Acc^D':>10}")
+    for k, number in enumerate(table["images"]):
+        values = (table[name][k] for name in ("iou_dataset", "iou_class", "dice_dataset", "acc_dataset"))
+        print(f"{k:<6}{number:>8}" + "".join(f"{_number(value):>10}" for value in values))
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

@@ -1,0 +1,65 @@
+"""Command table: a table of the benchmark from the results of params.yaml, in the form that a paper or page wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from segpipe.cli import options
+from segpipe.core.errors import ConfigError
+
+
+def table(
+    name: Annotated[
+        str | None, typer.Argument(help="losses, dropout, targets, sampling, models, ...", show_default=False)
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="A score, or class:NAME; repeatable, instead of NAME.", show_default=False),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Patterns of runs, e.g. 'ce*'; repeatable.", show_default=False)
+    ] = None,
+    form: Annotated[Literal["md", "csv", "tex"], typer.Option(help="Markdown, CSV or LaTeX.")] = "md",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.", show_default=False)] = None,
+    settings: options.Set = None,
+) -> None:
+    """Print a table of all results with seeds' spread, the best and its ties, as Markdown, CSV or LaTeX."""
+    from fnmatch import fnmatch
+
+    from segpipe.config.context import start
+    from segpipe.core import files
+    from segpipe.metrics.scores import NOT_RESAMPLED
+    from segpipe.report import benchmark, judgement
+    from segpipe.report.collect import collect_results
+
+    if name is not None and columns:
+        raise ConfigError("give the name of a table, or --column, not both")
+    context = start(overrides=settings)
+    entries = [e for e in collect_results(context) if not only or any(fnmatch(e.name, pattern) for pattern in only)]
+    if not entries:
+        raise ConfigError(f"--only {' '.join(only or ())}: no result is called so")
+    statistics = files.read_json(context.require("stats"))
+    wanted = benchmark.columns_of(name, columns or (), statistics["classes"], statistics["share"])
+    unknown = [c for c in wanted if not c.startswith("class:") and not any(e.mean(c) is not None for e in entries)]
+    if unknown:
+        raise ConfigError(f"no result has the score '{unknown[0]}'; see docs/metrics.md")
+    usable = [column for column in wanted if not column.startswith("class:") and column not in NOT_RESAMPLED]
+    folders = {entry.name: entry.folders for entry in entries}
+    judged = judgement.judge(folders, usable, resamples=context.params.evaluate.resamples) if usable else None
+    found = benchmark.cells(entries, judged, wanted, statistics["classes"])
+    seeds = len(context.params.seeds)
+    note = (
+        f"{context.params.download.dataset}, test, {seeds} seed{'s: mean ± standard deviation' if seeds > 1 else ''}. "
+        "Best in bold; = no difference to the best shown (paired bootstrap, Holm)."
+    )
+    if judged is not None and judged.caution:
+        note += f" Note: {judged.caution}."
+    text = benchmark.text(form, [entry.name for entry in entries], wanted, found, note)
+    if out is None:
+        print(text, end="")
+    else:
+        files.write_text(out, text)
+        print(out)

@@ -1,0 +1,271 @@
+"""One call of a stage: its parameters, selectors and places."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segpipe.config import params as parameters
+from segpipe.config.depends import DEPENDS, card_digest, config_digest, lookup, more_of_ensemble
+from segpipe.config.schema import Params
+from segpipe.config.sections import Run
+from segpipe.core import files
+from segpipe.core.errors import ConfigError, DataError, suggestion
+from segpipe.core.parallel import Pool
+
+ADHOC = Path("runs/adhoc")
+HIDDEN = Path(".segpipe")  # locks and checkpoints: outside of DVC's outputs
+_DATA = ("download", "prepare", "stats")  # stages of the data, which all runs share
+_READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
+_SUFFIX = re.compile(r"(snap|look|crf)(\d*)")
+
+
+@dataclass(frozen=True)
+class Context:
+    """One call of a stage. `base` is params.yaml, `params` it with overrides."""
+
+    params: Params
+    base: Params
+    run: str = ""
+    seed: int = 0
+    fold: int | None = None  # held out of the training
+    snapshot: int | None = None  # of the training, from 1
+    look: int | None = None  # of the prediction, from 1: one alone, instead of the mean of all
+    refined: bool = False  # what the CRF made of the prediction
+    method: str = ""  # an ensemble
+    invented: bool = False  # the run comes from --loss, not from params.yaml
+    overrides: tuple[str, ...] = ()
+    device: str = "auto"
+    jobs: int | None = None
+    scheduler: str | None = None
+    quiet: bool = False  # stdout carries JSON, so that words go to stderr
+
+    @property
+    def key(self) -> str:
+        """`run-seed`, `run-seed-foldN`, `run-seed-snapN` or `run-seed-lookN`."""
+        suffix = "" if self.snapshot is None else f"-snap{self.snapshot}"
+        return self.trained_key + suffix + ("" if self.look is None else f"-look{self.look}")
+
+    @property
+    def trained_key(self) -> str:
+        """The key of the training, which all its snapshots share."""
+        return f"{self.run}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+
+    @property
+    def kind(self) -> str:
+        """The kind of result that is evaluated, which is also its folder: runs, crf or ensembles."""
+        return "ensembles" if self.method else "crf" if self.refined else "runs"
+
+    @property
+    def source(self) -> str:
+        """The stage that wrote the predictions."""
+        return {"ensembles": "ensemble", "crf": "crf", "runs": "predict"}[self.kind]
+
+    @property
+    def teacher(self) -> Context | None:
+        """The context of the run that gives targets to this one."""
+        name = self.params.runs[self.run].teacher if self.run else None
+        return None if name is None else self.member(f"{name}-{self.seed}")
+
+    def digest(self, stage: str, *, base: bool = False) -> str:
+        """A name for all parameters that an output depends on."""
+        chosen = self.base if base else self.params
+        depends = DEPENDS[f"evaluate {self.kind}" if stage == "evaluate" else stage]
+        paths = [path.format(run=self.run, method=self.method) for path in depends]
+        of_run = "runs.{run}" in depends
+        if self.method:
+            paths += more_of_ensemble(chosen, self.method)
+        if of_run:
+            paths += [f"runs.{name}" for name in chosen.teachers_of(self.run)]
+        values: dict[str, Any] = {path: lookup(chosen, path) for path in paths}
+        if stage in _READ_CARD:
+            values["card"] = card_digest(chosen.download.dataset)
+        weights = chosen.model_of(self.run).weights if of_run else None
+        if weights is not None and Path(weights).expanduser().is_file():
+            values["weights"] = files.digest_file(Path(weights).expanduser())
+        if self.method:
+            values["members"] = chosen.members_of(self.method)  # patterns expand through runs, crf.runs, predict
+        if self.fold is not None and of_run:
+            return config_digest({**values, "folds.number": chosen.folds.number}, (self.seed, self.fold))
+        if stage == "predict" and (self.snapshot is not None or self.look is not None):
+            part = ("snapshot", self.snapshot) if self.look is None else ("look", self.look)
+            return config_digest(values, (self.seed, *part))
+        return config_digest(values, self.seed if of_run else None)
+
+    def is_adhoc(self, stage: str) -> bool:
+        """True when the output differs from what params.yaml asks for, so DVC's folders stay untouched."""
+        return (self.invented and stage not in _DATA) or self.digest(stage) != self.digest(stage, base=True)
+
+    def path(self, stage: str) -> Path:
+        """Where `stage` writes for this call's run, seed, method and parameters."""
+        adhoc = self.is_adhoc(stage)
+        if stage in _DATA:
+            return self._path_of_data(stage, adhoc)
+        if stage == "evaluate":
+            return (ADHOC if adhoc else Path("results")) / self.kind / (self.method or self.key)
+        if stage == "report":
+            return ADHOC / "report" if adhoc else Path("results")
+        name = self.method or (self.trained_key if stage == "train" else self.key)
+        if stage == "train" and adhoc:
+            return ADHOC / name
+        return (ADHOC if adhoc else Path("data")) / stage / name
+
+    def _path_of_data(self, stage: str, adhoc: bool) -> Path:
+        name = f"{stage}-{self.digest(stage)[:8]}"
+        if stage == "download":
+            dataset = self.params.download.dataset
+            return ADHOC / name / dataset if adhoc else Path("data/download") / dataset
+        if stage == "stats":
+            return ADHOC / f"{name}.json" if adhoc else Path("data/stats.json")
+        return ADHOC / name if adhoc else Path("data/prepare")
+
+    def member(self, key: str, fold: int | None = None) -> Context:
+        """The context of a member (`run-seed`, with -snapN, -lookN or -crf) under the same parameters."""
+        run, seed, *more = key.split("-")
+        match = _SUFFIX.fullmatch(more[0]) if more else None
+        kind, number = match.groups() if match else ("", "")
+        return Context(
+            self.params, self.base, run=run, seed=int(seed), fold=fold, overrides=self.overrides,
+            snapshot=int(number) if kind == "snap" else None, look=int(number) if kind == "look" else None,
+            refined=kind == "crf",
+        )  # fmt: skip
+
+    def of_ensemble(self, method: str) -> Context:
+        """The context of an ensemble under the same parameters."""
+        return Context(self.params, self.base, method=method, overrides=self.overrides)
+
+    def require(self, stage: str) -> Path:
+        """The output of an earlier stage, complete and made with these parameters."""
+        path = self.path(stage)
+        if not self.is_fresh(stage, path):
+            state = "was made with other parameters" if path.exists() and _digest_at(path) else "is missing"
+            raise DataError(f"{path} {state}; run `{self.command(stage)}`")
+        return path
+
+    def command(self, stage: str) -> str:
+        """The command line of a stage with this call's selectors and overrides."""
+        words = ["segpipe", stage]
+        if self.method and stage in ("ensemble", "evaluate"):
+            words += ["--method" if stage == "ensemble" else "--ensemble", self.method]
+        elif self.run and stage in ("train", "predict", "crf", "evaluate"):
+            words += ["--loss", str(self.params.runs[self.run].loss)] if self.invented else ["--run", self.run]
+            words += ["--seed", str(self.seed), *(["--crf"] if self.refined and stage == "evaluate" else [])]
+            words += [] if self.fold is None else ["--fold", str(self.fold)]
+            words += ["--snapshot", str(self.snapshot)] if self.snapshot and stage == "predict" else []
+            words += ["--look", str(self.look)] if self.look and stage == "predict" else []
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join(words)
+
+    def is_fresh(self, stage: str, path: Path) -> bool:
+        """True when the output is complete and its recorded parameters are these."""
+        return _digest_at(path) == self.digest(stage)
+
+    @contextmanager
+    def writing(self, path: Path, *, wait: bool = False) -> Iterator[None]:
+        """Hold the lock of an output while it is written."""
+        name = path.as_posix().replace("/", "__")
+        with files.lock(HIDDEN / "locks" / f"{name}.lock", str(path), wait=wait):
+            yield
+
+    def log(self, message: str) -> None:
+        """A line for people."""
+        print(message, file=sys.stderr if self.quiet else sys.stdout, flush=True)
+
+    def pool(self, setup: Any = None) -> Pool:
+        """Workers for the images: --jobs, or as many as params.threads; or a cluster's."""
+        return Pool(self.jobs or self.params.threads, self.scheduler, setup)
+
+
+def _digest_at(path: Path) -> str | None:
+    """The parameters that an output names as its own; None when it is incomplete."""
+    if path.suffix == ".json":
+        return files.read_json(path).get("config") if path.is_file() else None
+    marker = files.description(path)
+    return marker.get("config") if marker else None
+
+
+def start(
+    *,
+    run: str | None = None,
+    loss: str | None = None,
+    seed: int = 0,
+    fold: int | None = None,
+    snapshot: int | None = None,
+    look: int | None = None,
+    refined: bool = False,
+    method: str | None = None,
+    overrides: Sequence[str] | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    quiet: bool = False,
+) -> Context:
+    """Load and check everything that a stage call says.
+
+    Raises:
+        ConfigError: a selector names nothing, or params.yaml is wrong.
+    """
+    base = parameters.load()
+    params = parameters.load(overrides=overrides or ())
+    if inside_dvc() and overrides:
+        raise ConfigError("--set inside dvc.yaml would hide a parameter from DVC; put it into params.yaml")
+    if run is not None and loss is not None:
+        raise ConfigError("--run and --loss exclude each other; give one")
+    if loss is not None:
+        invented = Run.of_loss(loss)
+        run = "_".join(term.name for term in invented.loss.terms)  # 0.25*ce + 0.75*jml becomes ce_jml
+        params, base = (p.model_copy(update={"runs": {**p.runs, run: invented}}) for p in (params, base))
+    if run is not None and run not in params.runs:
+        raise ConfigError(f"unknown run '{run}'{suggestion(run, params.runs)}")
+    if method is not None and method not in params.ensemble:
+        raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
+    context = Context(
+        params, base, run=run or "", seed=seed, fold=fold, snapshot=snapshot, look=look, refined=refined,
+        method=method or "", invented=loss is not None, overrides=tuple(overrides or ()), device=device, jobs=jobs,
+        scheduler=scheduler, quiet=quiet,
+    )  # fmt: skip
+    _check_selectors(context)
+    return context
+
+
+def _check_selectors(context: Context) -> None:
+    """ConfigError when a fold, snapshot or look does not exist."""
+    params, run = context.params, context.run
+    fold, snapshot, look = context.fold, context.snapshot, context.look
+    if fold is not None and fold >= params.folds.number:
+        raise ConfigError(f"--fold {fold}: folds are 0..{params.folds.number - 1} (folds.number in params.yaml)")
+    if snapshot is not None and not 1 <= snapshot <= params.snapshots_of(run):
+        raise ConfigError(
+            f"--snapshot {snapshot}: run '{run}' leaves {params.snapshots_of(run)} snapshots; "
+            "schedule: restarts(cycles=N) leaves N"
+        )
+    if look is not None and not 1 <= look <= params.looks_of(run):
+        raise ConfigError(
+            f"--look {look}: a prediction of run '{run}' averages {params.looks_of(run)} looks; "
+            "predict.passes, flips and scales say how many"
+        )
+    if look is not None and snapshot is not None:
+        raise ConfigError("--look and --snapshot exclude each other; give one")
+
+
+def first_run(context: Context) -> Context:
+    """The same call for the first run of params.yaml."""
+    return replace(context, run=next(iter(context.params.runs)))
+
+
+def inside_dvc() -> bool:
+    """True in a command that DVC runs."""
+    return "DVC_STAGE" in os.environ
+
+
+def first_process() -> bool:
+    """True unless a launcher such as torchrun made this a further process: only the first one writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"

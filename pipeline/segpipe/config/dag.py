@@ -1,0 +1,270 @@
+"""dvc.yaml from params.yaml: DVC can template a matrix, but not a fan-in, so segpipe writes it.
+
+Between the two marks the text is generated; what stands outside is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from segpipe.config.depends import READS, more_of_ensemble
+from segpipe.config.digests import FILE as CODE
+from segpipe.config.schema import Params
+from segpipe.core.errors import ConfigError, suggestion
+from segpipe.data import catalog
+from segpipe.ensembles import methods
+from segpipe.metrics.comparison import lower_is_better
+from segpipe.metrics.scores import NOT_RESAMPLED, names
+
+FILE = Path("dvc.yaml")
+SOURCE = Path("pipeline/segpipe")  # in a clone
+BEGIN = "# >>> written by `segpipe dag --write`; own stages go into a dvc.yaml of another folder"
+END = "# <<<"
+RESULTS = ("complete.json", "counts.csv", "images.csv", "calibration.csv", "curves.json", "metrics.json", "pictures")
+_FOLD = "--fold ${item.fold}"
+_KEY = "${item.run}-${item.seed}"
+_RUN = "--run ${item.run} --seed ${item.seed}"
+
+
+def is_fresh(params: Params) -> bool:
+    """True when dvc.yaml holds what `segpipe dag --write` would put there."""
+    old = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
+    return bool(old) and old == text(params, old)
+
+
+def check_names(params: Params) -> None:
+    """ConfigError when a dataset or metric is unknown, or an ensemble cannot be: said now, not after the last training.
+
+    Here and not in the schema, so that a stage depends on no code that it does not run.
+    """
+    catalog.card(params.download.dataset)
+    for method, section in params.ensemble.items():
+        try:
+            methods.create(section.method).check(len(params.members_of(method)))
+        except ConfigError as error:
+            raise ConfigError(f"ensemble.{method}: {error}") from None
+    known = names(params.evaluate.quantiles, params.evaluate.thresholds, params.evaluate.measures)
+    counted = [name for name in known if not lower_is_better(name)]
+    resampled = [name for name in known if name not in NOT_RESAMPLED]
+    for path, name, choice in (
+        ("report.metric", params.report.metric, resampled),
+        ("crf.tune.metric", params.crf.tune.metric, counted),
+    ):
+        if name not in choice:
+            raise ConfigError(f"{path}: unknown metric '{name}'{suggestion(name, choice)}")
+
+
+def text(params: Params, old: str = "") -> str:
+    """The content of dvc.yaml; the parts of `old` outside the marks are kept."""
+    before, after = "", ""
+    if old.strip() and BEGIN not in old:
+        raise ConfigError(f"{FILE} was not written by segpipe and would be lost; move it away")
+    if BEGIN in old:
+        before, rest = old.split(BEGIN, 1)
+        if f"\n{END}\n" not in rest:
+            raise ConfigError(f"{FILE} has no end mark '{END}'; restore it or delete the file")
+        after = rest.split(f"\n{END}\n", 1)[1]
+    return f"{before}{BEGIN}\n{_body(params)}{_plots(params)}{END}\n{after}"
+
+
+def in_repository() -> bool:
+    """True in a clone of segpipe, whose source DVC can watch."""
+    return (SOURCE / "config/dag.py").is_file()
+
+
+def _body(params: Params) -> str:
+    refined = list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
+    dataset, every = "data/download/${download.dataset}", "run: ${runs}\nseed: ${seeds}"
+    source = [_quoted(params.download.source)] if params.download.source else []
+    predicted, refined_by = f"data/predict/{_KEY}", f"data/crf/{_KEY}"
+    data = [dataset, "data/prepare"]
+    parts = [
+        _code(),
+        _stage("download", "download", "", source, outs=[dataset]),
+        _stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
+        _stage("stats", "stats", "", data, outs=["data/stats.json"]),
+        *_trainings(params, every),
+        _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
+        _stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
+    ]
+    held_out = list(dict.fromkeys(key.rpartition("-")[0] for key in params.fold_keys()))
+    if held_out:
+        numbers = ", ".join(map(str, range(params.folds.number)))
+        each = f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}\nfold: [{numbers}]"
+        trained, found = f"data/train/{_KEY}-fold${{item.fold}}", f"data/predict/{_KEY}-fold${{item.fold}}"
+        inputs, select = _training_inputs(params), f"{_RUN} {_FOLD}"
+        parts += [
+            _stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
+            _stage(
+                "predict_fold",
+                "predict",
+                select,
+                [inputs[0], trained],
+                outs=[found],
+                matrix=each,
+                more=["folds.number"],
+            ),
+        ]
+    if refined:
+        some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
+        results = f"results/crf/{_KEY}"
+        parts += [
+            _stage("crf", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
+            _stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
+        ]
+    parts += _ensembles(params)
+    parts.append(_report(params, data))
+    return "stages:\n" + "\n".join(parts)
+
+
+def _report(params: Params, data: list[str]) -> str:
+    """Stage report, which reads everything."""
+    evaluated = [f"results/runs/{run}-{seed}" for run in params.runs for seed in params.seeds]
+    evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
+        f"results/ensembles/{m}" for m in params.ensemble
+    ]
+    inputs = [
+        *data,
+        *(f"data/{kind}/{key}" for key in params.all_keys() for kind in ("train", "predict")),
+        *(f"data/crf/{key}" for key in params.crf_keys()),
+        *(f"data/ensemble/{method}" for method in params.ensemble),
+        *(f"data/predict/{key}-fold{fold}" for key in params.fold_keys() for fold in range(params.folds.number)),
+    ]
+    inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
+    inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
+    # The page prints all parameters.
+    more = [name for name in type(params).model_fields if name not in {path.split(".")[0] for path in READS["report"]}]
+    return _stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more)
+
+
+def _training_inputs(params: Params) -> list[str]:
+    """What every training reads: data, class weights, and the files of weights that any run starts from."""
+    weights = {params.model_of(run).weights for run in params.runs} - {None}
+    return ["data/prepare", "data/stats.json", *(_quoted(str(path)) for path in sorted(map(str, weights)))]
+
+
+def _trainings(params: Params, every: str) -> list[str]:
+    """Stage train; a group more for each teacher's students, and one for the predictions of snapshots."""
+    students, inputs = params.students(), _training_inputs(params)
+    taught = {run for group in students.values() for run in group}
+    alone = [run for run in params.runs if run not in taught]
+    matrix = every if not taught else f"run: [{', '.join(alone)}]\nseed: ${{seeds}}"
+    parts = [_stage("train", "train", _RUN, inputs, outs=[f"data/train/{_KEY}"], matrix=matrix)] if alone else []
+    for teacher, group in students.items():
+        each = f"run: [{', '.join(group)}]\nseed: ${{seeds}}"
+        known = [*inputs, f"data/train/{teacher}-${{item.seed}}"]
+        parts.append(
+            _stage(f"train_taught_by_{teacher}", "train", _RUN, known, outs=[f"data/train/{_KEY}"], matrix=each)
+        )
+    for run in params.runs:
+        if count := params.snapshots_of(run):
+            each = f"seed: ${{seeds}}\nsnapshot: [{', '.join(str(i + 1) for i in range(count))}]"
+            select = f"--run {run} --seed ${{item.seed}} --snapshot ${{item.snapshot}}"
+            known, out = ["data/prepare", f"data/train/{run}-${{item.seed}}"], f"data/predict/{run}-${{item.seed}}"
+            outs = [f"{out}-snap${{item.snapshot}}"]
+            parts.append(
+                _stage(f"predict_snapshots_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run)
+            )
+    return parts
+
+
+def _ensembles(params: Params) -> list[str]:
+    """Stages ensemble and evaluate_ensemble, a group for all methods that read the same; looks that members name."""
+    keys = {key: None for method in params.ensemble for key in params.members_of(method)}
+    looks: dict[str, list[str]] = {}  # of each run, as items of a matrix
+    for key in keys:
+        run, seed, *suffix = key.split("-")
+        if suffix and suffix[0].startswith("look"):
+            looks.setdefault(run, []).append(f"{{seed: {seed}, number: {suffix[0].removeprefix('look')}}}")
+    parts = []
+    for run, named in looks.items():
+        select = f"--run {run} --seed ${{item.look.seed}} --look ${{item.look.number}}"
+        known = ["data/prepare", f"data/train/{run}-${{item.look.seed}}"]
+        outs = [f"data/predict/{run}-${{item.look.seed}}-look${{item.look.number}}"]
+        each = f"look: [{', '.join(dict.fromkeys(named))}]"
+        parts.append(_stage(f"predict_looks_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run))
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for method in params.ensemble:
+        groups.setdefault((_inputs_of(params, method), tuple(more_of_ensemble(params, method))), []).append(method)
+    for number, ((read, more), methods) in enumerate(groups.items()):
+        group, results = f"method: [{', '.join(methods)}]", "results/ensembles/${item.method}"
+        ending, made = f"_{methods[0]}" if number else "", "data/ensemble/${item.method}"
+        data = ["data/download/${download.dataset}", "data/prepare"]
+        name, select = "ensemble" + ending, "--method ${item.method}"
+        parts.append(_stage(name, "ensemble", select, [*data, *read], outs=[made], matrix=group, more=more))
+        name, select = "evaluate_ensemble" + ending, "--ensemble ${item.method}"
+        parts.append(_stage(name, "evaluate", select, [*data, made], results=results, matrix=group))
+    return parts
+
+
+def _inputs_of(params: Params, method: str) -> tuple[str, ...]:
+    """The folders of an ensemble's members, those of every fold where it is fitted out of fold."""
+    found = []
+    for key in params.members_of(method):
+        plain = key.removesuffix("-crf")
+        found += [f"data/predict/{plain}"] + ([f"data/crf/{plain}"] if key != plain else [])
+        folds = range(params.folds.number) if params.ensemble[method].folds else ()
+        found += [f"data/predict/{key}-fold{fold}" for fold in folds]
+    return tuple(dict.fromkeys(found))
+
+
+def _stage(
+    name: str,
+    command: str,
+    selectors: str,
+    deps: list[str],
+    *,
+    outs: Sequence[str] = (),
+    kept: Sequence[str] = (),
+    results: str = "",
+    matrix: str = "",
+    more: Sequence[str] = (),
+    run: str = "${item.run}",
+) -> str:
+    """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
+    sections = [path.format(run=run, method="${item.method}") for path in (*READS[command], *more)]
+    if results:
+        kept = [f"{results}/{part}" for part in (*RESULTS, *(("members.json",) if "ensembles" in results else ()))]
+    blocks = {
+        "deps": deps,
+        "params": [*sections, f"{CODE.as_posix()}:\n          - {_digest_key(command, run)}"],
+        "outs": [*outs, *(f"{path}:\n          cache: false" for path in kept)],
+        "metrics": [f"{results}/headline.json:\n          cache: false"] if results else [],
+    }
+    text = f"  {name}:\n"
+    if matrix:
+        text += "    matrix:\n" + "".join(f"      {line}\n" for line in matrix.splitlines())
+    text += f"    cmd: segpipe {command} {selectors}".rstrip() + "\n"
+    for heading, items in blocks.items():
+        if items:
+            text += f"    {heading}:\n" + "".join(f"      - {item}\n" for item in items)
+    return text
+
+
+def _digest_key(command: str, run: str) -> str:
+    """Where data/code.json has the digest of a stage's code."""
+    of = {"train": run, "predict": run, "ensemble": "${item.method}"}.get(command)
+    return command if of is None else f"{command}.{of}"
+
+
+def _quoted(path: str) -> str:
+    """A folder of the user's as YAML and DVC's templating read it back."""
+    return json.dumps(str(Path(path).expanduser()), ensure_ascii=False).replace("${", "\\\\${")
+
+
+def _code() -> str:
+    """Stage code, before all others. In a clone DVC watches the source; elsewhere it is asked each time, since a path
+    of this machine would not do on another.
+    """
+    watched = f"    deps:\n      - params.yaml\n      - {SOURCE.as_posix()}\n"
+    when = watched if in_repository() else "    always_changed: true\n"
+    return f"  code:\n    cmd: segpipe code\n{when}    outs:\n      - {CODE.as_posix()}\n"
+
+
+def _plots(params: Params) -> str:
+    """What `dvc plots show` draws."""
+    lines = ["plots:", "  - validation mIoU^D:", "      x: epoch", "      y:"]
+    lines += [f"        data/train/{key}/history.csv: val_miou_dataset" for key in params.all_keys()]
+    return "\n" + "\n".join(lines) + "\n"

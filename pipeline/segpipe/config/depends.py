@@ -1,0 +1,93 @@
+"""Which parameters a stage reads, which an output depends on, and the digest of their values."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from segpipe.config.schema import Params
+from segpipe.core import files
+from segpipe.metrics.measures import DEFAULT
+
+_CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap", "resamples")))
+# The parameters that a stage reads itself: what dvc.yaml names beside its inputs.
+READS: dict[str, tuple[str, ...]] = {
+    "download": ("download",),
+    "prepare": ("prepare",),
+    "stats": ("stats",),
+    "train": ("threads", "model", "train", "runs.{run}"),
+    "predict": ("threads", "predict", "runs.{run}"),
+    "crf": ("threads", *_CRF),
+    "ensemble": ("seeds", "runs", "ensemble.{method}"),
+    "evaluate": ("evaluate",),
+    "report": ("seeds", "runs", "crf.runs", "ensemble", "evaluate", "report"),
+}
+# The parameters that an output depends on, those of earlier stages included.
+_DATA = ("download", "prepare", "stats")
+_PREDICT = (*_DATA, "threads", "model", "train", "runs.{run}", "predict")
+_ENSEMBLE = (*_DATA, "threads", "model", "train", "predict", "seeds", "runs", "ensemble.{method}")
+DEPENDS: dict[str, tuple[str, ...]] = {
+    "download": ("download",),
+    "prepare": ("download", "prepare"),
+    "stats": _DATA,
+    "train": _PREDICT[:-1],
+    "predict": _PREDICT,
+    "crf": (*_PREDICT, *_CRF),
+    "ensemble": _ENSEMBLE,
+    "evaluate runs": (*_PREDICT, "evaluate"),
+    "evaluate crf": (*_PREDICT, "crf.tune", "evaluate"),
+    "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
+    "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
+}
+_NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
+# Parameters that came later, with the value that outputs from before were made with.
+_SINCE: dict[str, Any] = {"measures": list(DEFAULT), "refiner": "crf"}
+_CARD_TEXTS = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # read by people
+
+
+def config_digest(*parts: Any) -> str:
+    """A short name for a configuration: the first 16 hex digits of its sha256."""
+    return files.digest_json([p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts])[:16]
+
+
+def more_of_ensemble(params: Params, method: str) -> list[str]:
+    """Parameters that some ensembles depend on, and others do not."""
+    refined = any(key.endswith("-crf") for key in params.members_of(method))
+    return [*(_CRF if refined else ()), *(["folds.number"] if params.ensemble[method].folds else [])]
+
+
+def lookup(params: Params, path: str) -> Any:
+    """The value at a dotted path, as plain data, without parameters that cannot change a result."""
+    value: Any = params.model_dump(mode="json")
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return _without_neutral(value)
+
+
+def _without_neutral(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _without_neutral(item) for key, item in value.items() if key not in _NEUTRAL}
+        return {key: item for key, item in kept.items() if item != _SINCE.get(key, ...)}
+    return value
+
+
+def card_file(dataset: str) -> Path | Traversable:
+    """The card of a dataset: the workspace's own, else the packaged one."""
+    own = Path("cards") / f"{dataset}.toml"
+    return own if own.is_file() else resources.files("segpipe.data.cards") / f"{dataset}.toml"
+
+
+def card_digest(dataset: str) -> str:
+    """What a dataset's card says of files and labels; none where there is no card, which the stage will say."""
+    try:
+        values = tomllib.loads(card_file(dataset).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return files.digest_json({key: str(value) for key, value in values.items() if key not in # Parameters that came later, with the value that outputs from before were made with.
+_SINCE: dict[str, Any] = {"measures": list(DEFAULT), "refiner": "crf"}
+_CARD_TEXTS})

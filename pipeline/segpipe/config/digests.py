@@ -1,0 +1,151 @@
+"""What the code of each stage means, as digests that DVC compares: a change reruns what it means and nothing else.
+
+Stage `code` writes them to data/code.json. A digest is made of the parts of the package that the stage's `run`
+reaches, of what params.yaml chooses by name (losses, networks, methods), of the parameters with every default filled
+in, and of the card, where the stage reads labels by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from segpipe import models
+from segpipe.config.context import Context, inside_dvc
+from segpipe.config.depends import READS, card_digest, card_file, lookup
+from segpipe.config.meaning import Package
+from segpipe.config.schema import Params
+from segpipe.core import files, registry, spec
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.data import catalog
+from segpipe.data.card import GENERATED, KINDS, LAYOUTS
+from segpipe.ensembles import METHODS
+from segpipe.losses.compound import PACKAGE as LOSSES
+from segpipe.metrics import measures
+from segpipe.training import parts
+
+FILE = Path("data/code.json")
+ROOT = Path(__file__).parents[1]
+_READ_LABELS = ("download", "prepare", "stats", "crf", "ensemble", "evaluate", "report")  # by the dataset's card
+# What chooses a stage and prints, not what it computes; and where outputs lie, which dvc.yaml says.
+_LEFT_OUT = ("segpipe.cli", *(f"segpipe.config.{name}" for name in ("dag", "depends", "digests", "params", "yaml")))
+_VALUES = ("segpipe.config.sections", "segpipe.config.schema", "segpipe.config.context")
+LEARNERS = "segpipe.ensembles.learners"
+Root = tuple[str, str]
+
+
+@cache
+def _package() -> Package:
+    return Package(ROOT, _LEFT_OUT, _VALUES)
+
+
+def every(params: Params) -> dict[str, Any]:
+    """The digest of each stage; of train and predict by run, of ensemble by method."""
+    found: dict[str, Any] = {
+        stage: digest(params, stage) for stage in ("download", "prepare", "stats", "crf", "evaluate", "report")
+    }
+    for stage in ("train", "predict"):
+        found[stage] = {run: digest(params, stage, run=run) for run in params.runs}
+    found["ensemble"] = {method: digest(params, "ensemble", method=method) for method in params.ensemble}
+    return found
+
+
+def digest(params: Params, stage: str, *, run: str = "", method: str = "") -> str:
+    """What the code of a stage means under these parameters, 16 hexadecimal digits."""
+    roots = [(f"segpipe.stages.{stage}", "run"), *_chosen(params, stage, run, method)]
+    values: dict[str, Any] = {
+        path: lookup(params, path.format(run=run, method=method)) for path in READS[stage] if run or "{run}" not in path
+    }
+    if stage in _READ_LABELS:
+        dataset = params.download.dataset
+        values["card"] = card_file(dataset).read_text("utf-8") if stage == "report" else card_digest(dataset)
+    return files.digest_json([_package().digest(roots), values])[:16]
+
+
+def _chosen(params: Params, stage: str, run: str, method: str) -> Iterator[Root]:
+    """What the parameters choose by name."""
+    if stage in _READ_LABELS:
+        card = catalog.card(params.download.dataset)
+        yield _root(registry.find(KINDS, "kind of labels", card.labels))
+        if stage == "download" and card.layout != GENERATED:
+            yield _root(registry.find(LAYOUTS, "layout", card.layout))
+    if stage in ("train", "predict"):
+        name = params.model_of(run).name
+        yield (
+            ("segpipe.models.external", "create")
+            if name.startswith("smp:")
+            else _root(registry.find(models.PACKAGE, "model", name))
+        )
+    if stage == "train":
+        yield from (_root(registry.find(LOSSES, "loss", term.name)) for term in params.runs[run].loss.terms)
+        section = params.train_of(run)
+        yield from (_root(spec.choose(at, kind, getattr(section, kind))[0]) for kind, at in parts.MODULES.items())
+    if stage == "ensemble":
+        entry, options = spec.choose(METHODS, "ensemble method", params.ensemble[method].method)
+        yield _root(entry)
+        learner = options.get("learner", entry.options.get("learner"))
+        if learner is not None:
+            yield _root(registry.find(LEARNERS, "learner", str(learner)))
+    if stage == "crf":
+        yield _root(params.crf.entry)
+    if stage in ("crf", "ensemble", "evaluate", "report"):
+        yield from (_root(measures.entry(name)) for name in _measures(params, stage, method))
+
+
+def _measures(params: Params, stage: str, method: str) -> Iterator[str]:
+    """The measures that a stage scores by: those that every comparison needs, and those that are asked for."""
+    yield from ("acc", "iou")
+    if stage in ("evaluate", "report"):
+        yield from params.evaluate.measures
+    asked = params.crf.tune.metric if stage == "crf" else params.ensemble[method].method if stage == "ensemble" else ""
+    yield from (name for name in measures.names() if f"m{name}_" in asked)
+
+
+def _root(entry: registry.Entry) -> Root:
+    return entry.module, entry.function
+
+
+def digest_of(context: Context, stage: str) -> str:
+    """The digest of a stage's code for a call: under DVC the one that stage `code` has written.
+
+    Raises:
+        ConfigError: DVC runs a dvc.yaml that knows no stage `code`.
+    """
+    if not inside_dvc():
+        return digest(context.params, stage, run=context.run, method=context.method)
+    found = read()[stage]
+    return str(found[context.run or context.method] if isinstance(found, dict) else found)
+
+
+def read() -> dict[str, Any]:
+    """data/code.json.
+
+    Raises:
+        ConfigError: it is missing or damaged; the message says how to make it.
+    """
+    try:
+        found = files.read_json(FILE)
+    except DataError:
+        found = None
+    if not isinstance(found, dict) or not READS.keys() <= found.keys():
+        state = "damaged" if FILE.exists() else "missing: dvc.yaml is of an older segpipe"
+        mend = "dvc repro --force --single-item code" if FILE.exists() else "segpipe dag --write"
+        raise ConfigError(f"{FILE} is {state}; run `{mend}`, then dvc repro")
+    return found
+
+
+def changed(params: Params) -> list[str]:
+    """The stages whose code or parameters are others than when data/code.json was written; none where it is not."""
+    if not FILE.exists():
+        return []
+    old, new = _flat(read()), _flat(every(params))
+    return [name for name in new if new[name] != old.get(name)]
+
+
+def _flat(digests: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for stage, value in digests.items():
+        found |= {f"{stage} {key}": one for key, one in value.items()} if isinstance(value, dict) else {stage: value}
+    return found

@@ -1,0 +1,342 @@
+"""The sections of params.yaml as frozen, checked models."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from segpipe import models, refine
+from segpipe.core import registry, spec
+from segpipe.core.errors import ConfigError, suggestion
+from segpipe.core.registry import Entry
+from segpipe.data.frequencies import SCHEMES
+from segpipe.ensembles import METHODS
+from segpipe.losses import Compound
+from segpipe.metrics import measures
+from segpipe.metrics.measures import DEFAULT
+from segpipe.training import parts
+from segpipe.training.schedules import Place, cycle_ends, factor
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+_T = TypeVar("_T")
+Candidates = Annotated[list[_T], Field(min_length=1)]
+Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+# Texts that name a part of the training and its options.
+Optimizer = Annotated[str, AfterValidator(partial(parts.check, "optimizer"))]
+Schedule = Annotated[str, AfterValidator(partial(parts.check, "schedule"))]
+Averaging = Annotated[str, AfterValidator(partial(parts.check, "averaging"))]
+Sampling = Annotated[str, AfterValidator(partial(parts.check, "sampling"))]
+Targets = Annotated[str, AfterValidator(partial(parts.check, "targets"))]
+
+
+def _method(text: str) -> str:
+    spec.choose(METHODS, "ensemble method", text)
+    return text
+
+
+def _measure(name: str) -> str:
+    measures.entry(name)
+    return name
+
+
+def _loss(text: Any) -> Any:
+    """A text as the loss that it names, class weights checked; what is no text is pydantic's to refuse."""
+    if not isinstance(text, str):
+        return text
+    loss = Compound.read(text)
+    for scheme in loss.schemes:
+        if scheme not in SCHEMES:
+            raise ConfigError(f"unknown class weights '{scheme}'{suggestion(scheme, SCHEMES)}")
+    return loss
+
+
+Loss = Annotated[Compound, BeforeValidator(_loss), PlainSerializer(str, return_type=str)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+
+class Download(Section):
+    """Which dataset, from where, how much of it."""
+
+    dataset: str
+    source: str | None = None
+    limit: Count | None = None
+
+
+class Prepare(Section):
+    """The network's grid, the label choice and the normalisation."""
+
+    height: Annotated[int, Field(ge=16)]
+    width: Annotated[int, Field(ge=16)]
+    labels: Annotated[str, Field(pattern=r"^(majority|annotator [1-9][0-9]*)$")]
+    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal"]
+    max_padding: Share
+
+
+class Stats(Section):
+    """Numbers of the class-weight schemes."""
+
+    effective_beta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Model(Section):
+    """The network and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    name: str
+    weights: str | None = None  # a file of weights to start from
+
+    @model_validator(mode="after")
+    def _known(self) -> Model:
+        models.check(self.name, self.options)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but name and weights."""
+        return dict(self.model_extra or {})
+
+
+class Augment(Section):
+    """Random changes of training images, see `data.augment.Augmentation`; the defaults switch them off."""
+
+    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1.0, 1.0]
+    flip: Share = 0.0
+    flip_vertical: Share = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    color: Share = 0.0
+    blur: Share = 0.0
+    cutout: Share = 0.0
+    crop: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=2, max_length=2)] | None = None
+    max_class: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Augment:
+        if self.scale[0] > self.scale[1]:
+            raise ConfigError(f"scale is {self.scale}, wanted [smallest, largest]")
+        return self
+
+
+class Lookahead(Section):
+    """Slow weights around the optimiser; steps 0 switches them off."""
+
+    steps: Whole = 0
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Train(Section):
+    """The optimisation, shared by all runs unless a run overrides it."""
+
+    epochs: Count
+    budget: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the epochs that a run takes
+    batch_size: Count
+    accumulate: Count = 1
+    optimizer: Optimizer = "adamw"
+    lookahead: Lookahead = Lookahead()
+    lr: Positive
+    weight_decay: NotNegative
+    schedule: Schedule
+    warmup_epochs: NotNegative
+    clip: Positive | None = None
+    averaging: Averaging = "none"
+    patience: Count | None = None
+    sampling: Sampling = "uniform"
+    targets: Targets = "hard"
+    sizes: Candidates[Annotated[float, Field(ge=0.25, le=4)]] = [1.0]
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    augment: Augment
+    workers: Whole
+
+    @property
+    def own_epochs(self) -> int:
+        """The epochs within the budget."""
+        return max(1, round(self.epochs * self.budget))
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Train:
+        cycles = parts.snapshots(self.schedule)
+        if cycles:
+            cycle_ends(self.own_epochs, cycles)
+            if self.patience is not None:
+                raise ConfigError("patience would end a run before its snapshots; set it to null")
+        factor(self.schedule, Place(0, self.own_epochs, 1))  # refuses options out of range
+        if self.warmup_epochs > self.own_epochs:
+            raise ConfigError(f"warmup_epochs is {self.warmup_epochs}, wanted at most the {self.own_epochs} epochs")
+        semi = parts.options("targets", self.targets)[0] == "semi_supervised"
+        if semi and (parts.options("sampling", self.sampling)[0] != "uniform" or self.augment.max_class < 1):
+            raise ConfigError(
+                "targets 'semi_supervised' hide labels that sampling and augment.max_class would use; unset them"
+            )
+        return self
+
+
+class Run(Section):
+    """One training configuration; `model`, `train` and `predict` override the sections of that name."""
+
+    loss: Loss
+    uncertainty: bool = False  # learn the weights of the loss's terms
+    teacher: str | None = None  # another run, whose network of the same seed gives targets
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    predict: dict[str, Any] = {}
+
+    @staticmethod
+    def of_loss(text: str) -> Run:
+        """The run of a loss on the command line; ConfigError says what is wrong with it."""
+        try:
+            return Run.model_validate({"loss": text})
+        except ValidationError as error:
+            raise ConfigError(str(error.errors()[0]["ctx"]["error"])) from None
+
+
+class Folds(Section):
+    """Which runs (patterns) are also trained with a fold of the images held out, for the label audit."""
+
+    runs: list[str]
+    number: Annotated[int, Field(ge=2, le=20)]
+
+
+class Predict(Section):
+    """How logits are computed, see `training.inference.Options`."""
+
+    batch_size: Count
+    flips: bool = False
+    scales: Candidates[Annotated[float, Field(ge=0.25, le=4)]] = [1.0]
+    window: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=2, max_length=2)] | None = None
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    passes: Whole = 0
+
+
+class Tune(Section):
+    """How a refiner is searched, coarse to fine; no refiner competes too. Beside these keys stand the refiner's own:
+    a list of candidates for each number that is searched, a value for each other number.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    metric: str
+    images: Count
+    points: Count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _floats(cls, data: Any) -> Any:
+        """Candidates are real numbers, however they are written."""
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: [float(v) if type(v) is int else v for v in value] if isinstance(value, list) else value
+            for key, value in data.items()
+        }
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The refiner's own keys."""
+        return dict(self.model_extra or {})
+
+
+class Crf(Section):
+    """Which runs are refined (patterns), by which refiner, and how it is tuned."""
+
+    runs: list[str]
+    refiner: str = "crf"
+    tune: Tune
+
+    @property
+    def entry(self) -> Entry:
+        """The refiner."""
+        return refine.find(self.refiner)
+
+    @property
+    def candidates(self) -> dict[str, list[float]]:
+        """The lists, by number of the refiner."""
+        return {name: self.tune.numbers[name] for name in self.entry.attributes["tuned"]}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The refiner's numbers that are not searched."""
+        return {name: value for name, value in self.tune.numbers.items() if name not in self.candidates}
+
+    def check(self) -> None:
+        """ConfigError when a number is none of the refiner's, missing or out of range; it names its path."""
+        entry, given = self.entry, self.tune.numbers
+        tuned = entry.attributes["tuned"]
+        for name, value in given.items():
+            if name not in entry.options:
+                known = [*Tune.model_fields, *entry.options]
+                raise ConfigError(f"crf.tune.{name}: unknown key{suggestion(name, known)}")
+            if name not in tuned:
+                registry.check_options("refiner", entry, {name: value})
+        for name in tuned:
+            if name not in given:
+                raise ConfigError(f"crf.tune.{name}: this key is missing; add it")
+            _check_candidates(name, given[name], zero=name in entry.attributes["may_be_zero"])
+        number = math.prod(map(len, self.candidates.values()))
+        if number > self.tune.points:
+            raise ConfigError(
+                f"crf.tune: the grid has {number} points, the budget is {self.tune.points}: raise it or shorten a list"
+            )
+
+
+def _check_candidates(name: str, values: Any, *, zero: bool) -> None:
+    """ConfigError unless these are numbers to choose among."""
+    wanted = f"a list of at least 1 item, each a number {'from 0 on' if zero else 'greater than 0'}"
+    numbers = isinstance(values, list) and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    if not numbers or not values or not all(v > 0 or (zero and v == 0) for v in values):
+        raise ConfigError(f"crf.tune.{name}: found {values!r}, wanted {wanted}")
+
+
+class Ensemble(Section):
+    """One ensemble: its method with options, and its members (patterns of run-seed, see `Params.members_of`)."""
+
+    method: Annotated[str, AfterValidator(_method)]
+    members: Candidates[str] = ["*"]
+
+    @property
+    def folds(self) -> bool:
+        """True when the fit sees the train images, each through networks that did not."""
+        return spec.choose(METHODS, "ensemble method", self.method)[1].get("folds", False) is True
+
+
+class Evaluate(Section):
+    """What the scores are made of."""
+
+    bins: Annotated[int, Field(ge=2, le=1000)]
+    quantiles: list[Annotated[float, Field(gt=0, le=100)]]
+    thresholds: list[Share]
+    trimap: list[Count]
+    boundary: Annotated[float, Field(gt=0, le=1)]
+    surface: bool
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    measures: Candidates[Annotated[str, AfterValidator(_measure)]] = list(DEFAULT)
+    pictures: Count
+
+
+class Report(Section):
+    """What the report shows first."""
+
+    metric: str

@@ -1,0 +1,96 @@
+"""YAML through ruamel.yaml, as DVC reads it: both read the same value from the same text (YAML 1.2)."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
+
+__all__ = ["MarkedYAMLError", "YAMLError", "edit", "lines", "load"]
+
+
+def load(text: str) -> Any:
+    """The value of a text."""
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line, from 1, of every key by its path, and of every item by its number."""
+    found: dict[tuple[str, ...], int] = {}
+
+    def walk(node: Any, path: tuple[str, ...]) -> None:
+        if isinstance(node, CommentedMap):
+            for key, value in node.items():
+                found[(*path, str(key))] = node.lc.key(key)[0] + 1
+                walk(value, (*path, str(key)))
+        elif isinstance(node, CommentedSeq):
+            for number, value in enumerate(node):
+                found[(*path, str(number))] = node.lc.item(number)[0] + 1
+                walk(value, (*path, str(number)))
+
+    walk(_commented().load(text), ())
+    return found
+
+
+def edit(text: str, changes: dict[str, Any]) -> str:
+    """`text` with the values at dotted paths replaced; comments stay.
+
+    Raises:
+        KeyError: a path that is not there.
+
+    >>> edit("a:\\n  b: 2  # one\\n", {"a.b": 3})
+    'a:\\n  b: 3  # one\\n'
+    """
+    yaml = _commented()
+    data = yaml.load(text)
+    for path, value in changes.items():
+        *above, last = path.split(".")
+        node = data
+        for depth, key in enumerate(above, 1):
+            if not isinstance(node, CommentedMap) or key not in node:
+                raise KeyError(tuple(above[:depth]))
+            node = node[key]
+        if not isinstance(node, CommentedMap) or last not in node:
+            raise KeyError((*above, last))
+        node[last] = _flow(value)
+    stream = io.StringIO()
+    yaml.dump(data, stream)
+    return re.sub(r"^( .*\n)(?=\w)", r"\1\n", stream.getvalue(), flags=re.MULTILINE)  # a blank line between sections
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as null."""
+
+
+_Representer.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
+def _commented() -> YAML:
+    """Keeps comments, quotes and the order of keys."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.Representer = _Representer
+    yaml.preserve_quotes = True
+    yaml.width = 1000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _flow(value: Any) -> Any:
+    """Lists, and what is in them, on one line; sections in lines of their own."""
+    if isinstance(value, dict):
+        found = CommentedMap((key, _flow(item)) for key, item in value.items())
+        if not value:
+            found.fa.set_flow_style()
+        return found
+    if isinstance(value, list):
+        items = CommentedSeq(_flow(item) for item in value)
+        items.fa.set_flow_style()
+        return items
+    return value

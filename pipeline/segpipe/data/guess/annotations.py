@@ -1,0 +1,327 @@
+"""Guesses for labels that are no mask for each image: JSON of COCO's or labelme's kind, tables, a mask a class."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.data.guess.masks import SPLITS, check_names, keys_of, palette
+from segpipe.data.layouts.names import is_ignored, is_nothing
+
+if TYPE_CHECKING:
+    from segpipe.data.guess.pairs import Guess
+
+_NO_CLASS = re.compile(
+    r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour|rater|annotator|expert|reader|"
+    r"observer|ho)s?[ _-]?\d*|\d+",
+    re.IGNORECASE,
+)
+_MASK_COLUMN = re.compile(r"mask|label|seg|annot|gt|target", re.IGNORECASE)
+_SPLIT_COLUMN = re.compile(r"^(split|subset|set|fold)$", re.IGNORECASE)
+_GROUP_COLUMN = re.compile(r"^(group|patient|subject|case|sequence|scene)(_?id)?$", re.IGNORECASE)
+
+
+def coco(paths: list[Path], images: Path, names: Sequence[str] | None, found: Guess) -> Path:
+    """Keys for JSON files of COCO's kind; returns the folder that holds all."""
+    root = Path(os.path.commonpath([images, *(path.parent for path in paths)]))
+    templates = {}
+    for path in paths:
+        template, split, called = _with_split(path.relative_to(root).as_posix())
+        if len(paths) > 1 and (split is None or split in templates):
+            raise DataError(
+                f"{path} does not say train, val or test in its path, as {len(paths)} files must; merge them"
+            )
+        templates[split or "train"] = (template, called)
+    if len({template for template, _ in templates.values()}) > 1:
+        raise DataError(f"{paths[0]} and {paths[1]} are called differently beyond train, val or test; rename them")
+    documents = [_read(path) for path in paths]
+    template = next(iter(templates.values()))[0] if len(paths) > 1 else paths[0].relative_to(root).as_posix()
+    if len(paths) > 1:
+        found.tables["splits"] = {split: called for split, (_, called) in templates.items()}
+        _test_of_val(found)
+    try:
+        categories = {c["id"]: str(c["name"]) for document in documents for c in document["categories"]}
+        first = [document["images"][0]["file_name"] for document in documents]
+    except (KeyError, TypeError, IndexError):
+        raise DataError(f"{paths[0]} is no JSON of COCO's kind; wanted images, annotations and categories") from None
+    calls = [called for _, called in templates.values()] if len(paths) > 1 else [""]
+    found.keys |= {"layout": "coco", "image": _where(images, root, first, calls)}
+    found.tables["options"] = {"annotations": template}
+    number = sum(len(document["images"]) for document in documents)
+    found.say(f"{number} images in {template}", "it has images, annotations and categories, as COCO", "the card")
+    _classes([categories[key] for key in sorted(categories)], names, "its categories", found)
+    return root
+
+
+def labelme(paths: list[Path], names: Sequence[str] | None, found: Guess) -> None:
+    """Keys for JSON files of labelme, once they are paired."""
+    labels: Counter[str] = Counter()
+    for path in paths:
+        try:
+            labels.update(str(shape["label"]) for shape in _read(path)["shapes"])
+        except (KeyError, TypeError):
+            raise DataError(f"{path} is no JSON of labelme; save it again, or move it away") from None
+    found.keys["layout"] = "labelme"
+    found.say(f"{len(paths)} files of labelme", "they hold shapes", "edit layout in the card")
+    _classes(sorted(labels), names, "the labels of the shapes", found)
+
+
+def kind_of(path: Path) -> str:
+    """What a JSON holds: coco or labelme.
+
+    Raises:
+        DataError: neither, or no JSON.
+    """
+    document = _read(path)
+    if isinstance(document, dict) and "shapes" in document:
+        return "labelme"
+    if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
+        return "coco"
+    raise DataError(f"{path} holds neither images and annotations, as COCO, nor shapes, as labelme; give another file")
+
+
+def per_class(
+    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, names: Any, found: Guess
+) -> bool:
+    """Keys for one mask a class, in a folder or with an ending of its own; False where masks are not so."""
+    stems = {path.stem for path in images}
+    at = {path: path.relative_to(of_masks) for path in masks}
+    folders = sorted({where.parts[0] for where in at.values() if len(where.parts) == 2})
+    suffixes = {path.suffix for path in masks}
+    types = {path.suffix for path in images}
+    if len(suffixes) > 1 or len(types) > 1 or any(path.parent != of_images for path in images):
+        return False
+    words = {word for words in SPLITS.values() for word in words}
+    if len(folders) > 1 and all(len(where.parts) == 2 and where.stem in stems for where in at.values()):
+        if words & {folder.lower() for folder in folders}:
+            return False
+        classes, pattern, why = folders, "{class}/{name}", "each folder of masks holds some for the same images"
+    elif not folders:
+        ends = {where: _end(where.stem, stems) for where in at.values()}
+        classes = sorted(set(ends.values()))
+        signs = {end[:1] for end in classes}
+        if "" in ends.values() or len(signs) > 1 or not 2 <= len(classes) <= 64 or len(masks) <= len(images):
+            return False
+        sign = signs.pop()
+        classes, pattern = [end[1:] for end in classes], f"{{name}}{sign}{{class}}"
+        why = "names of masks are an image's with one of a few endings"
+    else:
+        return False
+    odd = [name for name in classes if _NO_CLASS.fullmatch(name)]
+    if odd:
+        raise DataError(
+            f"{masks[0]} and others: masks end in, or lie in, {', '.join(classes[:4])}, and '{odd[0]}' is no class; "
+            "keep one mask an image, or name annotators in a card's `masks` (docs/datasets.md)"
+        )
+    if not all(_is_binary(next(p for p in masks if name in p.as_posix()[len(str(of_masks)) :])) for name in classes):
+        return False
+    prefix, within = (folder.relative_to(root).as_posix() for folder in (of_masks, of_images))
+    found.keys["layout"] = "per_class"
+    found.keys["image"] = _below(within, "{name}" + types.pop())
+    found.keys["masks"] = [_below(prefix, pattern + suffixes.pop())]
+    found.say(f"a mask for each class: {found.keys['masks'][0]}", why, "edit layout and masks in the card")
+    _classes(classes, names, "the names of the masks", found)
+    return True
+
+
+def table(path: Path, images: Path, names: Any, void: Any, found: Guess) -> tuple[Path, list[Path]]:
+    """Keys for a table of images and masks; returns the folder that holds all, and the images."""
+    root = Path(os.path.commonpath([images, path.parent]))
+    from segpipe.data.layouts.trees import rows_of
+
+    try:
+        rows = list(rows_of(path.read_text(encoding="utf-8-sig")))
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{path} is no table in UTF-8; save it as .csv in UTF-8") from None
+    columns = {
+        name: (folder, files)
+        for name in (rows[0] if rows else {})
+        if name
+        for folder, files in [_files_of([row[name] or "" for row in rows], root, images)]
+        if files
+    }
+    of_masks = [name for name in columns if _MASK_COLUMN.search(name)] or list(columns)[1:]
+    of_images = [name for name in columns if name not in of_masks[:1]]
+    if not of_masks or not of_images:
+        raise DataError(
+            f"{path} has no two columns that name files below {root} (columns: {', '.join(rows[0] if rows else [])}); "
+            "put it into the folder that its paths start from"
+        )
+    image, mask = of_images[0], of_masks[0]
+    options = {"image": image, "mask": mask, "images": columns[image][0], "masks": columns[mask][0]}
+    split = next((name for name in rows[0] if name and _SPLIT_COLUMN.match(name)), None)
+    if split is not None:
+        values = {row[split] for row in rows if row[mask]}
+        called = {ours: v for v in sorted(values) for ours, words in SPLITS.items() if (v or "").lower() in words}
+        if "train" in called:
+            options["split"] = split
+            found.tables["splits"] = called
+            _test_of_val(found)
+    group = next((name for name in rows[0] if name and _GROUP_COLUMN.match(name)), None)
+    if group is not None:
+        options["group"] = group
+    found.tables["options"] = {key: value for key, value in options.items() if value}
+    found.keys |= {"layout": "csv", "lists": path.relative_to(root).as_posix()}
+    said = ", ".join(f"{key} in '{options[key]}'" for key in ("image", "mask", "split", "group") if key in options)
+    found.say(f"columns of {path.name}: {said}", "these name files, splits and groups", "edit [options] in the card")
+    keys, guess = keys_of(columns[mask][1], columns[mask][1][0].parent, names, void)
+    found.keys |= keys
+    found.say(*guess)
+    return root, columns[image][1]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Files that name the images of each split: their template, what splits are called in it, and all names."""
+
+    template: str
+    splits: dict[str, str]
+    names: set[str]
+
+
+def lists(root: Path, stems: set[str]) -> Lists | None:
+    """Lists of a split's names, such as PASCAL VOC's, where there are some; those for segmentation first."""
+    places = {*root.glob("train.txt"), *root.glob("*/train.txt"), *root.glob("*/*/train.txt")}
+    for listing in sorted(places, key=lambda path: ("segmentation" not in path.as_posix().lower(), path)):
+        splits, names = {}, set[str]()
+        for split, words in SPLITS.items():
+            for word in words:
+                path = listing.with_name(f"{word}.txt")
+                if split not in splits and path.is_file():
+                    lines = path.read_text(errors="replace").splitlines()
+                    listed = {
+                        line.split()[0].removesuffix(Path(line.split()[0]).suffix) for line in lines if line.strip()
+                    }
+                    if listed and listed <= stems:
+                        splits[split] = word
+                        names |= listed
+        if {"train", "val"} <= splits.keys() or {"train", "test"} <= splits.keys():
+            return Lists((listing.parent.relative_to(root) / "{split}.txt").as_posix(), splits, names)
+    return None
+
+
+def use(listed: Lists, found: Guess) -> None:
+    """Splits from lists, unless folders say what they are."""
+    template = Path(found.keys["image"])
+    if "{folder}" in found.keys["image"] or "splits" in found.tables or template.stem != "{name}":
+        found.say("the lists are not used", "folders or names of images say other splits", "lists in the card")
+        return
+    found.keys["lists"], found.tables["splits"] = listed.template, dict(listed.splits)
+    _test_of_val(found)
+    found.say(f"splits from {listed.template}", "these lists name images", "remove lists from the card")
+
+
+def is_alone(shapes: list[Path], images: list[Path], named: set[str]) -> bool:
+    """Whether JSON files beside images are their labels: one for each, or of COCO's kind."""
+    if all(image.stem in named for image in images):
+        return True
+    try:
+        return kind_of(shapes[0]) == "coco"
+    except DataError:
+        return False
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a mask holds at most two grey values, or grey smoothed at edges."""
+    from segpipe.data.files import read_grey
+    from segpipe.data.masks import foreground
+
+    try:
+        foreground(read_grey(path), path)
+    except DataError:
+        return False
+    return True
+
+
+def _test_of_val(found: Guess) -> None:
+    """What is called val and not test is test: it is not looked at before the end."""
+    splits = found.tables["splits"]
+    if "test" not in splits and "val" in splits:
+        splits["test"] = splits.pop("val")
+
+
+def _classes(known: Sequence[str], names: Any, why: str, found: Guess) -> None:
+    """Classes by name, what is nothing first."""
+    nothing = [name for name in known if is_nothing(name)]
+    named = [nothing[0] if nothing and nothing[0] != "_background_" else "background"]
+    named += [name for name in dict.fromkeys(known) if not is_nothing(name) and not is_ignored(name)]
+    if names:
+        if sorted(names) != sorted(named) or not is_nothing(names[0]):
+            raise ConfigError(f"--classes {','.join(names)}: the labels are called {', '.join(named)}; edit the card")
+        named = list(names)
+    check_names(named, len(named), "labels")
+    found.keys |= {"classes": named, "void": [255], "palette": palette(len(named))}
+    found.say(f"{len(named)} classes: {', '.join(named[:6])}{', ...' if len(named) > 6 else ''}", why, "the card")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} is not valid JSON; replace it") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _with_split(path: str) -> tuple[str, str | None, str]:
+    """A path with its split's word as a field, the split, and the word."""
+    for split, words in SPLITS.items():
+        for word in sorted(words, key=len, reverse=True):
+            expression = rf"(?<![A-Za-z]){word}(?![A-Za-z])"
+            match = re.search(expression, path, re.IGNORECASE)
+            if match:
+                return re.sub(expression, "{split}", path, flags=re.IGNORECASE), split, match.group()
+    return path, None, ""
+
+
+def _where(images: Path, root: Path, first: list[str], calls: list[str]) -> str:
+    """The template of the images: below their folder, or in one whose name holds the split's word."""
+    from segpipe.data.layouts.templates import reroot
+
+    base = images.relative_to(root).as_posix()
+    if all((images / name).is_file() or (root / reroot(name, root)).is_file() for name in first):
+        return _below(base, "{name}")
+    folders = sorted(path.name for path in images.iterdir() if path.is_dir())
+    for folder in folders:
+        template = folder.replace(calls[0], "{split}", 1) if calls[0] else folder
+        if all((images / template.format(split=c) / name).is_file() for c, name in zip(calls, first, strict=True)):
+            return _below(base, f"{template}/{{name}}")
+    raise DataError(
+        f"{images / first[0]} is missing, the first image of the annotations; give their folder as --images"
+    )
+
+
+def _end(stem: str, stems: set[str]) -> str:
+    """What follows the longest name of an image that a mask's name begins with."""
+    for length in range(len(stem) - 1, 0, -1):
+        if stem[:length] in stems and not stem[length].isalnum():
+            return stem[length:]
+    return ""
+
+
+def _files_of(values: list[str], root: Path, images: Path) -> tuple[str, list[Path]]:
+    """The files that a column names, and the folder they lie in; none where it names something else."""
+    from segpipe.data.layouts.templates import reroot
+
+    some = [value.strip() for value in values if value.strip()]
+    if not some or not Path(some[0]).suffix:
+        return "", []
+    folders = ["", images.relative_to(root).as_posix()]
+    folders += [path.relative_to(root).as_posix() for path in sorted(root.glob("*")) if path.is_dir()]
+    for folder in folders:
+        files = [root / reroot((Path(folder) / value).as_posix(), root) for value in some]
+        if sum(file.is_file() for file in files) > 0.9 * len(files):
+            return folder if folder != "." else "", [file for file in files if file.is_file()]
+    return "", []
+
+
+def _below(folder: str, path: str) -> str:
+    return path if folder == "." else f"{folder}/{path}"

@@ -1,0 +1,57 @@
+"""What stages predict, crf and ensemble wrote of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.core.argmax import label_and_confidence
+from segpipe.core.errors import DataError
+from segpipe.core.files import read_array, read_json
+from segpipe.data.dataset import Row
+from segpipe.data.geometry import restore
+from segpipe.data.maps import open_maps
+
+
+def read_probs(predicted: Path, split: str, row: Row, position: int) -> NDArray[np.float32]:
+    """The probabilities (C, H, W) of one image at its original size, from logits or from stored maps."""
+    if (predicted / f"{split}.npy").exists():
+        return restore(read_array(predicted / f"{split}.npy")[position], row.geometry)
+    return np.asarray(open_maps(predicted / f"{split}_probs")[position], np.float32)
+
+
+def read_stored(
+    predicted: Path, split: str, row: Row, position: int
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.floating] | None]:
+    """(labels or None, probabilities or None) of an image: from logits, or from the stored maps.
+
+    Stored labels are taken as they are: argmax of float16 probabilities would break ties anew.
+    """
+    if (predicted / f"{split}.npy").exists():
+        return None, read_probs(predicted, split, row, position)
+    held = (predicted / f"{split}_probs.json").exists()
+    return open_maps(predicted / f"{split}_labels")[position], (
+        open_maps(predicted / f"{split}_probs")[position] if held else None
+    )
+
+
+def read_predicted_labels(predicted: Path, split: str, row: Row, position: int) -> NDArray[np.uint8]:
+    """The predicted label map (H, W) of one image at its original size."""
+    labels, probs = read_stored(predicted, split, row, position)
+    if labels is not None:
+        return labels
+    assert probs is not None
+    return label_and_confidence(probs)[0]
+
+
+def refuse_leak(predicted: Path, ids: Collection[str], purpose: str) -> None:
+    """DataError when a fit would use images that the network was trained on: its probabilities flatter there."""
+    shared = sorted(set(read_json(predicted / "train_ids.json")["ids"]) & set(ids))
+    if shared:
+        raise DataError(
+            f"{predicted} was trained on {', '.join(shared[:3])}, which would also {purpose}; "
+            "fit on images that no member has seen"
+        )
