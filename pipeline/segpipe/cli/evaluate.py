@@ -47,14 +47,14 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Score a run, its CRF or an ensemble on val and test; or two folders of label maps."""
-    from segpipe.cli import score_folders
     from segpipe.cli.printing import announce, finish
+    from segpipe.cli.score_folders import print_convention, score_folders
     from segpipe.config.context import start
 
     if labels is not None or predictions is not None:
         if run or loss or ensemble or crf or settings:
             raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
-        score_folders.score_folders(labels, predictions, classes, ignore_index, convention, as_json)
+        score_folders(labels, predictions, classes, ignore_index, convention, as_json)
         return
     if sum(value is not None for value in (run, loss, ensemble)) != 1 or (crf and ensemble):
         raise ConfigError(
@@ -67,7 +67,7 @@ def evaluate(
     )  # fmt: skip
     out = context.path("evaluate")
     if convention is not None:
-        score_folders.print_convention(context.require("evaluate"), convention, as_json)
+        print_convention(context.require("evaluate"), convention, as_json)
         return
     source = context.require(context.source)
     if dry_run:

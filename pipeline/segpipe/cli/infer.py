@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +52,7 @@ def infer(
     from tqdm import tqdm
 
     from segpipe.cli.predictors import Alone, Combined, definition_of
+    from segpipe.cli.printing import say
     from segpipe.core import seeding
     from segpipe.data.files import read_image
     from segpipe.training.device import choose
@@ -71,7 +71,11 @@ def infer(
     folder = run_folder(model, seed) if model is not None else definition_of(str(ensemble))
     files_ = _files(images, out)
     if dry_run:
-        _say(f"would read {len(files_)} images and write {out}", {"images": len(files_), "writes": str(out)}, as_json)
+        say(
+            f"would read {len(files_)} images and write {out}",
+            {"images": len(files_), "writes": str(out)},
+            as_json=as_json,
+        )
         return
     seeding.make_deterministic(threads or torch.get_num_threads())
     place = torch.device(choose(device))
@@ -89,7 +93,7 @@ def infer(
     line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
     line += f"; rejected {rejected:.1%}" if asked.votes else ""
     result = {"path": str(out), "labels": written, "rejected": rejected}
-    _say(f"{out}: {len(written)} images; most of them: {line}", result, as_json)
+    say(f"{out}: {len(written)} images; most of them: {line}", result, as_json=as_json)
 
 
 def run_folder(model: str, seed: int) -> Path:
@@ -170,7 +174,3 @@ def _write(
             files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
     counted = np.bincount(labels.ravel(), minlength=256) / labels.size
     return [float(share) for share in (*counted[:classes], counted[255])]
-
-
-def _say(line: str, result: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(result) if as_json else line)

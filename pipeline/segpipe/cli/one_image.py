@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from segpipe import refine
+from segpipe.cli.printing import say
+from segpipe.core import files
+from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import ConfigError, DataError, suggestion
+from segpipe.core.files import read_json
+from segpipe.crf import dense_crf
+from segpipe.data.files import png_bytes, read_image
 
 
-def refine(
+def refine_image(
     image: Path | None,
     probs: Path | None,
     out: Path | None,
     tuned: Path | None,
     parameters: Sequence[str],
+    *,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -25,13 +35,6 @@ def refine(
         ConfigError: an option is missing or no parameter of dense_crf.
         DataError: a file is no image, no probabilities, or they do not fit.
     """
-    import numpy as np
-
-    from segpipe.core import files
-    from segpipe.core.argmax import label_and_confidence
-    from segpipe.crf import dense_crf
-    from segpipe.data.files import png_bytes, read_image
-
     if image is None or probs is None or out is None:
         raise ConfigError("refining one image takes all of --image FILE, --probs FILE.npy and --out FILE")
     if out.suffix not in (".png", ".npy"):
@@ -49,7 +52,7 @@ def refine(
         raise DataError(f"{probs} with {image}: {error}") from None
     if dry_run:
         line = f"would read {image}, {probs} and write {out}"
-        _say(line, {"reads": [str(image), str(probs)], "writes": str(out)}, as_json)
+        say(line, {"reads": [str(image), str(probs)], "writes": str(out)}, as_json=as_json)
         return
     labels, before = label_and_confidence(refined)[0], label_and_confidence(given.astype(np.float32))[0]
     changed = float((labels != before).mean())
@@ -60,13 +63,11 @@ def refine(
     else:
         files.write_bytes(out, files.array_bytes(refined))
     result = {"path": str(out), "changed": changed, "parameters": options}
-    _say(f"{out}: {100 * changed:.2f} % of the pixels changed their class ({shown}; {source})", result, as_json)
+    say(f"{out}: {100 * changed:.2f} % of the pixels changed their class ({shown}; {source})", result, as_json=as_json)
 
 
 def _read(path: Path) -> Any:
     """One array; nothing pickled is ever executed."""
-    import numpy as np
-
     try:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -95,10 +96,6 @@ def colors(number: int) -> list[tuple[int, ...]]:
 
 def _options(tuned: Path | None, parameters: Sequence[str]) -> dict[str, Any]:
     """Keyword arguments of dense_crf from a tuned run's crf.json and from NAME=VALUE words."""
-    import inspect
-
-    from segpipe.crf import dense_crf
-
     numbers = {
         name: type(default.default)
         for name, default in inspect.signature(dense_crf).parameters.items()
@@ -118,22 +115,13 @@ def _options(tuned: Path | None, parameters: Sequence[str]) -> dict[str, Any]:
 
 def _tuned(path: Path) -> dict[str, Any]:
     """The parameters that stage crf wrote."""
-    from segpipe.core.files import read_json
-    from segpipe.crf.search import PARAMETERS
-
-    found = read_json(path)
+    found, tuned = read_json(path), refine.find("crf").attributes["tuned"]
     if not isinstance(found, dict) or not {"parameters", "iterations"} <= found.keys():
         raise DataError(f"{path} is no crf.json of stage crf; wanted 'parameters' and 'iterations' in it")
     parameters, iterations = found["parameters"], found["iterations"]
     if parameters is None:
         raise DataError(f"{path} found no CRF to be best; choose parameters with --parameter NAME=VALUE")
     numbers = [*parameters.values(), iterations] if isinstance(parameters, dict) else [None]
-    if not all(type(value) in (int, float) for value in numbers) or not set(parameters) <= set(PARAMETERS):
-        raise DataError(
-            f"{path}: 'parameters' must be numbers by name ({', '.join(PARAMETERS)}), 'iterations' a number"
-        )
+    if not all(type(value) in (int, float) for value in numbers) or not set(parameters) <= set(tuned):
+        raise DataError(f"{path}: 'parameters' must be numbers by name ({', '.join(tuned)}), 'iterations' a number")
     return {**parameters, "iterations": iterations}
-
-
-def _say(line: str, result: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(result) if as_json else line)

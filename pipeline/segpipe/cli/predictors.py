@@ -6,10 +6,21 @@ rejected; probabilities (C, H, W), or None from an ensemble that votes; and unce
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from segpipe import refine
+from segpipe.core import files
+from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
+from segpipe.data.normalize import curve
+from segpipe.ensembles import methods
+from segpipe.refine.base import Refiner
+from segpipe.training import inference, trained
+from segpipe.training.inference import Predictor, image_probs
 
 _MEMBER = {"train", "seed", "snapshot", "predict", "crf", "model"}
 
@@ -20,16 +31,11 @@ class Alone:
     votes = False
 
     def __init__(self, folder: Path, snapshot: int | None, options: Any, seed: int, device: Any) -> None:
-        from segpipe.training import trained
-
         network, self.config = trained.load(folder, snapshot)
         self._predictor = _predictor(network, self.config, options, seed, device)
 
     def predict(self, image: Any, number: int) -> tuple[Any, Any, Any]:
         """The image's labels, probabilities and uncertainty."""
-        from segpipe.core.argmax import label_and_confidence
-        from segpipe.training.inference import image_probs
-
         probs, uncertainty = image_probs(self._predictor, image, self.config["size"], number)
         return label_and_confidence(probs)[0], probs, uncertainty
 
@@ -42,13 +48,6 @@ class Combined:
     """
 
     def __init__(self, definition: Path, device: Any) -> None:
-        import io
-
-        import numpy as np
-
-        from segpipe.core import files
-        from segpipe.ensembles import methods
-
         described = files.read_json(definition)
         if not _defines(described):
             raise DataError(f"{definition} defines no ensemble; give the ensemble.json of stage ensemble")
@@ -71,27 +70,21 @@ class Combined:
         if len(weights) != len(described["members"]):
             raise DataError(f"{definition} has {len(weights)} weights for {len(described['members'])} members")
         self.members = [  # who has no weight is not asked
-            (_asked(member, described["classes"], device), member["crf"]) if weight > 0 else None
+            (_asked(member, described["classes"], device), _refiner(member)) if weight > 0 else None
             for member, weight in zip(described["members"], weights, strict=True)
         ]
         self.config: dict[str, Any] = files.read_json(Path(described["members"][0]["train"]) / "config.json")
 
     def predict(self, image: Any, number: int) -> tuple[Any, Any, Any]:
         """The image's labels, and probabilities where the ensemble does not vote."""
-        import numpy as np
-
-        from segpipe.core.argmax import label_and_confidence
-        from segpipe.crf.dense import dense_crf
-        from segpipe.training.inference import image_probs
-
         shape = (len(self.config["classes"]), *image.shape[:2])
         members = np.zeros((len(self.members), *shape), np.float32)
         for probs, member in zip(members, self.members, strict=True):
             if member is not None:
-                predictor, tuned = member
+                predictor, refiner = member
                 probs[:] = image_probs(predictor, image, self.config["size"], number, fitted=True)[0]
-                if tuned is not None:
-                    probs[:] = dense_crf(image, probs, **tuned)
+                if refiner is not None:
+                    probs[:] = refiner.apply(image, probs)
         found = self.method.combine(members)
         return (found, None, None) if self.votes else (label_and_confidence(found)[0], found, None)
 
@@ -123,9 +116,6 @@ def _defines(described: Any) -> bool:
 
 
 def _asked(member: dict[str, Any], classes: list[str], device: Any) -> Any:
-    from segpipe.core import files
-    from segpipe.training import inference, trained
-
     folder = Path(member["train"])
     weights = trained.weights_of(folder, member["snapshot"])
     if not weights.is_file() or files.digest_file(weights) != member["model"]:
@@ -136,8 +126,10 @@ def _asked(member: dict[str, Any], classes: list[str], device: Any) -> Any:
     return _predictor(network, config, inference.Options(**member["predict"]), member["seed"], device)
 
 
-def _predictor(network: Any, config: dict[str, Any], options: Any, seed: int, device: Any) -> Any:
-    from segpipe.data.normalize import curve
-    from segpipe.training.inference import Predictor
+def _refiner(member: dict[str, Any]) -> Refiner | None:
+    """What refined the member's predictions."""
+    return None if member["crf"] is None else refine.create(member.get("refiner", "crf"), **member["crf"])
 
+
+def _predictor(network: Any, config: dict[str, Any], options: Any, seed: int, device: Any) -> Any:
     return Predictor(network, curve(config["normalization"]), options, device=device, seed=seed)

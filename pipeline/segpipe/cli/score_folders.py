@@ -7,12 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from segpipe.core.errors import ConfigError, DataError, suggestion
+from segpipe.data.files import read_ids
+from segpipe.metrics.conventions import CONVENTIONS
+from segpipe.metrics.evaluation import Evaluation
+from segpipe.metrics.tables import read_tables
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 
 
-def evaluate_folders(
+def score_folders(
     labels: Path | None,
     predictions: Path | None,
     classes: int | None,
@@ -21,11 +27,6 @@ def evaluate_folders(
     as_json: bool,
 ) -> None:
     """Score predicted label maps against true ones of the same names; print the table or JSON."""
-    from tqdm import tqdm
-
-    from segpipe.data.files import read_ids
-    from segpipe.metrics.evaluation import Evaluation
-
     if labels is None or predictions is None or classes is None:
         raise ConfigError("evaluating folders takes all of --labels DIR, --predictions DIR and --classes N")
     if not 1 <= classes <= 255:
@@ -63,23 +64,17 @@ def evaluate_folders(
 
 def print_convention(folder: Path, convention: str, as_json: bool) -> None:
     """What another tool would print for an evaluated run, from its counts."""
-    from segpipe.report.tables import read_counts
-
     _check_convention(convention)
-    tables = {split: read_counts(folder / "counts.csv", split)[0] for split in ("val", "test")}
+    tables = {split: read_tables(folder, split).tables.counts for split in ("val", "test")}
     _print_convention(convention, tables["test"], {"val": tables["val"]}, as_json)
 
 
 def _check_convention(convention: str | None) -> None:
-    from segpipe.metrics.conventions import CONVENTIONS
-
     if convention is not None and convention not in CONVENTIONS:
         raise ConfigError(f"unknown convention '{convention}'{suggestion(convention, CONVENTIONS)}")
 
 
 def _print_convention(convention: str, counts: Any, others: dict[str, Any], as_json: bool) -> None:
-    from segpipe.metrics.conventions import CONVENTIONS
-
     scores = CONVENTIONS[convention](counts)
     if as_json:
         found = {split: CONVENTIONS[convention](table) for split, table in others.items()}

@@ -188,9 +188,9 @@ def _ensembles(params: Params) -> list[str]:
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for method in params.ensemble:
         groups.setdefault((_inputs_of(params, method), tuple(more_of_ensemble(params, method))), []).append(method)
-    for number, ((read, more), methods) in enumerate(groups.items()):
-        group, results = f"method: [{', '.join(methods)}]", "results/ensembles/${item.method}"
-        ending, made = f"_{methods[0]}" if number else "", "data/ensemble/${item.method}"
+    for number, ((read, more), alike) in enumerate(groups.items()):
+        group, results = f"method: [{', '.join(alike)}]", "results/ensembles/${item.method}"
+        ending, made = f"_{alike[0]}" if number else "", "data/ensemble/${item.method}"
         data = ["data/download/${download.dataset}", "data/prepare"]
         name, select = "ensemble" + ending, "--method ${item.method}"
         parts.append(_stage(name, "ensemble", select, [*data, *read], outs=[made], matrix=group, more=more))

@@ -88,6 +88,4 @@ def card_digest(dataset: str) -> str:
         values = tomllib.loads(card_file(dataset).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return files.digest_json({key: str(value) for key, value in values.items() if key not in # Parameters that came later, with the value that outputs from before were made with.
-_SINCE: dict[str, Any] = {"measures": list(DEFAULT), "refiner": "crf"}
-_CARD_TEXTS})
+    return files.digest_json({key: str(value) for key, value in values.items() if key not in _CARD_TEXTS})

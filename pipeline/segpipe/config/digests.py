@@ -145,7 +145,7 @@ def changed(params: Params) -> list[str]:
 
 
 def _flat(digests: dict[str, Any]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for stage, value in digests.items():
         found |= {f"{stage} {key}": one for key, one in value.items()} if isinstance(value, dict) else {stage: value}
     return found

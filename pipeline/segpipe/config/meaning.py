@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -185,9 +185,8 @@ class Package:
             yield Part(module, name)
         elif name in known.imports:
             at, inner = known.imports[name]
-            if _ours(at):
-                if (inner and self._module(f"{at}.{inner}") is None) or (inner and self._defines(at, inner)):
-                    yield from self._resolve(at, inner)
+            if _ours(at) and inner and (self._module(f"{at}.{inner}") is None or self._defines(at, inner)):
+                yield from self._resolve(at, inner)
         elif "__getattr__" in known.parts:
             yield Part(module, "__getattr__")
 
@@ -205,7 +204,7 @@ class Package:
         known = self._module(part.module)
         return known is not None and all(isinstance(n, ast.Assign | ast.AnnAssign) for n in known.parts[part.name])
 
-    def _methods(self, part: Part, words: set[str]) -> Iterator[Part]:
+    def _methods(self, part: Part, words: Set[str]) -> Iterator[Part]:
         """The methods of a class that some word may call; all, where a base from elsewhere may call them."""
         known = self._module(part.module)
         assert known is not None

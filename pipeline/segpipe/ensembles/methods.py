@@ -45,6 +45,7 @@ class Method(ABC):
     votes = False  # gives labels; 255 where it rejects
     draws = "none"  # what it is fitted on: "uniform" or "stratified" pixels
     fewest = 1  # members
+    pixels = 0  # of each class and image, where they are stratified
     grows: bool = False  # any of the members can be combined by it
 
     def __init__(self) -> None:

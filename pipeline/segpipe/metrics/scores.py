@@ -98,7 +98,7 @@ def per_image(counts: Counts, metric: str = "iou", *, presence: str = "label") -
 
 
 def miou_dataset(counts: Counts) -> float | None:
-    """mIoU^D alone, by which the best epoch and the best member are chosen: a change of other scores concerns neither."""
+    """mIoU^D alone: it chooses the best epoch and the best member, which other scores do not concern."""
     pooled = iou(*(part.sum(0) for part in (counts.tp, counts.fp, counts.fn)))
     return number(mean(pooled))
 

@@ -12,7 +12,7 @@ from segpipe.core.files import read_json
 from segpipe.metrics.scores import NOT_RESAMPLED
 from segpipe.metrics.tables import Stored, read_tables
 from segpipe.report.judgement import Judgement, judge
-from segpipe.report.results import Entry, entry
+from segpipe.report.results import Entry, read_entry
 
 _REGION_LOSSES = ("jml", "dml", "dice", "lovasz", "jaccard", "tversky")
 T = TypeVar("T")
@@ -54,11 +54,11 @@ def collect_results(context: Context, missing: MissingResults | None = None) -> 
                 keys = [f"{key}-crf" for key in keys if key in params.crf_keys()]
             there = folders.of([context.member(key) for key in keys])
             if there:
-                found.append(entry(run + suffix, kind, f"{section.loss}{suffix}", there))
+                found.append(read_entry(run + suffix, kind, f"{section.loss}{suffix}", there))
     for method in params.ensemble:
         there = folders.of([context.of_ensemble(method)])
         if there:
-            found.append(entry(f"ensemble: {method}", "ensemble", params.ensemble[method].method, there))
+            found.append(read_entry(f"ensemble: {method}", "ensemble", params.ensemble[method].method, there))
     if not found:
         raise DataError(f"no result of params.yaml is there; {missing[0] if missing else 'run `dvc repro`'}")
     return found

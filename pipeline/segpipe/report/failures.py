@@ -71,7 +71,8 @@ class Audited:
 
 
 def _seed_mean(tables: Sequence[Tables], score: Callable[[Counts], Floats]) -> Floats:
-    return mean(np.stack([score(item.counts) for item in tables]), 0)
+    found: Floats = mean(np.stack([score(item.counts) for item in tables]), 0)
+    return found
 
 
 def sliders(audited: Audited, name: str, number: int, widest: int) -> list[Piece]:
@@ -175,7 +176,7 @@ def gallery(context: Context, index: Index, entries: Sequence[Entry]) -> list[Pi
 def duplicates(audited: Audited, number: int, alike: float) -> Part:
     """Images of two splits that are nearly the same."""
     prepared = audited.context.require("prepare")
-    splits: dict[str, tuple[Sequence[str], Floats]] = {}
+    splits: dict[str, tuple[Sequence[str], NDArray[np.float32]]] = {}
     for name, rows in audited.index.splits.items():
         images = read_array(prepared / f"{name}_images.npy")
         cut = (image[row.inside] for image, row in zip(images, rows, strict=True))

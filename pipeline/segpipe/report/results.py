@@ -53,7 +53,7 @@ class Entry:
         return statistics.stdev(values) if len(values) == len(self.metrics) > 1 else None
 
 
-def entry(name: str, kind: str, loss: str, folders: Sequence[Path]) -> Entry:
+def read_entry(name: str, kind: str, loss: str, folders: Sequence[Path]) -> Entry:
     """Read the metrics of an entry."""
     metrics = tuple(read_json(folder / "metrics.json") for folder in folders)
     return Entry(name, kind, loss, tuple(folders), metrics, read_json(folders[0] / "curves.json"))

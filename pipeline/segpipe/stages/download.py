@@ -24,10 +24,8 @@ def run(context: Context) -> dict[str, Any]:
     settings, out = context.params.download, context.path("download")
     card = catalog.card(settings.dataset)
     with files.folder(out, {"config": context.digest("download")}) as folder:
-        if card.layout == GENERATED:
-            samples = _generate(card, folder, settings.limit)
-        else:
-            samples = _copy(context, card, folder)
+        generated = card.layout == GENERATED
+        samples = _generate(card, folder, settings.limit) if generated else _copy(context, card, folder)
         files.write_json(folder / "samples.json", [vars(sample) for sample in samples])
     images = {split: sum(s.split == split for s in samples) for split in catalog.SPLITS}
     return {"path": str(out), "images": images}

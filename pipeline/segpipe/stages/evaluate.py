@@ -147,12 +147,10 @@ class _Measuring:
         stored, probs = read_stored(self.source, self.split, row, i)
         part = Evaluation(*self.options)
         labels = part.add(target, labels=stored, probs=probs, raters=raters)
-        wanted = self.pixels and probs is not None
-        return (
-            part,
-            labels if pictured else None,
-            temperature.sample(probs, target, self.pixels, mix(0, i)) if wanted else None,
-        )
+        drawn = None
+        if self.pixels and probs is not None:
+            drawn = temperature.sample(probs, target, self.pixels, mix(0, i))
+        return part, labels if pictured else None, drawn
 
 
 def _fit(sampled: list[Drawn]) -> dict[str, Any]:
