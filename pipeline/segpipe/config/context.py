@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from segpipe.config import code
 from segpipe.config import params as parameters
 from segpipe.config.depends import DEPENDS, card_digest, config_digest, lookup, more_of_ensemble
 from segpipe.config.schema import Params
@@ -215,6 +216,8 @@ def start(
     """
     base = parameters.load()
     params = parameters.load(overrides=overrides or ())
+    if inside_dvc():
+        code.read()  # refuses a dvc.yaml of an older segpipe
     if inside_dvc() and overrides:
         raise ConfigError("--set inside dvc.yaml would hide a parameter from DVC; put it into params.yaml")
     if run is not None and loss is not None:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from segpipe.config.code import FILE as CODE
 from segpipe.config.depends import READS, more_of_ensemble
-from segpipe.config.digests import FILE as CODE
 from segpipe.config.schema import Params
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data import catalog

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from segpipe import models
+from segpipe.config import code
 from segpipe.config.context import Context, inside_dvc
 from segpipe.config.depends import READS, card_digest, card_file, lookup
 from segpipe.config.meaning import Package
 from segpipe.config.schema import Params
 from segpipe.core import files, registry, spec
-from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog
 from segpipe.data.card import GENERATED, KINDS, LAYOUTS
 from segpipe.ensembles import METHODS
@@ -26,11 +25,12 @@ from segpipe.losses.compound import PACKAGE as LOSSES
 from segpipe.metrics import measures
 from segpipe.training import parts
 
-FILE = Path("data/code.json")
-ROOT = Path(__file__).parents[1]
 _READ_LABELS = ("download", "prepare", "stats", "crf", "ensemble", "evaluate", "report")  # by the dataset's card
 # What chooses a stage and prints, not what it computes; and where outputs lie, which dvc.yaml says.
-_LEFT_OUT = ("segpipe.cli", *(f"segpipe.config.{name}" for name in ("dag", "depends", "digests", "params", "yaml")))
+_LEFT_OUT = (
+    "segpipe.cli",
+    *(f"segpipe.config.{name}" for name in ("code", "dag", "depends", "digests", "params", "yaml")),
+)
 _VALUES = ("segpipe.config.sections", "segpipe.config.schema", "segpipe.config.context")
 LEARNERS = "segpipe.ensembles.learners"
 Root = tuple[str, str]
@@ -38,7 +38,7 @@ Root = tuple[str, str]
 
 @cache
 def _package() -> Package:
-    return Package(ROOT, _LEFT_OUT, _VALUES)
+    return Package(code.ROOT, _LEFT_OUT, _VALUES)
 
 
 def every(params: Params) -> dict[str, Any]:
@@ -115,32 +115,15 @@ def digest_of(context: Context, stage: str) -> str:
     """
     if not inside_dvc():
         return digest(context.params, stage, run=context.run, method=context.method)
-    found = read()[stage]
+    found = code.read()[stage]
     return str(found[context.run or context.method] if isinstance(found, dict) else found)
-
-
-def read() -> dict[str, Any]:
-    """data/code.json.
-
-    Raises:
-        ConfigError: it is missing or damaged; the message says how to make it.
-    """
-    try:
-        found = files.read_json(FILE)
-    except DataError:
-        found = None
-    if not isinstance(found, dict) or not READS.keys() <= found.keys():
-        state = "damaged" if FILE.exists() else "missing: dvc.yaml is of an older segpipe"
-        mend = "dvc repro --force --single-item code" if FILE.exists() else "segpipe dag --write"
-        raise ConfigError(f"{FILE} is {state}; run `{mend}`, then dvc repro")
-    return found
 
 
 def changed(params: Params) -> list[str]:
     """The stages whose code or parameters are others than when data/code.json was written; none where it is not."""
-    if not FILE.exists():
+    if not code.FILE.exists():
         return []
-    old, new = _flat(read()), _flat(every(params))
+    old, new = _flat(code.read()), _flat(every(params))
     return [name for name in new if new[name] != old.get(name)]
 
 

@@ -56,6 +56,18 @@ class _Uses:
     imports: dict[str, tuple[str, str]]
 
 
+@dataclass
+class _Methods:
+    """Of a class: those that may always be called, by Python itself or by a base from elsewhere, and others by name."""
+
+    always: list[Part] = field(default_factory=list)
+    by_name: dict[str, Part] = field(default_factory=dict)
+
+    def called(self, words: Set[str]) -> Iterator[Part]:
+        """Those that a word may call."""
+        yield from (self.by_name[name] for name in self.by_name.keys() & words)
+
+
 class Package:
     """The source of a package, parsed as far as it is reached.
 
@@ -67,10 +79,13 @@ class Package:
         self.root, self.left_out, self.values = root, tuple(left_out), tuple(values)
         self._modules: dict[str, _Module | None] = {}
         self._uses: dict[Part, _Uses] = {}
+        self._texts: dict[Part, str] = {}
+        self._targets: dict[Part, list[tuple[str, Part]]] = {}
+        self._classes: dict[Part, _Methods] = {}
 
     def digest(self, roots: Iterable[tuple[str, str]]) -> str:
         """sha256 of what the roots, given as (module, name), reach."""
-        texts = {part: self._hash(part) for part in self.reached(roots)}
+        texts = {part: self._text(part) for part in self.reached(roots)}
         lines = []
         for part, text in texts.items():
             edges = sorted({(chain, texts[to]) for chain, to in self._edges(part) if to in texts})
@@ -81,6 +96,7 @@ class Package:
         """All parts that the roots reach, themselves included."""
         found: set[Part] = set()
         classes: set[Part] = set()
+        modules: set[str] = set()
         words: set[str] = set()
         waiting = [part for module, name in roots for part in self._resolve(module, name)]
         while waiting:
@@ -92,12 +108,13 @@ class Package:
             fresh = uses.words - words
             words |= fresh
             waiting += [to for _, to in self._edges(part)]
-            waiting += self._statements(part.module)
+            if part.module not in modules:
+                modules.add(part.module)
+                waiting += self._statements(part.module)
+            waiting += [method for one in classes for method in self._methods(one).called(fresh)]
             if self._is_class(part):
                 classes.add(part)
-                waiting += self._methods(part, words)
-            if fresh:
-                waiting += [method for one in classes for method in self._methods(one, fresh)]
+                waiting += [*self._methods(part).always, *self._methods(part).called(words)]
         return found
 
     def uses(self, part: Part) -> _Uses:
@@ -117,6 +134,12 @@ class Package:
             self._uses[part] = uses
         return self._uses[part]
 
+    def _text(self, part: Part) -> str:
+        """A hash of what a part says, with what its names mean that come from other packages."""
+        if part not in self._texts:
+            self._texts[part] = self._hash(part)
+        return self._texts[part]
+
     def _hash(self, part: Part) -> str:
         uses, module = self.uses(part), self._module(part.module)
         assert module is not None
@@ -124,11 +147,16 @@ class Package:
         outside = sorted({(c[0], *known[c[0]]) for c in uses.chains if c[0] in known and not _ours(known[c[0]][0])})
         return hashlib.sha256(json.dumps([uses.text, outside]).encode()).hexdigest()
 
-    def _edges(self, part: Part) -> Iterator[tuple[str, Part]]:
+    def _edges(self, part: Part) -> list[tuple[str, Part]]:
         """(name as written, part that it stands for)."""
+        if part not in self._targets:
+            self._targets[part] = list(self._named(part))
+        return self._targets[part]
+
+    def _named(self, part: Part) -> Iterator[tuple[str, Part]]:
         uses = self.uses(part)
-        if part.method or self._is_class(part):
-            yield from ((base, to) for base, to in self._siblings(part))
+        if part.method:
+            yield part.name, Part(part.module, part.name)  # a method belongs to its class
         for chain in uses.chains:
             for to in self._follow(part.module, chain, uses.imports):
                 yield ".".join(chain), to
@@ -143,11 +171,6 @@ class Package:
                         yield from (
                             (".".join(nested), t) for t in self._follow(to.module, nested, {}) if self._is_class(t)
                         )
-
-    def _siblings(self, part: Part) -> Iterator[tuple[str, Part]]:
-        """A method belongs to its class."""
-        if part.method:
-            yield part.name, Part(part.module, part.name)
 
     def _follow(self, module: str, chain: tuple[str, ...], local: dict[str, tuple[str, str]]) -> Iterator[Part]:
         """The parts that a chain such as `files.read_json` stands for in a module."""
@@ -204,16 +227,23 @@ class Package:
         known = self._module(part.module)
         return known is not None and all(isinstance(n, ast.Assign | ast.AnnAssign) for n in known.parts[part.name])
 
-    def _methods(self, part: Part, words: Set[str]) -> Iterator[Part]:
-        """The methods of a class that some word may call; all, where a base from elsewhere may call them."""
-        known = self._module(part.module)
-        assert known is not None
-        for node in known.parts[part.name]:
-            if isinstance(node, ast.ClassDef):
-                foreign = self._has_foreign_base(part.module, node)
-                for method in _methods_of(node):
-                    if foreign or method.name in words or method.name.startswith("__"):
-                        yield Part(part.module, part.name, method.name)
+    def _methods(self, part: Part) -> _Methods:
+        """The methods of a class."""
+        if part not in self._classes:
+            known = self._module(part.module)
+            assert known is not None
+            found = _Methods()
+            for node in known.parts[part.name]:
+                if isinstance(node, ast.ClassDef):
+                    foreign = self._has_foreign_base(part.module, node)
+                    for method in _methods_of(node):
+                        one = Part(part.module, part.name, method.name)
+                        if foreign or method.name.startswith("__"):
+                            found.always.append(one)
+                        else:
+                            found.by_name[method.name] = one
+            self._classes[part] = found
+        return self._classes[part]
 
     def _has_foreign_base(self, module: str, node: ast.ClassDef) -> bool:
         known = self._module(module)
