@@ -16,9 +16,9 @@ from segpipe.core.files import read_json
 from segpipe.data import catalog
 from segpipe.data.files import read_image
 from segpipe.data.maps import Maps
+from segpipe.data.predictions import probs_at
 from segpipe.losses import functional
 from segpipe.losses.pooled import lmp_weights
-from segpipe.data.predictions import probs_at
 
 FOLDER = Path(__file__).parent / "figures"
 STYLE = {

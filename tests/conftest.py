@@ -47,7 +47,7 @@ def segpipe(*arguments, cwd, **options):
 
 def segpipe_here(*arguments, cwd, check=True):
     """The same in this process, without the second that a process of its own takes to load: for commands that read."""
-    from segpipe.cli import main
+    from segpipe.cli.app import main
 
     out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
     try:

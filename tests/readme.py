@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from segpipe import models
-from segpipe.cli import app
+from segpipe.cli.app import app
 from segpipe.cli.datasets import how
 from segpipe.core import registry
 from segpipe.data.card import KINDS, LAYOUTS, cards

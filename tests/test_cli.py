@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from segpipe import losses
-from segpipe.config import yaml12
+from segpipe.config import yaml
 
 from conftest import call, make_workspace, segpipe
 
@@ -109,7 +109,7 @@ def test_a_bare_command_prints_its_help(empty, arguments):
 )
 def test_unknown_names_are_said_before_anything_runs(workspace, path, value, words):
     text = (workspace / "params.yaml").read_text()
-    (workspace / "params.yaml").write_text(yaml12.edit(text, {path: value}))
+    (workspace / "params.yaml").write_text(yaml.edit(text, {path: value}))
     done = segpipe("dag", "--check", cwd=workspace, check=False)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from segpipe.config import code, dag, params, yaml12
+from segpipe.config import code, dag, params, yaml
 
 from conftest import ROOT, call, segpipe
 
@@ -80,7 +80,7 @@ def test_code_dependencies_are_what_a_stage_imports(workspace, tmp_path, stage, 
 def test_adding_a_run_is_noticed_until_the_dag_is_written(workspace):
     text = (workspace / "params.yaml").read_text()
     runs = {"ce": {"loss": "ce"}, "ce_jml": {"loss": "0.25*ce + 0.75*jml"}, "dice": {"loss": "dice"}}
-    (workspace / "params.yaml").write_text(yaml12.edit(text, {"runs": runs}))
+    (workspace / "params.yaml").write_text(yaml.edit(text, {"runs": runs}))
     done = segpipe("dag", "--check", cwd=workspace, check=False)
     assert done.returncode == 2
     assert "segpipe dag --write" in done.stderr
@@ -110,7 +110,7 @@ def test_text_outside_the_marks_is_kept(workspace):
 
 
 def test_without_crf_and_ensembles_the_dag_is_valid(workspace):
-    text = yaml12.edit((workspace / "params.yaml").read_text(), {"crf.runs": [], "ensemble": {}})
+    text = yaml.edit((workspace / "params.yaml").read_text(), {"crf.runs": [], "ensemble": {}})
     (workspace / "params.yaml").write_text(text)
     segpipe("dag", "--write", cwd=workspace)
     listed = call("dvc", "stage", "list", "--name-only", cwd=workspace).stdout.split()

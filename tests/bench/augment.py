@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from segpipe import losses, models
-from segpipe.core.upsample import upsample
 from segpipe.core.opencv import cv2
+from segpipe.core.upsample import upsample
 from segpipe.data.augment import Augmentation
 from segpipe.data.batches import TrainSet, epoch_loader
 from segpipe.data.normalize import curve, to_input

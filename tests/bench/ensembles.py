@@ -29,14 +29,14 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
-from segpipe import ensembles# noqa: E402
-from segpipe.core.parallel import Pool# noqa: E402
-from segpipe.data.geometry import Geometry# noqa: E402
-from segpipe.ensembles import methods, samples# noqa: E402
-from segpipe.ensembles.samples import Sample# noqa: E402
-from segpipe.stages import ensemble as stage# noqa: E402
-from segpipe.ensembles import members as work# noqa: E402
-from segpipe.data import dataset as reading# noqa: E402
+from segpipe import ensembles  # noqa: E402
+from segpipe.core.parallel import Pool  # noqa: E402
+from segpipe.data import dataset as reading  # noqa: E402
+from segpipe.data.geometry import Geometry  # noqa: E402
+from segpipe.ensembles import members as work  # noqa: E402
+from segpipe.ensembles import methods, samples  # noqa: E402
+from segpipe.ensembles.samples import Sample  # noqa: E402
+from segpipe.stages import ensemble as stage  # noqa: E402
 
 HEIGHT, WIDTH, CLASSES, MEMBERS = 512, 1024, 19, 5
 BOUNDS = {"average": 3.0, "majority": 3.0, "plurality": 3.0}  # times the plain sum

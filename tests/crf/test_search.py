@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_dense import case
 
-from segpipe import crf
 from segpipe.core.argmax import label_and_confidence
-from segpipe.crf.search import PARAMETERS, refine_at
+from segpipe.crf import dense_crf
+from segpipe.refine.search import tune
 
 GRID = {
     "unary_scale": [1.0], "pos_w": [1.0, 4.0], "pos_xy_std": [1.0], "bi_w": [1.0, 4.0], "bi_xy_std": [8.0, 30.0],
@@ -27,8 +27,8 @@ def bowl(**best):
 
 def test_the_search_goes_from_coarse_to_fine():
     evaluate = bowl(pos_w=2.3, bi_w=5.5, bi_xy_std=14.0)
-    coarse = crf.tune(evaluate, GRID, -100.0, points=8)
-    fine = crf.tune(evaluate, GRID, -100.0, points=80)
+    coarse = tune(evaluate, GRID, -100.0, points=8)
+    fine = tune(evaluate, GRID, -100.0, points=80)
     assert len(coarse.candidates) == 8
     assert fine.score > coarse.score
     for name, value in {"pos_w": 2.3, "bi_w": 5.5, "bi_xy_std": 14.0}.items():
@@ -36,34 +36,34 @@ def test_the_search_goes_from_coarse_to_fine():
 
 
 def test_one_value_holds_a_parameter_fixed():
-    choice = crf.tune(bowl(pos_w=2.0, bi_rgb_std=3.0), GRID, -100.0, points=60)
+    choice = tune(bowl(pos_w=2.0, bi_rgb_std=3.0), GRID, -100.0, points=60)
     assert {row["bi_rgb_std"] for row in choice.candidates} == {13.0}
     assert {row["unary_scale"] for row in choice.candidates} == {1.0}
 
 
 @pytest.mark.parametrize("points", [8, 9, 13, 40, 200])
 def test_the_budget_is_kept_and_no_point_is_tried_twice(points):
-    choice = crf.tune(bowl(pos_w=2.3, bi_w=50.0), GRID, -100.0, points=points)
+    choice = tune(bowl(pos_w=2.3, bi_w=50.0), GRID, -100.0, points=points)
     assert 8 <= len(choice.candidates) <= points
-    tried = [tuple(row[name] for name in PARAMETERS) for row in choice.candidates]
+    tried = [tuple(row[name] for name in GRID) for row in choice.candidates]
     assert len(set(tried)) == len(tried)
     assert choice.score == max(row["score"] for row in choice.candidates)
 
 
 def test_a_grid_beyond_the_budget_is_refused():
     with pytest.raises(ValueError, match="8 points, the budget is 7"):
-        crf.tune(bowl(pos_w=1.0), GRID, 0.0, points=7)
+        tune(bowl(pos_w=1.0), GRID, 0.0, points=7)
 
 
 def test_no_crf_wins_a_tie():
-    choice = crf.tune(lambda points: [0.5] * len(points), GRID, 0.5, points=20)
+    choice = tune(lambda points: [0.5] * len(points), GRID, 0.5, points=20)
     assert choice.parameters is None
     assert choice.score == choice.score_without == 0.5
 
 
 def test_a_weight_of_zero_stays_zero():
     grid = {**GRID, "pos_w": [0.0, 1.0]}
-    choice = crf.tune(lambda points: [-point["pos_w"] for point in points], grid, -100.0, points=40)
+    choice = tune(lambda points: [-point["pos_w"] for point in points], grid, -100.0, points=40)
     assert choice.parameters["pos_w"] == 0.0
 
 
@@ -76,8 +76,8 @@ def test_shared_lattices_change_no_label():
         for w in (0.0, 4.0)
         for xy in (10.0, 5.0)
     ]
-    found = dict(refine_at(image, probs, points, iterations=3))
+    found = dict(CRF.label_maps(image, probs, points, {"iterations": 3}))
     assert sorted(found) == list(range(len(points)))
     for i, point in enumerate(points):
-        alone = label_and_confidence(crf.dense_crf(image, probs, iterations=3, **point))[0]
+        alone = label_and_confidence(dense_crf(image, probs, iterations=3, **point))[0]
         np.testing.assert_array_equal(found[i], alone)

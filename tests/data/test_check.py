@@ -29,7 +29,7 @@ def data(good, tmp_path):
 
 
 def findings(folder, card=CARD):
-    seen = [check.look(folder, sample, card, "majority") for sample in catalog.samples_of(card, folder)]
+    seen = [check.check_image(folder, sample, card, "majority") for sample in catalog.samples_of(card, folder)]
     return [f for one in seen for f in one.findings] + check.together(seen, card)
 
 
@@ -240,7 +240,7 @@ def test_the_masks_of_every_annotator_are_looked_at(tmp_path):
     card = catalog.card("chase_db1")
     tiny.build(card, tmp_path, 28)
     (tmp_path / "Image_12L_2ndHO.png").write_bytes(b"broken")
-    seen = [check.look(tmp_path, s, card, "annotator 1") for s in catalog.samples_of(card, tmp_path)]
+    seen = [check.check_image(tmp_path, s, card, "annotator 1") for s in catalog.samples_of(card, tmp_path)]
     assert [f.kind for one in seen for f in one.findings] == ["bad mask"]
 
 
@@ -286,5 +286,5 @@ def own_card(folder):
 def test_a_split_without_an_image_is_an_error(data):
     card = catalog.card("oxford_pet")
     samples = [s for s in catalog.samples_of(card, data) if s.split != "val"]
-    findings = check.together([check.look(data, sample, card, "majority") for sample in samples], card)
+    findings = check.together([check.check_image(data, sample, card, "majority") for sample in samples], card)
     assert [(f.kind, f.what) for f in findings if f.severity == "error"] == [("empty split", "val holds no image")]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.data.guess import pairs as own
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog, check
+from segpipe.data.guess import pairs as own
 
 from conftest import segpipe
 
@@ -57,7 +57,7 @@ def test_ids_with_one_name(tmp_path):
     assert [sum(s.split == split for s in samples) for split in catalog.SPLITS] == [14, 3, 3]
     assert (card.params["prepare.height"], card.params["prepare.width"]) == (64, 64)
     np.testing.assert_array_equal(catalog.read_labels(root, samples[0], card, "majority"), labels(0))
-    assert not [f for s in samples for f in check.look(root, s, card, "majority").findings]
+    assert not [f for s in samples for f in check.check_image(root, s, card, "majority").findings]
 
 
 @pytest.mark.parametrize(

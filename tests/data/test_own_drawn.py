@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.data.guess import pairs as own
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog
+from segpipe.data.guess import pairs as own
 
 from conftest import segpipe
 

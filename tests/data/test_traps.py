@@ -9,10 +9,10 @@ import pytest
 from test_layouts import COCO, LABELME, SIZE, box, card, coco_of, drawn, labelme_of, photo, shape
 from test_own_drawn import mask, read
 
-from segpipe.data.guess import pairs as own
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog
 from segpipe.data.files import read_image
+from segpipe.data.guess import pairs as own
 
 import tiny
 import tiny_drawn

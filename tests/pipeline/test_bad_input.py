@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_the_old_download(made, monkeypatch):
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        "sys.argv = ['segpipe', 'download']; from segpipe.cli import main; main()"
+        "sys.argv = ['segpipe', 'download']; from segpipe.cli.app import main; main()"
     )
     import sys
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from segpipe import crf
-from segpipe.config import yaml12
+from segpipe.config import yaml
 
 from conftest import segpipe
 
@@ -32,7 +32,7 @@ def content(folder):
 @pytest.fixture
 def prepared(workspace):
     path = workspace / "params.yaml"
-    path.write_text(yaml12.edit(path.read_text(), CHANGES))
+    path.write_text(yaml.edit(path.read_text(), CHANGES))
     shutil.rmtree(workspace / "data/crf")
     return workspace
 

@@ -10,12 +10,11 @@ import time
 
 import numpy as np
 import pytest
-import yaml
 from dask.distributed import Client, LocalCluster
 from PIL import Image
 from test_trained import fails  # noqa: F401
 
-from segpipe.config import params, yaml12
+from segpipe.config import params, yaml
 from segpipe.core.errors import ConfigError
 from segpipe.core.parallel import Pool
 from segpipe.data.maps import Maps
@@ -33,7 +32,7 @@ def replaced(text, ensembles):
 def with_ensembles(folder, ensembles, **changes):
     """The workspace with other ensembles."""
     path = folder / "params.yaml"
-    path.write_text(yaml12.edit(replaced(path.read_text(), ensembles), changes))
+    path.write_text(yaml.edit(replaced(path.read_text(), ensembles), changes))
     segpipe("dag", "--write", cwd=folder)
     return folder
 
@@ -67,7 +66,7 @@ def test_members_are_looks_and_crf_outputs_too(workspace):
         "voted": {"method": "majority(weights=[3, 2, 2])", "members": ["*", "ce-*-crf"]},
     }
     folder = with_ensembles(workspace, methods, **{"predict.flips": True})
-    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages = yaml.load((folder / "dvc.yaml").read_text())["stages"]
     assert "data/crf/ce-0" in stages["ensemble_refined"]["deps"]
     assert "data/predict/ce-0-look2" in stages["ensemble"]["deps"]
     call("dvc", "repro", "--glob", "evaluate_crf@*", "evaluate_ensemble*", cwd=folder)
@@ -89,7 +88,7 @@ def test_members_are_looks_and_crf_outputs_too(workspace):
 def test_out_of_fold_stacking_sees_no_image_twice(folded, tmp_path):
     shutil.copytree(folded, tmp_path / "w", symlinks=True)
     folder = with_ensembles(tmp_path / "w", {"stacked": {"method": "stacking(folds=true)", "members": ["*"]}})
-    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    stages = yaml.load((folder / "dvc.yaml").read_text())["stages"]
     assert "data/predict/ce-0-fold1" in stages["ensemble"]["deps"]
     call("dvc", "repro", "ensemble@stacked", cwd=folder)
     found = json.loads((folder / "data/ensemble/stacked/ensemble.json").read_text())
@@ -159,7 +158,7 @@ def test_wrong_ensembles_are_one_line_of_params(ensembles, message):
 def test_an_ensemble_that_cannot_be_is_refused_before_anything_runs(workspace, fails, method, message):  # noqa: F811
     with_ensembles(workspace, {"a": {"method": "average", "members": ["ce-*"]}})
     text = (workspace / "params.yaml").read_text()
-    (workspace / "params.yaml").write_text(yaml12.edit(text, {"ensemble.a.method": method}))
+    (workspace / "params.yaml").write_text(yaml.edit(text, {"ensemble.a.method": method}))
     assert message in fails(2, "dag", "--write", cwd=workspace)
     assert message.removeprefix("ensemble.a: ") in fails(2, "ensemble", "--method", "a", cwd=workspace)
 

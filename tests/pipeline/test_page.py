@@ -169,12 +169,12 @@ def test_the_page_holds_all_its_promises_of_content(finished):
 
 
 def test_the_commands_on_the_page_run_the_whole_pipeline_in_order(finished):
-    from segpipe.config.params import load
     from segpipe.config.context import Context
+    from segpipe.config.params import load
     from segpipe.report.provenance import commands
 
     base = load(finished / "params.yaml")
-    lines = list(commands(Context("report", base, base)))
+    lines = list(commands(Context(base, base)))
     stages = [line.split()[1] for line in lines]
     assert (stages[:3], stages[-1]) == (["download", "prepare", "stats"], "report")
     import yaml
@@ -328,10 +328,10 @@ def test_no_name_becomes_markup(piece):
 
 def test_a_class_may_be_called_anything():
     from segpipe.report import figures
-    from segpipe.report.tables import markdown
+    from segpipe.report.tables import Table
 
     names = ["a | b", "|", "$\\foo$", "<b>"]
-    html = render(markdown(["IoU^D", *names], [["run", "1", "2", "3", "4"]]))
+    html = render(Table(["IoU^D", *names], [["run", "1", "2", "3", "4"]]))
     heads = re.findall(r"<th scope[^>]*>(.*?)</th>", html)
     assert heads == ["IoU<sup>D</sup>", "a | b", "|", "$\\foo$", "&lt;b&gt;"]
     assert html.count("<td") == 5
@@ -340,30 +340,28 @@ def test_a_class_may_be_called_anything():
 
 @pytest.mark.parametrize("columns", [1, 11, 12, 13, 24, 150])
 def test_no_class_is_lost_where_a_table_is_too_wide_for_paper(columns):
-    from segpipe.report.tables import PAPER, narrow
+    from segpipe.report.tables import PAPER, Table
 
     header, rows = ["IoU^D", *map(str, range(columns))], [["a", *map(str, range(columns))], ["b", *["x"] * columns]]
-    parts = [[line.strip("| \n").split("|") for line in part.splitlines()] for part in narrow(header, rows)]
+    parts = [[part.header, *part.rows] for part in Table(header, rows).narrow()]
     assert all(len(lines[0]) <= PAPER + 1 for lines in parts)
-    for i, row in ((0, header), (2, rows[0]), (3, rows[1])):
-        assert [part[i][0].strip() for part in parts] == [row[0]] * len(parts)
-        assert [cell.strip() for part in parts for cell in part[i][1:]] == row[1:]
+    for i, row in enumerate((header, *rows)):
+        assert [part[i][0] for part in parts] == [row[0]] * len(parts)
+        assert [cell for part in parts for cell in part[i][1:]] == row[1:]
 
 
 def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, monkeypatch):
-    from functools import partial
-
-    from segpipe.report import tables
-    from segpipe.report.results import foremost
     from segpipe.config.context import start
-    from segpipe.report.builder import Findings
-    from segpipe.report.collect import judge
+    from segpipe.report import tables
+    from segpipe.report.builder import ReportBuilder
+    from segpipe.report.collect import judge_entries
+    from segpipe.report.results import foremost
 
     monkeypatch.chdir(finished)
-    monkeypatch.setattr(tables, "narrow", partial(tables.narrow, widest=3))
-    found = Findings(start("report"))
+    monkeypatch.setattr(tables.Table.narrow, "__defaults__", (3,))
+    found = ReportBuilder(start())
     found.entries += [replace(e, name=f"{e.name} {i}") for i in range(4) for e in found.entries]
-    found.judged = judge(found.entries, found.context, found.columns)
+    found.judged = judge_entries(found.entries, found.context, found.columns)
     sections = {section.heading: section.pieces for section in found.sections()}
     best, _ = foremost(found.entries, "miou_dataset")
     for heading, caption in (("Calibration", "Risk"), ("Near borders", "mIoU^D over")):
@@ -372,7 +370,7 @@ def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, mo
         drawn = [e.name for e in found.entries if f">{e.name}<" in figure.svg]
         assert len(drawn) == 12
     assert drawn == [e.name for e in found.entries if e in best]
-    of_class = [p for p in sections["Scores"] if isinstance(p, str) and p.startswith("| IoU^D")]
+    of_class = [p for p in sections["Scores"] if isinstance(p, tables.Table) and p.header[0] == "IoU^D"]
     assert len(of_class) == 3  # 8 classes, 3 a table
     assert [e.name for e in foremost(found.entries, "ece_dataset", 2)[0]] == sorted(
         (e.name for e in found.entries if e.mean("ece_dataset") is not None),

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from segpipe.config import yaml12
+from segpipe.config import yaml
 
 from conftest import call, make_workspace, segpipe, tracked
 
@@ -26,7 +26,7 @@ VOTES = {"average": None, "plurality": None}  # one member is enough for them
 def edit(workspace, **changes):
     """Change values of params.yaml; `__` stands for a dot."""
     path = workspace / "params.yaml"
-    path.write_text(yaml12.edit(path.read_text(), {key.replace("__", "."): value for key, value in changes.items()}))
+    path.write_text(yaml.edit(path.read_text(), {key.replace("__", "."): value for key, value in changes.items()}))
 
 
 def ran(output):
@@ -173,7 +173,7 @@ def test_a_killed_training_ends_in_the_same_bytes(workspace, epoch):
 
 def test_a_repro_that_was_killed_in_a_training_of_many_parts_ends_in_the_same_bytes(workspace):
     """Snapshots, an average of weights, slow weights and accumulated gradients, inside a DVC stage."""
-    edit(workspace, train={**yaml12.load((workspace / "params.yaml").read_text())["train"], **MANY_PARTS})
+    edit(workspace, train={**yaml.load((workspace / "params.yaml").read_text())["train"], **MANY_PARTS})
     again = ("dvc", "repro", "--force", "--single-item", "train@ce_jml-0")
     segpipe("dag", "--write", cwd=workspace)
     call("dvc", "repro", "train@ce_jml-0", cwd=workspace)

@@ -72,7 +72,7 @@ def _check(
     for one in tqdm(done, "check", len(samples), unit="image", disable=None):
         if one.findings and drawn < pictures:
             drawn += _draw(out / "pictures", one, card.palette)
-        checked.append(replace(one, image=None, labels=None))
+        checked.append(replace(one, image=None, labels=None, annotators=()))
     return [finding for one in checked for finding in one.findings] + checks.together(checked, card)
 
 

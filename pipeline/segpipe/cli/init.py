@@ -105,7 +105,8 @@ def _guessed(
 ) -> tuple[Path, str]:
     """The folder of the user's data and the card that was guessed; each guess is printed with its reason."""
     from segpipe.data import catalog
-    from segpipe.data.guess import pairs as own
+    from segpipe.data.guess.card import toml
+    from segpipe.data.guess.pairs import guess
 
     if name in catalog.cards():
         raise ConfigError(f"segpipe knows a dataset '{name}'; give yours another name")
@@ -114,10 +115,10 @@ def _guessed(
     except ValueError:
         raise ConfigError(f"--void {void}: wanted ids, for example 0,255") from None
     names = [word.strip() for word in classes.split(",")] if classes is not None else None
-    root, found = own.guess(images, masks, classes=names, void=ids, group=group, shares=shares)
+    root, found = guess(images, masks, classes=names, void=ids, group=group, shares=shares)
     for what, why, otherwise in found.reasons:
         print(f"guessed: {what}\n         because {why}; otherwise: {otherwise}")
-    return root, own.toml(found, name, root)
+    return root, toml(found, name, root)
 
 
 def _read_own(name: str, text: str) -> Any:

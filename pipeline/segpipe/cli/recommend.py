@@ -32,7 +32,8 @@ def recommend(
     if defined < 2:
         raise ConfigError(f"{defined} result defines {metric}, wanted at least two; add runs to params.yaml")
     judged = judge_entries(entries, context, [metric])
-    found = advice.advise(goal, judged, costs(context, entries), untried(context))
+    kinds = {entry.name: entry.kind for entry in entries}
+    found = advice.advise(goal, judged, costs(context, entries), untried(context), kinds)
     if as_json:
         print(json.dumps(asdict(found), allow_nan=False))
         return

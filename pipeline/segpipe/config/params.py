@@ -45,8 +45,9 @@ def parse(text: str, name: str = "params.yaml", overrides: Sequence[str] = ()) -
         data = yaml.load(text)
         places = yaml.lines(text)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem}") from None
+        mark, twice = error.problem_mark, re.match(r'found duplicate key "(.*?)"', str(error.problem))
+        problem = f"the key '{twice[1]}' occurs twice" if twice else error.problem
+        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not valid YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(data, dict):

@@ -18,6 +18,18 @@ class SegpipeError(Exception):
 
     exit_code = 1
 
+    @property
+    def found(self) -> str:
+        """What was found and wanted: all but the remedy."""
+        what, _, remedy = str(self).rpartition("; ")
+        return what or remedy
+
+    @property
+    def remedy(self) -> str:
+        """What to do next: what a message says after its last semicolon."""
+        what, _, remedy = str(self).rpartition("; ")
+        return remedy if what else ""
+
 
 class ConfigError(SegpipeError, ValueError):
     """A parameter, option or name is wrong."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.seeding import mix
-
-if TYPE_CHECKING:
-    from segpipe.data.scenes import Scene
+from segpipe.core.void import VOID
+from segpipe.data.paint import Scene
 
 Labels = NDArray[np.uint8]
-VOID = 255
 DRAWN_FAT = (5, 6, 7)  # car, pole, person
 PLANTED_PERCENT = 4
 _SEED = 20261120

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +11,8 @@ from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.registry import find
 from segpipe.core.void import VOID
 from segpipe.data.card import KINDS, LAYOUTS, LOCAL, Card, card, cards, read_card
-
-if TYPE_CHECKING:
-    from segpipe.data.layouts.found import Found
+from segpipe.data.layouts.found import Found
+from segpipe.data.sample import SPLITS, Sample
 
 __all__ = [
     "LOCAL",
@@ -33,18 +30,6 @@ __all__ = [
     "samples_of",
     "thin",
 ]
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image with the mask of each annotator; paths are relative to the dataset's folder."""
-
-    id: str
-    split: str
-    group: str
-    image: str
-    labels: tuple[str, ...]
 
 
 def read_labels(root: Path, sample: Sample, card: Card, choice: str) -> NDArray[np.uint8]:

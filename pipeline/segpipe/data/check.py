@@ -48,6 +48,7 @@ class Checked:
     findings: list[Finding] = field(default_factory=list)
     image: NDArray[np.uint8] | None = None
     labels: NDArray[np.uint8] | None = None
+    annotators: tuple[NDArray[np.uint8], ...] = ()
     pixels: NDArray[Any] | None = None  # (256,) by label
     content: str = ""
     thumbnail: NDArray[np.float32] | None = None
@@ -60,6 +61,7 @@ def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:
     """
     found: list[Finding] = []
     image = labels = None
+    annotators: tuple[NDArray[np.uint8], ...] = ()
     absent = [path for path in (sample.image, *sample.labels) if not (root / path).exists()]
     for path in absent:
         of = "an image" if path == sample.image else f"the mask of {sample.image}"
@@ -72,7 +74,8 @@ def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:
     except DataError as error:
         found.append(of_error("unreadable image", error, sample.image))
     try:
-        labels = catalog.chosen(catalog.read_annotators(root, sample, card), sample, choice)
+        annotators = catalog.read_annotators(root, sample, card)
+        labels = catalog.chosen(annotators, sample, choice)
         lossy = [mask for mask in sample.labels if is_jpeg(root / mask)]
         if lossy:
             what = f"{lossy[0]} is a JPEG, which changes labels at borders"
@@ -91,6 +94,7 @@ def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:
         found,
         image,
         labels,
+        annotators,
         pixels,
         "" if image is None else _content(image),
         None if image is None else thumbnails([image])[0],
@@ -131,8 +135,7 @@ def refuse(findings: Sequence[Finding]) -> None:
 
 def of_error(kind: str, error: DataError, *files: str) -> Finding:
     """What an error says, as a finding."""
-    what, _, fix = str(error).rpartition("; ")
-    return Finding(kind, "error", what or str(error), fix, files)
+    return Finding(kind, "error", error.found, error.remedy or str(error), files)
 
 
 def _of_image(sample: Sample, known: Facts) -> list[Finding]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from segpipe.core import files
 from segpipe.core.errors import DataError
 from segpipe.data.card import DIGESTS, Remote
@@ -156,7 +158,6 @@ def _from(remote: Remote, url: str, path: Path, patience: Patience, most: int) -
 
 def _stream(remote: Remote, url: str, part: Path, patience: Patience, most: int, sums: _Sums) -> None:
     """Append what the place still has to `part`; `sums` are those of the whole."""
-    from tqdm import tqdm
 
     note = _read_note(part)
     version = note.get("version") if note.get("url") == url else None

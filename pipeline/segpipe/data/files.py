@@ -24,6 +24,10 @@ _AS_THEY_ARE = ("L", "P", "1", "P;1", "P;2", "P;4", "I", "I;16", "I;16B", "I;16N
 _ID_MODES = ("P", "1", "L", "I;16", "I;16B", "I")
 
 
+class ColorMask(DataError):
+    """A mask in colour where class ids were wanted."""
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image as (H, W, 3) RGB uint8; the pixels as stored, without applying EXIF rotation.
 
@@ -94,11 +98,12 @@ def read_ids(path: Path) -> NDArray[Any]:
     4 bits to 8, which is undone here.
 
     Raises:
-        DataError: missing, corrupt, or a colour image, whose ids are not stored in the pixels.
+        ColorMask: a colour image, whose ids are not stored in the pixels.
+        DataError: missing or corrupt.
     """
     mask = _open(path)
     if mask.mode not in _ID_MODES:
-        raise DataError(
+        raise ColorMask(
             f"{path} is a {mask.mode} colour image, wanted a mask whose pixels are class ids (palette or grey); "
             "convert its colours to ids first"
         )

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.opencv import cv2
-
-VOID = 255
+from segpipe.core.void import VOID
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,18 @@ Color = tuple[int, int, int]
 
 
 @dataclass
+class Scene:
+    """One picture before annotation: image (H, W, 3) uint8, labels and instances (H, W)."""
+
+    id: str
+    group: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    instances: NDArray[np.int16]
+    classes: list[int]
+
+
+@dataclass
 class Draw:
     """Integers drawn one after the other from a key."""
 

@@ -16,28 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.seeding import mix
+from segpipe.core.void import VOID
 from segpipe.data.annotators import annotate, plant
-from segpipe.data.paint import Canvas, Color, Draw, hash_noise, smooth_noise
+from segpipe.data.paint import Canvas, Color, Draw, Scene, hash_noise, smooth_noise
 
 SKY, BUILDING, ROAD, SIDEWALK, VEGETATION, CAR, POLE, PERSON = range(8)
-VOID = 255
 SIZES = {"train": 160, "val": 60, "test": 80}
 FRAMES = 4  # pictures of one sequence
 _SEED = 20261120
 
 Labels = NDArray[np.uint8]
-
-
-@dataclass
-class Scene:
-    """One picture before annotation: image (H, W, 3) uint8, labels and instances (H, W)."""
-
-    id: str
-    group: str
-    image: NDArray[np.uint8]
-    labels: Labels
-    instances: NDArray[np.int16]
-    classes: list[int]
 
 
 @dataclass(frozen=True)

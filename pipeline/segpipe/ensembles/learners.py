@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from segpipe.core import registry
 from segpipe.core.opencv import cv2
 from segpipe.core.registry import register
 from segpipe.metrics import temperature
@@ -28,9 +30,6 @@ def fit(
 
     A class without a pixel gets probability 0 everywhere. Deterministic: one thread, whatever the machine has.
     """
-    from threadpoolctl import threadpool_limits
-
-    from segpipe.core import registry
 
     if not len(target):
         raise ValueError("there is no pixel to fit on: all labels are void")

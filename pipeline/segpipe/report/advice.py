@@ -32,7 +32,7 @@ class Advice:
 
     same: results with the numbers of the best. ties: others that are not shown to differ from it. shares: by result,
     the share of resamples in which it, or one with the same numbers, is the best. cost: multiply-adds of an image by
-    result, where it is known; a CRF's is not.
+    result, where it is known; a CRF's is not. kinds: of each result.
     """
 
     goal: str
@@ -44,10 +44,17 @@ class Advice:
     shares: dict[str, float]
     cost: dict[str, float]
     next: list[str]
+    kinds: dict[str, str]
 
 
 def advise(
-    goal: str, judged: Judgement, cost: Mapping[str, float], missing: Sequence[str], *, metric: str = ""
+    goal: str,
+    judged: Judgement,
+    cost: Mapping[str, float],
+    missing: Sequence[str],
+    kinds: Mapping[str, str],
+    *,
+    metric: str = "",
 ) -> Advice:
     """The advice for a goal.
 
@@ -56,16 +63,17 @@ def advise(
         judged: all results compared, by the goal's metric among others.
         cost: multiply-adds of an image, where they are known.
         missing: what nobody has tried yet, in words.
+        kinds: of each result: "run", "crf" or "ensemble".
         metric: instead of the goal's.
     """
     metric = metric or GOALS[goal]
     standing = judged.standing(metric)
     best, same, ties = standing.best, standing.same, standing.ties
     alike = [name for name in (best, *same, *ties) if name in cost]
-    by_cost = goal == "speed" and alike and not _without_cost((best, *same, *ties), cost)
+    by_cost = goal == "speed" and alike and not _without_cost((best, *same, *ties), cost, kinds)
     take = min(alike, key=lambda name: cost[name]) if by_cost else best
-    steps = [*_surer(judged, best, ties, metric), *missing]
-    return Advice(goal, metric, take, best, same, ties, _shares(judged, metric), dict(cost), steps)
+    steps = [*_surer(judged, best, ties, metric, kinds), *missing]
+    return Advice(goal, metric, take, best, same, ties, _shares(judged, metric), dict(cost), steps, dict(kinds))
 
 
 def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
@@ -75,7 +83,7 @@ def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
         alone = "it is the only result that has this score, so nothing was compared"
         return [(f"take {take}", f"{title} {scored(advice, judged)}"), ("how sure", alone)]
     tied = (*advice.same, *advice.ties)
-    unknown = _without_cost((advice.best, *tied), advice.cost)
+    unknown = _without_cost((advice.best, *tied), advice.cost, advice.kinds)
     why = "the best"
     if advice.goal == "speed" and unknown:
         why += f"; which is the cheapest is not known without the predictions of {listed(unknown)} (`segpipe predict`)"
@@ -119,9 +127,9 @@ def scored(advice: Advice, judged: Judgement) -> str:
     return f"{judged.scores[advice.take][advice.metric]:.4f}{shown}"
 
 
-def _without_cost(names: Sequence[str], cost: Mapping[str, float]) -> list[str]:
+def _without_cost(names: Sequence[str], cost: Mapping[str, float], kinds: Mapping[str, str]) -> list[str]:
     """Those whose cost could be known and is not; a CRF's work is never counted."""
-    return [name for name in names if name not in cost and not name.endswith(" + CRF")]
+    return [name for name in names if name not in cost and kinds[name] != "crf"]
 
 
 def _percent(advice: Advice, name: str) -> str:
@@ -140,10 +148,10 @@ def _shares(judged: Judgement, metric: str) -> dict[str, float]:
     return {name: share for group, share in zip(twins, shares, strict=True) for name in group}
 
 
-def _surer(judged: Judgement, best: str, ties: Sequence[str], metric: str) -> list[str]:
+def _surer(judged: Judgement, best: str, ties: Sequence[str], metric: str, kinds: Mapping[str, str]) -> list[str]:
     """What would tell the best from the results next to it."""
     steps = []
-    alone = [name for name, seeds in judged.seeds.items() if seeds == 1 and not name.startswith("ensemble")]
+    alone = [name for name, seeds in judged.seeds.items() if seeds == 1 and kinds[name] != "ensemble"]
     if alone:
         steps.append(
             f"more seeds (params.yaml): {', '.join(alone[:4])}{', ...' if len(alone) > 4 else ''} "

@@ -55,6 +55,7 @@ class ReportBuilder:
         self.missing, self.suspects = MissingResults(strict=not partial), ""
         self.index = Index.read(context.require("prepare"))
         self.entries = collect_results(context, self.missing)
+        self.kinds = {entry.name: entry.kind for entry in self.entries}
         evaluate = context.params.evaluate
         self.columns = [
             *("acc", "macc_dataset", "miou_dataset", "miou_image", "miou_class"),
@@ -84,7 +85,12 @@ class ReportBuilder:
         if not self.judged.order(self.metric):
             return Answer(question, "Nothing: no result defines it.", [])
         found = advice.advise(
-            "report", self.judged, costs(self.context, self.entries), untried(self.context), metric=self.metric
+            "report",
+            self.judged,
+            costs(self.context, self.entries),
+            untried(self.context),
+            self.kinds,
+            metric=self.metric,
         )
         (_, score), *lines = advice.words(found, self.judged)
         about = {entry.name: entry.loss for entry in self.entries}[found.take]
@@ -159,7 +165,7 @@ class ReportBuilder:
         rows, cost = [], costs(self.context, self.entries)
         for goal, words in _COUNTS.items():
             if self.judged.order(advice.GOALS[goal]):
-                found = advice.advise(goal, self.judged, cost, [])
+                found = advice.advise(goal, self.judged, cost, [], self.kinds)
                 share = found.shares[found.take]
                 ties = judgement.listed([n for n in (found.best, *found.same, *found.ties) if n != found.take], 12)
                 rows.append(

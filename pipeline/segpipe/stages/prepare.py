@@ -18,14 +18,17 @@ from segpipe.config.context import HIDDEN, Context
 from segpipe.core import files
 from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
+from segpipe.core.void import VOID
+from segpipe.core.words import words
 from segpipe.data import catalog, check
 from segpipe.data.catalog import Card, Sample
 from segpipe.data.check import Checked
 from segpipe.data.dataset import Index, Row, read_left_out, read_samples
 from segpipe.data.geometry import Geometry, place_image, place_labels
-from segpipe.data.journal import Journal, journal, new_array
+from segpipe.data.journal import Journal, journal
 
 Bytes = NDArray[np.uint8]
+ANNOTATORS = "train_annotators"  # (N, A, H, W), where images have several
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -53,7 +56,8 @@ def run(context: Context) -> dict[str, Any]:
         for split in catalog.SPLITS:
             work.take(f"{split}_images", folder)
             work.take(f"{split}_labels", folder)
-        _write_annotators(folder, [s for s in samples if s.split == "train"], source, card, splits["train"])
+        if max(len(sample.labels) for sample in samples if sample.split == "train") > 1:
+            work.take(ANNOTATORS, folder)
         report = check.report(findings, read_left_out(source))
         index = Index(
             card.name, card.classes, card.palette, settings.labels, settings.normalization, settings.height,
@@ -81,60 +85,64 @@ class _Placing:
     checked: list[Checked] = field(default_factory=list)
 
     def split(self, split: str, samples: Sequence[Sample]) -> list[Row]:
-        """The two arrays of a split, filled in place on disk, and its rows. What a killed process did is taken over."""
+        """The arrays of a split, filled in place on disk, and its rows. What a killed process did is taken over."""
         settings = self.context.params.prepare
-        grid = (settings.height, settings.width)
-        shapes = {f"{split}_images": (len(samples), *grid, 3), f"{split}_labels": (len(samples), *grid)}
-        (images, labels), records = self.work.resume(split, shapes)
-        if any(_checksum(images[k], labels[k]) != found for k, (_, _, found) in enumerate(records)):
+        grid, number = (settings.height, settings.width), len(samples)
+        shapes = {f"{split}_images": (number, *grid, 3), f"{split}_labels": (number, *grid)}
+        raters = max(len(sample.labels) for sample in samples)
+        if split == "train" and raters > 1:
+            shapes[ANNOTATORS] = (number, raters, *grid)
+        arrays, records = self.work.resume(split, shapes)
+        if any(_checksum(*(array[k] for array in arrays)) != found for k, (_, _, found) in enumerate(records)):
             raise DataError(f"what an earlier `segpipe prepare` left in {self.work.folder} is damaged; run it again")
         done: list[tuple[Checked, Geometry | None]] = [(one, geometry) for one, geometry, _ in records]
         if done:
-            self.context.log(f"{split}: {len(done)} of {len(samples)} images were done before; going on")
+            self.context.log(f"{split}: {len(done)} of {number} images were done before; going on")
         items = ((self.source, sample, self.card, settings.labels, grid) for sample in samples[len(done) :])
         placed = self.pool.map(place, items)
-        bar = tqdm(placed, split, len(samples), initial=len(done), unit="image", disable=None)
+        bar = tqdm(placed, split, number, initial=len(done), unit="image", disable=None)
         with self.work.appending(split) as append:
-            for position, (one, geometry, image, ids) in enumerate(bar, len(done)):
+            for position, (one, geometry, *maps) in enumerate(bar, len(done)):
                 if geometry is not None:
-                    images[position], labels[position] = image, ids
-                append((one, geometry, _checksum(images[position], labels[position])))
+                    _put(arrays, position, *maps)
+                append((one, geometry, _checksum(*(array[position] for array in arrays))))
                 done.append((one, geometry))
-        images.flush()
-        labels.flush()
+        for array in arrays:
+            array.flush()
         self.checked += [one for one, _ in done]
         return [Row.of(sample, geometry) for sample, (_, geometry) in zip(samples, done, strict=True) if geometry]
 
 
-def _checksum(image: Bytes, labels: Bytes) -> int:
+def _put(arrays: Sequence[Bytes], position: int, image: Bytes, labels: Bytes, annotators: Sequence[Bytes]) -> None:
+    """An image's maps in their arrays; an annotator that is missing is void."""
+    arrays[0][position], arrays[1][position] = image, labels
+    for array in arrays[2:]:
+        array[position] = VOID
+        for rater, ids in enumerate(annotators):
+            array[position, rater] = ids
+
+
+def _checksum(*arrays: Bytes) -> int:
     """Of what an image became: after a power cut the journal may know more than the arrays."""
-    return zlib.crc32(labels.data, zlib.crc32(image.data))
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(array.data, found)
+    return found
 
 
 def place(
     source: Path, sample: Sample, card: Card, labels_of: str, grid: tuple[int, int]
-) -> tuple[Checked, Geometry | None, Bytes | None, Bytes | None]:
-    """One image: what its check found, without its pixels; its geometry; image and labels on the grid."""
+) -> tuple[Checked, Geometry | None, Bytes | None, Bytes | None, list[Bytes]]:
+    """One image: what its check found, without its pixels; its geometry; image, labels and, where there are several,
+    those of every annotator on the grid.
+    """
     one = check.check_image(source, sample, card, labels_of)
+    seen = replace(one, image=None, labels=None, annotators=())
     if one.image is None or one.labels is None:
-        return replace(one, image=None, labels=None), None, None, None
+        return seen, None, None, None, []
     geometry = Geometry.fit((one.labels.shape[0], one.labels.shape[1]), grid)
-    image, labels = place_image(one.image, geometry), place_labels(one.labels, geometry)
-    return replace(one, image=None, labels=None), geometry, image, labels
-
-
-def _write_annotators(folder: Path, samples: list[Sample], source: Path, card: Card, rows: list[Row]) -> None:
-    """`train_annotators.npy` (N, A, H, W), where images have several; an annotator that is missing is void."""
-    number = max(len(sample.labels) for sample in samples)
-    if number == 1:
-        return
-    grid = (rows[0].geometry.padded_height, rows[0].geometry.padded_width)
-    maps = new_array(folder / "train_annotators.npy", (len(samples), number, *grid))
-    maps[:] = 255
-    for position, (sample, row) in enumerate(zip(samples, rows, strict=True)):
-        for rater, ids in enumerate(catalog.read_annotators(source, sample, card)):
-            maps[position, rater] = place_labels(ids, row.geometry)
-    maps.flush()
+    raters = [place_labels(ids, geometry) for ids in one.annotators] if len(one.annotators) > 1 else []
+    return seen, geometry, place_image(one.image, geometry), place_labels(one.labels, geometry), raters
 
 
 def _padding(splits: dict[str, list[Row]], limit: float) -> list[str]:
@@ -143,4 +151,6 @@ def _padding(splits: dict[str, list[Row]], limit: float) -> list[str]:
     mean = sum(shares) / len(shares)
     if mean <= limit:
         return []
-    return [f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect"]
+    return [
+        words(f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect")
+    ]

@@ -258,8 +258,8 @@ class _Training:
     def _logits(self, images: Tensor) -> Tensor:
         try:
             logits: Tensor = self.forward(images)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+        except ValueError:
+            if len(images) > 1 or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules()):
                 raise
             raise ConfigError(
                 f"batch norm met one value a channel: {len(images)} image of {tuple(images.shape[-2:])} is too small a "

@@ -24,6 +24,7 @@ from segpipe.core.seeding import generator
 from segpipe.core.upsample import upsample
 from segpipe.core.void import VOID
 from segpipe.losses.targets import boundary_label_smoothing, check_smoothing, one_hot
+from segpipe.training.averaging import ExponentialAverage
 
 _RATER = 4  # stream of the seed
 
@@ -177,7 +178,6 @@ class SemiSupervised(Source):
                 "targets 'semi_supervised': wanted labelled in (0, 1], confidence and ramp in 0..1, weight >= 0 and "
                 f"decay in [0, 1), found {labelled}, {confidence}, {ramp}, {weight} and {decay}"
             )
-        from segpipe.training.averaging import ExponentialAverage
 
         self.confidence, self.weight, self.ramp = confidence, weight, ramp
         self.labelled = labelled_images(setup.ids, labelled)

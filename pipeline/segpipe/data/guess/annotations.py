@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segpipe.core.errors import ConfigError, DataError
+from segpipe.data.files import read_grey
+from segpipe.data.guess.card import Guess
 from segpipe.data.guess.masks import SPLITS, check_names, keys_of, palette
 from segpipe.data.layouts.names import is_ignored, is_nothing
-
-if TYPE_CHECKING:
-    from segpipe.data.guess.pairs import Guess
+from segpipe.data.layouts.templates import reroot
+from segpipe.data.layouts.trees import rows_of
+from segpipe.data.masks import foreground
 
 _NO_CLASS = re.compile(
     r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour|rater|annotator|expert|reader|"
@@ -135,7 +137,6 @@ def per_class(
 def table(path: Path, images: Path, names: Any, void: Any, found: Guess) -> tuple[Path, list[Path]]:
     """Keys for a table of images and masks; returns the folder that holds all, and the images."""
     root = Path(os.path.commonpath([images, path.parent]))
-    from segpipe.data.layouts.trees import rows_of
 
     try:
         rows = list(rows_of(path.read_text(encoding="utf-8-sig")))
@@ -231,8 +232,6 @@ def is_alone(shapes: list[Path], images: list[Path], named: set[str]) -> bool:
 
 def _is_binary(path: Path) -> bool:
     """Whether a mask holds at most two grey values, or grey smoothed at edges."""
-    from segpipe.data.files import read_grey
-    from segpipe.data.masks import foreground
 
     try:
         foreground(read_grey(path), path)
@@ -284,7 +283,6 @@ def _with_split(path: str) -> tuple[str, str | None, str]:
 
 def _where(images: Path, root: Path, first: list[str], calls: list[str]) -> str:
     """The template of the images: below their folder, or in one whose name holds the split's word."""
-    from segpipe.data.layouts.templates import reroot
 
     base = images.relative_to(root).as_posix()
     if all((images / name).is_file() or (root / reroot(name, root)).is_file() for name in first):
@@ -309,7 +307,6 @@ def _end(stem: str, stems: set[str]) -> str:
 
 def _files_of(values: list[str], root: Path, images: Path) -> tuple[str, list[Path]]:
     """The files that a column names, and the folder they lie in; none where it names something else."""
-    from segpipe.data.layouts.templates import reroot
 
     some = [value.strip() for value in values if value.strip()]
     if not some or not Path(some[0]).suffix:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segpipe.core.errors import ConfigError, DataError
+from segpipe.data.files import ColorMask, read_colors, read_ids
 
 SPLITS = {
     "train": ("train", "training", "trainval"),
@@ -29,9 +34,6 @@ def keys_of(
         DataError: masks that cannot be read, that are photographs or all void.
         ConfigError: names that do not fit.
     """
-    import numpy as np
-
-    from segpipe.data.files import read_ids
 
     looked = masks[:: max(1, len(masks) // LOOKED_AT)][:LOOKED_AT]
     if looked[0].suffix == ".mat":
@@ -41,9 +43,7 @@ def keys_of(
     for path in looked:
         try:
             values.update(np.unique(read_ids(path)).tolist())
-        except DataError as error:
-            if "colour image" not in str(error):
-                raise
+        except ColorMask:
             return _colors(looked, names)
     if set(values) <= {0, 255} and 255 in values:
         check_names(names, 2, "values")
@@ -59,9 +59,6 @@ def keys_of(
 
 def _colors(looked: list[Path], names: list[str]) -> tuple[dict[str, Any], tuple[str, str, str]]:
     """A class for each colour."""
-    import numpy as np
-
-    from segpipe.data.files import read_colors
 
     colors: set[tuple[int, ...]] = set()
     for path in looked:
@@ -108,7 +105,6 @@ def _ids(
 
 def _colors_named(folder: Path) -> dict[tuple[int, ...], str]:
     """Names by colour from class_dict.csv (name, r, g, b) near the masks."""
-    import csv
 
     for place in (folder, *list(folder.parents)[:2]):
         path = place / "class_dict.csv"
@@ -147,7 +143,6 @@ def check_names(names: Sequence[str], number: int, what: str) -> None:
 
 def palette(number: int) -> list[list[int]]:
     """Colours far from each other: steps of the golden ratio around the circle of hues."""
-    from colorsys import hsv_to_rgb
 
     hues = ((0.618034 * k % 1, 0.55 + 0.4 * (k % 3 == 0), 0.95 - 0.3 * (k % 2)) for k in range(number))
     return [[round(255 * c) for c in hsv_to_rgb(*hue)] for hue in hues]

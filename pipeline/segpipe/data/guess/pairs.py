@@ -6,33 +6,20 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 from segpipe.core.errors import ConfigError, DataError
-from segpipe.data.guess import annotations as own_drawn
+from segpipe.data.files import read_image
+from segpipe.data.guess import annotations as drawn
+from segpipe.data.guess.card import Guess
 from segpipe.data.guess.masks import SPLITS, keys_of
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat")
 _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
 _SIDE = 256  # of the grid, at most
-
-
-@dataclass
-class Guess:
-    """A card's keys as they grow, and what was guessed: what, why, how to say otherwise."""
-
-    keys: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    params: dict[str, Any] = field(default_factory=dict)
-    reasons: list[tuple[str, str, str]] = field(default_factory=list)
-
-    def say(self, what: str, why: str, otherwise: str) -> None:
-        """Remember a guess."""
-        self.reasons.append((what, why, otherwise))
 
 
 def guess(
@@ -62,12 +49,12 @@ def guess(
     found = Guess()
     files = _files(images, IMAGES, "images")
     if masks.suffix.lower() == ".csv" and masks.is_file():
-        root, files = own_drawn.table(masks, images, classes, void, found)
+        root, files = drawn.table(masks, images, classes, void, found)
     elif masks.suffix.lower() == ".json" and masks.is_file():
-        if own_drawn.kind_of(masks) == "labelme":
+        if drawn.kind_of(masks) == "labelme":
             raise ConfigError(f"{masks} holds the shapes of one image; give the folder of such files as --masks")
         _refuse_void(void)
-        root = own_drawn.coco([masks], images, classes, found)
+        root = drawn.coco([masks], images, classes, found)
     else:
         root, files = _of_folder(files, images, masks, classes, void, found)
     _grouped(files, group, shares, found)
@@ -89,17 +76,17 @@ def _of_folder(
     shapes = [path for path in all_files if path.suffix.lower() == ".json"]
     labels = [path for path in all_files if path not in set(shapes)]
     named = {path.stem for path in shapes}
-    if shapes and (not labels or (images == masks and own_drawn.is_alone(shapes, files, named))):
+    if shapes and (not labels or (images == masks and drawn.is_alone(shapes, files, named))):
         _refuse_void(void)
-        if own_drawn.kind_of(shapes[0]) == "coco":
-            return own_drawn.coco(shapes, images, classes, found), files
+        if drawn.kind_of(shapes[0]) == "coco":
+            return drawn.coco(shapes, images, classes, found), files
         pairs = _paired(files, shapes, images, masks, root, found)
-        own_drawn.labelme([path for _, path in pairs], classes, found)
+        drawn.labelme([path for _, path in pairs], classes, found)
         return root, [image for image, _ in pairs]
-    if images != masks and own_drawn.per_class(files, labels, images, masks, root, classes, found):
+    if images != masks and drawn.per_class(files, labels, images, masks, root, classes, found):
         _refuse_void(void)
         return root, files
-    listed = own_drawn.lists(root, {path.stem for path in files})
+    listed = drawn.lists(root, {path.stem for path in files})
     if listed is not None and images != masks:
         files = [path for path in files if path.stem in listed.names]
     pairs = _paired(files, labels, images, masks, root, found)
@@ -107,7 +94,7 @@ def _of_folder(
     found.keys |= keys
     found.say(*said)
     if listed is not None:
-        own_drawn.use(listed, found)
+        drawn.use(listed, found)
     return root, [image for image, _ in pairs]
 
 
@@ -115,16 +102,6 @@ def _refuse_void(void: Sequence[int] | None) -> None:
     """ConfigError: names say what is void, not ids."""
     if void is not None:
         raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
-
-
-def toml(found: Guess, title: str, source: Path) -> str:
-    """The card as text."""
-    head = {"title": title, "licence": "yours", "source": str(source), "layout": "template"}
-    lines = [f"{key} = {_value(value)}" for key, value in {**head, **found.keys}.items()]
-    for name, table in found.tables.items():
-        lines += ["", f"[{name}]"] + [f"{key} = {_value(value)}" for key, value in table.items()]
-    lines += ["", "[params]"] + [f'"{key}" = {_value(value)}' for key, value in found.params.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
@@ -305,9 +282,6 @@ def _grouped(images: list[Path], group: str | None, shares: tuple[float, float],
 
 def _grid(images: list[Path], found: Guess) -> None:
     """The network's grid: the median aspect, the longer side at most 256, sides from 64 in steps of 16."""
-    from statistics import median
-
-    from segpipe.data.files import read_image
 
     shapes = [read_image(path).shape for path in images[:: max(1, len(images) // 16)][:16]]
     height, width = median(s[0] for s in shapes), median(s[1] for s in shapes)
@@ -319,11 +293,3 @@ def _grid(images: list[Path], found: Guess) -> None:
         f"a grid of {sides[0]} x {sides[1]}", f"the median image is {height:.0f} x {width:.0f}",
         "--set prepare.height=..., --set prepare.width=...",
     )  # fmt: skip
-
-
-def _value(value: Any) -> str:
-    import json
-
-    if isinstance(value, list):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,6 @@ from segpipe.core.files import write_bytes
 from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
-from segpipe.data.catalog import Sample
 from segpipe.data.files import png_bytes, read_grey, read_image
 from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
 from segpipe.data.layouts.found import IMAGES, Found, finished
@@ -25,6 +25,7 @@ from segpipe.data.layouts.names import IGNORED, NOTHING, id_of
 from segpipe.data.layouts.templates import existing, fields, reroot, root_of, splits_of, walked
 from segpipe.data.layouts.trees import matched
 from segpipe.data.masks import foreground
+from segpipe.data.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,6 @@ def _drawn(
     left_out: dict[str, str] | None = None,
 ) -> Found:
     """Samples whose images are copied and whose masks are drawn, as class ids and 255 for void."""
-    import shutil
 
     def write(sample: Sample, folder: Path) -> None:
         image = root / sample.image

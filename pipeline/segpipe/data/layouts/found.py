@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segpipe.core.errors import DataError
+from segpipe.core.files import digest
 from segpipe.data.card import Card
-from segpipe.data.catalog import Sample
+from segpipe.data.sample import Sample
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 
@@ -80,7 +81,6 @@ def cut(samples: list[Sample], into: str, share: float) -> list[Sample]:
     A group that would overshoot by more than what is wanted is left, so that one large group cannot take most; where
     all are too large, the smallest is taken.
     """
-    from segpipe.core.files import digest
 
     sizes: dict[str, int] = {}
     for sample in samples:

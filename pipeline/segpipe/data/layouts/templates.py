@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segpipe.core.errors import DataError
 from segpipe.data.card import Card
-from segpipe.data.catalog import SPLITS
+from segpipe.data.sample import SPLITS
 
 _FIELD = re.compile(r"\{(\w+)\}")
 

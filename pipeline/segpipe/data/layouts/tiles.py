@@ -14,13 +14,13 @@ from segpipe.core.files import write_bytes
 from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
-from segpipe.data.catalog import Sample
 from segpipe.data.files import png_bytes
 from segpipe.data.geotiff import pixels_of, read_bands, stretched
 from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
 from segpipe.data.layouts.found import Found, finished
 from segpipe.data.layouts.templates import root_of
 from segpipe.data.layouts.trees import matched
+from segpipe.data.sample import Sample
 
 
 @register("geojson", source="GeoTIFF tiles with GeoJSON of footprints in the tiles' coordinates (SpaceNet 2)")

@@ -10,9 +10,9 @@ from pathlib import Path
 from segpipe.core.errors import DataError
 from segpipe.core.registry import register
 from segpipe.data.card import Card
-from segpipe.data.catalog import SPLITS, Sample
 from segpipe.data.layouts.found import IMAGES, Found, finished
 from segpipe.data.layouts.templates import existing, fields, lines_of, reroot, root_of, splits_of, text_of, walked
+from segpipe.data.sample import SPLITS, Sample
 
 
 @register("lists", source="train.txt, val.txt and test.txt of SegNet's CamVid and of mmsegmentation's custom folders")

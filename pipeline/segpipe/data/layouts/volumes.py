@@ -15,11 +15,11 @@ from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.files import write_bytes
 from segpipe.core.registry import register
 from segpipe.data.card import Card
-from segpipe.data.catalog import Sample
 from segpipe.data.files import png_bytes
 from segpipe.data.layouts.found import Found, finished
 from segpipe.data.layouts.templates import root_of
 from segpipe.data.layouts.trees import matched
+from segpipe.data.sample import Sample
 
 _MOST = 2**31  # voxels; a header that claims more is refused before anything is read
 
