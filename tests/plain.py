@@ -36,11 +36,9 @@ def counts(labels, target, num_classes, void=255, reject=255):
 
 
 def value(metric, tp, fp, fn):
-    numerator, denominator = {
-        "iou": (tp, tp + fp + fn),
-        "dice": (2 * tp, 2 * tp + fp + fn),
-        "acc": (tp, tp + fn),
-    }[metric]
+    numerator, denominator = {"iou": (tp, tp + fp + fn), "dice": (2 * tp, 2 * tp + fp + fn), "acc": (tp, tp + fn)}[
+        metric
+    ]
     return numerator / denominator if denominator else None
 
 

@@ -8,6 +8,7 @@ from test_dense import case
 
 from segpipe.core.argmax import label_and_confidence
 from segpipe.crf import dense_crf
+from segpipe.refine.crf import CRF
 from segpipe.refine.search import tune
 
 GRID = {

@@ -208,10 +208,7 @@ def test_a_part_of_one_place_is_continued_at_another_that_has_the_same_file(tmp_
 
 
 def test_without_a_digest_parts_of_two_places_are_never_joined(tmp_path):
-    with (
-        serving(("whole", CONTENT[::-1], True, 100_000), ("status", 404)) as first,
-        serving(("whole",)) as second,
-    ):
+    with serving(("whole", CONTENT[::-1], True, 100_000), ("status", 404)) as first, serving(("whole",)) as second:
         fetch(Remote("file.bin", [first.url, second.url]), tmp_path, patience=HASTE, log=quiet)
     assert "Range" not in second.seen[0][1]
     assert (tmp_path / "file.bin").read_bytes() == CONTENT

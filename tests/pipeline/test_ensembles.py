@@ -26,7 +26,7 @@ from conftest import call, segpipe, tracked
 def replaced(text, ensembles):
     """A params.yaml with other ensembles."""
     start, end = text.index("\nensemble:"), text.index("\nevaluate:\n")
-    return text[:start] + f"\n{yaml.safe_dump({'ensemble': ensembles})}" + text[end:]
+    return text[:start] + f"\nensemble: {json.dumps(ensembles)}\n" + text[end:]
 
 
 def with_ensembles(folder, ensembles, **changes):

@@ -24,6 +24,12 @@ def tables(correct, seed):
     return Tables(Counts(right, wrong[:, ::-1].copy(), wrong, full, 0 * full))
 
 
+def kinds(judged):
+    """Of results by the way they are called."""
+    endings = {"ensemble": "ensemble", " + CRF": "crf"}
+    return {name: next((kind for part, kind in endings.items() if part in name), "run") for name in judged.scores}
+
+
 def judged_of(monkeypatch, runs):
     """As `judge`, from tables instead of files."""
     from segpipe.report import judgement
@@ -38,7 +44,7 @@ def judged_of(monkeypatch, runs):
 def test_the_best_is_taken_and_its_share_of_resamples_told(monkeypatch):
     runs = {"good": [tables(90, 0), tables(90, 1)], "bad": [tables(70, 2), tables(70, 3)]}
     judged, _ = judged_of(monkeypatch, runs)
-    found = advise("D", judged, {}, [])
+    found = advise("D", judged, {}, [], kinds(judged))
     assert (found.take, found.best, found.ties, found.shares) == ("good", "good", [], {"good": 1.0, "bad": 0.0})
     assert words(found, judged)[-1] == ("shown", "good is better than all others")
 
@@ -46,7 +52,7 @@ def test_the_best_is_taken_and_its_share_of_resamples_told(monkeypatch):
 def test_shares_are_those_of_a_plain_loop(monkeypatch):
     runs = {"a": [tables(80, 0), tables(82, 1)], "b": [tables(81, 2), tables(81, 3)], "c": [tables(75, 4)] * 2}
     judged, groups = judged_of(monkeypatch, runs)
-    found = advise("D", judged, {}, [])
+    found = advise("D", judged, {}, [], kinds(judged))
     from segpipe.metrics.bootstrap import Resampling, resampled
 
     resampling = Resampling.of(groups, judged.resamples)
@@ -61,7 +67,7 @@ def test_shares_are_those_of_a_plain_loop(monkeypatch):
 def test_equal_results_are_told_as_one(monkeypatch):
     same = [tables(80, 0), tables(82, 1)]
     judged, _ = judged_of(monkeypatch, {"a": same, "b": same, "c": [tables(50, 4)] * 2})
-    found = advise("D", judged, {}, [])
+    found = advise("D", judged, {}, [], kinds(judged))
     assert found.shares == {"a": 1.0, "b": 1.0, "c": 0.0}
     assert (found.same, found.ties, found.next) == (["b"], [], [])
     told = dict(words(found, judged))
@@ -79,7 +85,7 @@ def test_equal_results_are_told_as_one(monkeypatch):
 def test_nothing_is_better_than_a_rest_that_is_not_there(monkeypatch):
     same = [tables(80, 0), tables(82, 1)]
     judged, _ = judged_of(monkeypatch, {"a": same, "b": same})
-    assert "shown" not in dict(words(advise("D", judged, {}, []), judged))
+    assert "shown" not in dict(words(advise("D", judged, {}, [], kinds(judged)), judged))
     assert sentence(judged, "miou_dataset") == "The same mIoU^D as a in every resample: b."
 
 
@@ -89,13 +95,13 @@ def test_a_difference_that_is_undefined_is_not_shown(monkeypatch):
     assert pair.shown
     drawn = {**judged.drawn, "b": {"miou_dataset": np.full(judged.resamples, np.nan)}}
     judged = replace(judged, differences=[replace(pair, low=None, high=None, p=None, p_holm=None)], drawn=drawn)
-    told = dict(words(advise("D", judged, {}, []), judged))
+    told = dict(words(advise("D", judged, {}, [], kinds(judged)), judged))
     assert "shown" not in told
     assert told["undefined"] == "the difference to b, in most resamples"
     assert sentence(judged, "miou_dataset") == "The difference to b is undefined in most resamples."
     both = replace(judged, drawn=dict.fromkeys(("a", "b"), drawn["b"]))
     assert both.standing("miou_dataset").undefined == ["b"]
-    assert advise("D", both, {}, []).shares == {"a": 0.0, "b": 0.0}
+    assert advise("D", both, {}, [], kinds(both)).shares == {"a": 0.0, "b": 0.0}
 
 
 def test_what_is_better_is_named_beside_what_is_undefined(monkeypatch):
@@ -103,7 +109,7 @@ def test_what_is_better_is_named_beside_what_is_undefined(monkeypatch):
     pairs = [replace(d, low=None, high=None, p=None, p_holm=None) if "c" in (d.first, d.second) else d
              for d in judged.differences]  # fmt: skip
     judged = replace(judged, differences=pairs)
-    assert dict(words(advise("D", judged, {}, []), judged))["shown"] == "a is better than b"
+    assert dict(words(advise("D", judged, {}, [], kinds(judged)), judged))["shown"] == "a is better than b"
 
 
 def test_many_ties_are_counted_and_none_that_is_the_same_is_studied_further(monkeypatch):
@@ -111,7 +117,7 @@ def test_many_ties_are_counted_and_none_that_is_the_same_is_studied_further(monk
     judged, _ = judged_of(monkeypatch, runs)
     best, *_, last = judged.order("miou_dataset")
     judged, _ = judged_of(monkeypatch, {**runs, "twin": runs[best], "other": runs[last]})
-    found = advise("D", judged, {}, [])
+    found = advise("D", judged, {}, [], kinds(judged))
     assert found.same == ["twin"]
     assert found.ties[0] in found.next[0]
     assert "twin" not in found.next[0]
@@ -131,7 +137,7 @@ def test_what_it_takes_to_be_surer_is_corrected_for_the_number_of_pairs(monkeypa
         for seed, (name, step) in enumerate([("a", 0), ("b", 0.6), ("c", 1.2), ("d", 1.8)])
     }
     judged, _ = judged_of(monkeypatch, runs)
-    found = advise("D", judged, {}, [])
+    found = advise("D", judged, {}, [], kinds(judged))
     best, near = found.best, found.ties[0]
     gap = judged.scores[best]["miou_dataset"] - judged.scores[near]["miou_dataset"]
     error = np.std(judged.drawn[best]["miou_dataset"] - judged.drawn[near]["miou_dataset"])
@@ -150,7 +156,7 @@ def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse(monkeypatch):
     judged, _ = judged_of(monkeypatch, runs)
     cost = {"a": 5.0, "b": 5.0, "c": 1.0}
     cheap = next(name for name in ("a", "b") if name != judged.order("miou_dataset")[0])
-    found = advise("speed", judged, {**cost, cheap: 2.0}, [])
+    found = advise("speed", judged, {**cost, cheap: 2.0}, [], kinds(judged))
     assert found.take == cheap
     assert "the cheapest that is not shown to be worse than the best" in words(found, judged)[0][1]
     sure = dict(words(found, judged))["how sure"]
@@ -162,7 +168,7 @@ def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse(monkeypatch):
 def test_speed_takes_the_best_where_costs_are_unknown_and_says_so(monkeypatch, known):
     runs = {"a": [tables(80, 0), tables(80, 1)], "ensemble: average": [tables(80, 2), tables(80, 3)]}
     judged, _ = judged_of(monkeypatch, runs)
-    found = advise("speed", judged, known, [])
+    found = advise("speed", judged, known, [], kinds(judged))
     assert found.take == judged.order("miou_dataset")[0]
     told = words(found, judged)[0][1]
     assert "which is the cheapest is not known without the predictions of" in told

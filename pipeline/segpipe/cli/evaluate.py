@@ -24,8 +24,7 @@ PredictionsOption = Annotated[
 ClassesOption = Annotated[int | None, typer.Option(help="Number of classes of the folders.", show_default=False)]
 IgnoreOption = Annotated[int, typer.Option(help="The void id in the folder of labels.")]
 ConventionOption = Annotated[
-    str | None,
-    typer.Option(help="Print what mmseg, smp, torchmetrics, paddle or monai would say.", show_default=False),
+    str | None, typer.Option(help="Print what mmseg, smp, torchmetrics, paddle or monai would say.", show_default=False)
 ]
 
 

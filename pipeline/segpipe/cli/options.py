@@ -19,8 +19,7 @@ Fold = Annotated[
     ),
 ]
 Snapshot = Annotated[
-    int | None,
-    typer.Option(help="A snapshot of a training with restarts, from 1.", min=1, show_default=False),
+    int | None, typer.Option(help="A snapshot of a training with restarts, from 1.", min=1, show_default=False)
 ]
 Look = Annotated[
     int | None,

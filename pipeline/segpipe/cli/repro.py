@@ -37,9 +37,7 @@ class Plan:
         return [name for name in self.waits_for if name not in self.done and name not in self.failed]
 
 
-def repro(
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Stages at once.", min=1, max=64)] = 2,
-) -> None:
+def repro(jobs: Annotated[int, typer.Option("--jobs", "-j", help="Stages at once.", min=1, max=64)] = 2) -> None:
     """Run every stage whose inputs changed, independent ones side by side: the same results as `dvc repro`."""
     from tqdm import tqdm
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segpipe.config import code
+from segpipe.config import code, depends
 from segpipe.config import params as parameters
-from segpipe.config.depends import DEPENDS, card_digest, config_digest, lookup, more_of_ensemble
 from segpipe.config.schema import Params
 from segpipe.config.sections import Run
 from segpipe.core import files
@@ -24,7 +23,6 @@ from segpipe.core.parallel import Pool
 ADHOC = Path("runs/adhoc")
 HIDDEN = Path(".segpipe")  # locks and checkpoints: outside of DVC's outputs
 _DATA = ("download", "prepare", "stats")  # stages of the data, which all runs share
-_READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
 _SUFFIX = re.compile(r"(snap|look|crf)(\d*)")
 
 
@@ -77,28 +75,10 @@ class Context:
 
     def digest(self, stage: str, *, base: bool = False) -> str:
         """A name for all parameters that an output depends on."""
-        chosen = self.base if base else self.params
-        depends = DEPENDS[f"evaluate {self.kind}" if stage == "evaluate" else stage]
-        paths = [path.format(run=self.run, method=self.method) for path in depends]
-        of_run = "runs.{run}" in depends
-        if self.method:
-            paths += more_of_ensemble(chosen, self.method)
-        if of_run:
-            paths += [f"runs.{name}" for name in chosen.teachers_of(self.run)]
-        values: dict[str, Any] = {path: lookup(chosen, path) for path in paths}
-        if stage in _READ_CARD:
-            values["card"] = card_digest(chosen.download.dataset)
-        weights = chosen.model_of(self.run).weights if of_run else None
-        if weights is not None and Path(weights).expanduser().is_file():
-            values["weights"] = files.digest_file(Path(weights).expanduser())
-        if self.method:
-            values["members"] = chosen.members_of(self.method)  # patterns expand through runs, crf.runs, predict
-        if self.fold is not None and of_run:
-            return config_digest({**values, "folds.number": chosen.folds.number}, (self.seed, self.fold))
-        if stage == "predict" and (self.snapshot is not None or self.look is not None):
-            part = ("snapshot", self.snapshot) if self.look is None else ("look", self.look)
-            return config_digest(values, (self.seed, *part))
-        return config_digest(values, self.seed if of_run else None)
+        return depends.output_digest(
+            self.base if base else self.params, f"evaluate {self.kind}" if stage == "evaluate" else stage, run=self.run,
+            seed=self.seed, fold=self.fold, snapshot=self.snapshot, look=self.look, method=self.method,
+        )  # fmt: skip
 
     def is_adhoc(self, stage: str) -> bool:
         """True when the output differs from what params.yaml asks for, so DVC's folders stay untouched."""

@@ -44,10 +44,40 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
     "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
 }
+_READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
 _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 # Parameters that came later, with the value that outputs from before were made with.
 _SINCE: dict[str, Any] = {"measures": list(DEFAULT), "refiner": "crf"}
 _CARD_TEXTS = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # read by people
+
+
+def output_digest(
+    params: Params, stage: str, *, run: str, seed: int, fold: int | None, snapshot: int | None, look: int | None,
+    method: str,
+) -> str:  # fmt: skip
+    """A name for all parameters that an output depends on."""
+    paths = [path.format(run=run, method=method) for path in DEPENDS[stage]]
+    of_run = "runs.{run}" in DEPENDS[stage]
+    if method:
+        paths += more_of_ensemble(params, method)
+    if of_run:
+        paths += [f"runs.{name}" for name in params.teachers_of(run)]
+    values: dict[str, Any] = {path: lookup(params, path) for path in paths}
+    if stage in _READ_CARD:
+        values["card"] = card_digest(params.download.dataset)
+    weights = params.model_of(run).weights if of_run else None
+    if weights is not None and Path(weights).expanduser().is_file():
+        values["weights"] = files.digest_file(Path(weights).expanduser())
+    if method:
+        values["members"] = params.members_of(method)  # patterns expand through runs, crf.runs, predict
+    if "crf.tune" in paths and params.crf.refiner != "crf":
+        values["crf.refiner"] = params.crf.refiner
+    if fold is not None and of_run:
+        return config_digest({**values, "folds.number": params.folds.number}, (seed, fold))
+    if stage == "predict" and (snapshot is not None or look is not None):
+        part = ("snapshot", snapshot) if look is None else ("look", look)
+        return config_digest(values, (seed, *part))
+    return config_digest(values, seed if of_run else None)
 
 
 def config_digest(*parts: Any) -> str:

@@ -20,7 +20,7 @@ from segpipe.core.errors import ConfigError
 
 PACKAGE = "segpipe"
 _SAYS = ("print", "log", "warn", "tell", "simplefilter")  # calls that only speak
-_WORDS = "words"  # core.words.words(...) marks text that only people read
+_SPOKEN = "spoken"  # core.spoken marks text that only people read
 _PLAIN_BASES = ("object", "ABC", "Protocol", "Generic", "Exception", "ValueError", "NamedTuple")
 Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.stmt
 
@@ -117,18 +117,27 @@ class Package:
                 waiting += [*self._methods(part).always, *self._methods(part).called(words)]
         return found
 
+    def lines(self, part: Part) -> list[tuple[int, int]]:
+        """The first and last line of each statement of a part, decorators included."""
+        found = []
+        for node in self._nodes(part):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            found.append((first, node.end_lineno or first))
+        return found
+
+    def _nodes(self, part: Part) -> list[Node]:
+        module = self._module(part.module)
+        assert module is not None
+        if part.name == "":
+            return list(module.always)
+        if part.method:
+            return [n for c in module.parts[part.name] for n in _methods_of(c) if n.name == part.method]
+        return [_header(n) if isinstance(n, ast.ClassDef) else n for n in module.parts[part.name]]
+
     def uses(self, part: Part) -> _Uses:
         """What a part refers to."""
         if part not in self._uses:
-            module = self._module(part.module)
-            assert module is not None
-            if part.name == "":
-                nodes: list[Node] = list(module.always)
-            elif part.method:
-                nodes = [n for c in module.parts[part.name] for n in _methods_of(c) if n.name == part.method]
-            else:
-                nodes = [_header(n) if isinstance(n, ast.ClassDef) else n for n in module.parts[part.name]]
-            uses = _read(nodes)
+            uses = _read(self._nodes(part))
             if part.module in self.values and self._is_class(part):
                 uses = replace(uses, text="", chains=frozenset(), words=frozenset())
             self._uses[part] = uses
@@ -341,7 +350,8 @@ def _methods_of(node: Node) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 def _header(node: ast.ClassDef) -> ast.ClassDef:
     """A class without its methods."""
     body = [n for n in node.body if not isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return ast.ClassDef(node.name, node.bases, node.keywords, body or [ast.Pass()], node.decorator_list)
+    header = ast.ClassDef(node.name, node.bases, node.keywords, body or [ast.Pass()], node.decorator_list)
+    return ast.copy_location(header, node)
 
 
 def _chain(node: ast.expr) -> tuple[str, ...]:
@@ -419,8 +429,8 @@ class _Reader:
 
     def _Call(self, node: ast.Call) -> str:
         name = _name_of_call(node)
-        if name == _WORDS:
-            return _WORDS
+        if name == _SPOKEN:
+            return name
         if name == "tqdm" and node.args:
             return self.text(node.args[0])
         if name == "register":

@@ -12,11 +12,7 @@ SCHEMES = ("inverse", "median_frequency", "enet", "effective_number", "square_ro
 
 
 def class_weights(
-    pixels: Sequence[int],
-    pixels_of_images_with: Sequence[int],
-    total: int,
-    *,
-    effective_beta: float = 0.999999,
+    pixels: Sequence[int], pixels_of_images_with: Sequence[int], total: int, *, effective_beta: float = 0.999999
 ) -> dict[str, list[float]]:
     """Every class-weight scheme by name; a class without a pixel gets weight 0.
 

@@ -104,11 +104,7 @@ def _rbf_svm(features: Floats, target: NDArray[np.int64], weight: NDArray[Any], 
     # A wide kernel: of standardised features squared distances are about 2 F.
     waves = RBFSampler(gamma=0.1 / features.shape[1], n_components=200, random_state=seed).fit(features)
     z = waves.transform(features).astype(np.float32)
-    return {
-        **_machine(z, target, weight, seed),
-        "omega": waves.random_weights_,
-        "phase": waves.random_offset_,
-    }
+    return {**_machine(z, target, weight, seed), "omega": waves.random_weights_, "phase": waves.random_offset_}
 
 
 @register("forest", source="Breiman 2001", margins=False)

@@ -72,10 +72,7 @@ def paddle(counts: Counts) -> Scores:
 def monai(counts: Counts) -> Scores:
     """MONAI 1.6 MeanIoU(ignore_empty=True): "mean" is mIoU^I; "mean_batch" mIoU^C, an absent class being 0."""
     of_class = np.nan_to_num(mean(per_pair(counts), 0))
-    return {
-        "MeanIoU(mean)": number(mean(per_image(counts))),
-        "MeanIoU(mean_batch), averaged": number(mean(of_class)),
-    }
+    return {"MeanIoU(mean)": number(mean(per_image(counts))), "MeanIoU(mean_batch), averaged": number(mean(of_class))}
 
 
 CONVENTIONS: dict[str, Callable[[Counts], Scores]] = {

@@ -111,10 +111,7 @@ def _borders(entries: Sequence[Entry], metric: str) -> list[Piece]:
         "within 0.75 % of the diagonal of each other; the last columns count only pixels within so many of a border.",
         Figure(
             diagrams.lines(
-                widths,
-                "width of the trimap in pixels",
-                f"{mathematical(pretty('miou_dataset'))} inside",
-                log=True,
+                widths, "width of the trimap in pixels", f"{mathematical(pretty('miou_dataset'))} inside", log=True
             ),
             f"mIoU^D over the width of the trimap: only pixels within so many of a border of the label count.{which}",
         ),

@@ -95,9 +95,7 @@ class ReportBuilder:
         (_, score), *lines = advice.words(found, self.judged)
         about = {entry.name: entry.loss for entry in self.entries}[found.take]
         return Answer(
-            question,
-            f"Take {found.take}",
-            [("what", about), ("evidence", score), *lines, ("limits", self._limits())],
+            question, f"Take {found.take}", [("what", about), ("evidence", score), *lines, ("limits", self._limits())]
         )
 
     def warnings(self) -> list[str]:

@@ -88,10 +88,7 @@ def class_bars(classes: Sequence[str], values: Mapping[str, Sequence[float | Non
 
 
 def dots(
-    names: Sequence[str],
-    values: Sequence[Sequence[float]],
-    bounds: Sequence[tuple[float, float] | None],
-    label: str,
+    names: Sequence[str], values: Sequence[Sequence[float]], bounds: Sequence[tuple[float, float] | None], label: str
 ) -> str:
     """One line an entry: its interval, a dot a seed, a bar at the mean."""
     plt = pyplot()

@@ -18,8 +18,8 @@ from segpipe.config.context import HIDDEN, Context
 from segpipe.core import files
 from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
+from segpipe.core.spoken import spoken
 from segpipe.core.void import VOID
-from segpipe.core.words import words
 from segpipe.data import catalog, check
 from segpipe.data.catalog import Card, Sample
 from segpipe.data.check import Checked
@@ -152,5 +152,5 @@ def _padding(splits: dict[str, list[Row]], limit: float) -> list[str]:
     if mean <= limit:
         return []
     return [
-        words(f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect")
+        spoken(f"padding takes {mean:.0%} of the grid; choose prepare.height and width nearer to the images' aspect")
     ]

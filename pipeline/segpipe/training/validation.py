@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segpipe.core import distributed
+from segpipe.core.spoken import spoken
 from segpipe.core.upsample import upsample
-from segpipe.core.words import words
 from segpipe.data.normalize import Curve, to_input
 from segpipe.metrics.counts import Counts, count
 
@@ -43,7 +43,7 @@ def collapse(counts: Counts) -> str | None:
     share, wanted = predicted[top] / predicted.sum(), true[top] / true.sum()
     if share < COLLAPSED or wanted > 0.95 * share:
         return None
-    return words(
+    return spoken(
         f"{share:.0%} of val is predicted as class {top}, which {wanted:.0%} of the labels are; try a longer "
         "train.warmup_epochs, another train.lr, class weights such as ce(class_weights=median_frequency), or a "
         "region loss such as 0.25*ce + 0.75*jml"

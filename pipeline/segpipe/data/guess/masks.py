@@ -47,12 +47,7 @@ def keys_of(
             return _colors(looked, names)
     if set(values) <= {0, 255} and 255 in values:
         check_names(names, 2, "values")
-        keys = {
-            "labels": "binary",
-            "void": [],
-            "classes": names or ["background", "foreground"],
-            "palette": palette(2),
-        }
+        keys = {"labels": "binary", "void": [], "classes": names or ["background", "foreground"], "palette": palette(2)}
         return keys, ("two classes, split at 128", "the masks hold 0 and 255 alone", "the card's labels and values")
     return _ids(looked, values, names, void)
 
@@ -74,11 +69,7 @@ def _colors(looked: list[Path], names: list[str]) -> tuple[dict[str, Any], tuple
     classes = names or [named.get(color) or _hex(color) for color in used]
     keys = {"labels": "colors", "void": [255], "classes": classes}
     why = f"the masks are in colour and hold {len(used)} of them"
-    return keys | {"palette": [list(color) for color in used]}, (
-        f"{len(used)} classes by colour",
-        why,
-        "--classes",
-    )
+    return keys | {"palette": [list(color) for color in used]}, (f"{len(used)} classes by colour", why, "--classes")
 
 
 def _ids(
