@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -17,9 +19,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from filelock import FileLock
 
+import zygote
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+if zygote.ADDRESS not in os.environ and ("PYTEST_XDIST_WORKER" in os.environ or "-n" not in "".join(sys.argv)):
+    os.environ[zygote.ADDRESS] = zygote.start()
+os.environ["PATH"] = f"{ROOT / 'tests/bin'}{os.pathsep}{os.environ['PATH']}"
 for name in ("DVC_STAGE", "DVC_ROOT"):
     os.environ.pop(name, None)
 
@@ -40,9 +48,20 @@ def call(*command, cwd, check=True, env=None, timeout=600):
     return result
 
 
-def segpipe(*arguments, cwd, **options):
-    """Run the command line as a user does."""
-    return call(sys.executable, "-m", "segpipe", *arguments, cwd=cwd, **options)
+def segpipe(*arguments, cwd, check=True, env=None):
+    """Run the command line in a process of its own, forked from one that has loaded it already (see zygote.py)."""
+    words, environment = [str(word) for word in arguments], {**os.environ, **(env or {})}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull) as nothing:
+        streams = [stream.fileno() for stream in (nothing, out, err)]
+        code = zygote.ask(os.environ[zygote.ADDRESS], words, str(Path(cwd).resolve()), environment, streams)
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode())
+    result = subprocess.CompletedProcess(words, code, *texts)
+    if check and code:
+        raise AssertionError(f"{words} gave {code}:\n{result.stdout}\n{result.stderr}")
+    return result
 
 
 def segpipe_here(*arguments, cwd, check=True):
@@ -77,6 +96,22 @@ def tracked(folder):
     return found
 
 
+def run_all(folder):
+    """Every stage of a workspace, as `dvc repro` runs them, and what it writes down of them. DVC itself would take most
+    of the time; tests of the pipeline run it.
+    """
+    from segpipe.config.context import Context
+    from segpipe.config.params import load
+    from segpipe.report.provenance import commands
+
+    with chdir(folder):
+        loaded = load()
+        lines = ["segpipe code", *commands(Context(loaded, loaded))]
+    for line in lines:
+        segpipe(*shlex.split(line)[1:], cwd=folder, env={"DVC_STAGE": "a test"})
+    call("dvc", "commit", "--force", cwd=folder)
+
+
 def made_once(factory, name, *arguments):
     """A tiny workspace after all its stages, made once for all test processes, which wait for it."""
     top = factory.getbasetemp()
@@ -86,7 +121,7 @@ def made_once(factory, name, *arguments):
         if not (top / name / "done").exists():
             shutil.rmtree(folder.parent, ignore_errors=True)
             folder.parent.mkdir()
-            segpipe("repro", "-j", 2, cwd=make_workspace(folder, *arguments))
+            run_all(make_workspace(folder, *arguments))
             (top / name / "done").touch()
     return folder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segpipe import metrics
-from segpipe.crf.effect import Measured, effect
+from segpipe.refine.effect import Measured, effect
 from segpipe.report import refinement
 
 WIDTHS, BINS, QUANTILES = (1, 4), 15, (5,)
@@ -85,13 +85,13 @@ def test_the_report_tells_verdict_scores_borders_and_classes():
     assert "helps" in text
     assert "with pos_w 1" in text
     (of_class,) = refinement.per_class(found, ["a", "b", "c"])
-    assert " → " in of_class
+    assert " → " in of_class.markdown()
     assert refinement.tables(found, ["a", "b", "c"]).count("| run-0, test") == 4
 
 
 def test_the_report_says_when_no_crf_was_best_or_none_was_asked_for():
     found = told(judged(sides(0.3)[0]), None)
-    assert "not applied" in refinement.verdicts(found)
+    assert "not applied" in refinement.verdicts(found).markdown()
     assert "→" not in refinement.tables(found, ["a", "b", "c"]).replace("− before", "")
     assert "none is better than no CRF" in refinement.parts(found, ["a", "b", "c"])[0]
     assert refinement.parts({}, ["a"]) == []

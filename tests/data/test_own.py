@@ -10,6 +10,7 @@ from PIL import Image
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog, check
 from segpipe.data.guess import pairs as own
+from segpipe.data.guess.card import toml
 
 from conftest import segpipe
 
@@ -42,7 +43,7 @@ def plain(folder, names, image="img/{}.jpg", mask="msk/{}.png", make=labels):
 def card_of(folder, images, masks, **options):
     root, found = own.guess(images, masks, **options)
     path = folder / "mine.toml"
-    path.write_text(own.toml(found, "mine", root))
+    path.write_text(toml(found, "mine", root))
     return catalog.read_card(path), root
 
 

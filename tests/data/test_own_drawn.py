@@ -9,6 +9,7 @@ from PIL import Image
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog
 from segpipe.data.guess import pairs as own
+from segpipe.data.guess.card import toml
 
 from conftest import segpipe
 
@@ -41,7 +42,7 @@ def read(folder, images, masks, **options):
     """The card that is guessed, and the labels of every sample as they are read."""
     root, found = own.guess(images, masks, **options)
     path = folder / "mine.toml"
-    path.write_text(own.toml(found, "mine", root))
+    path.write_text(toml(found, "mine", root))
     card = catalog.read_card(path)
     in_it, out = catalog.found_in(card, root), folder / "out"
     for sample in in_it.samples if in_it.write else ():

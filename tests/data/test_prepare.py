@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from segpipe.core.errors import DataError
-from segpipe.data.journal import progress
+from segpipe.data.journal import journal
 
 from conftest import segpipe
 
@@ -53,9 +53,9 @@ def test_a_killed_prepare_goes_on_and_gives_the_same_bytes(work, share):
 
 
 def test_a_record_that_was_cut_short_is_forgotten(tmp_path):
-    with pytest.raises(KeyboardInterrupt), progress(tmp_path / "p", "key") as first:
+    with pytest.raises(KeyboardInterrupt), journal(tmp_path / "p", "key") as first:
         (array,), _ = first.resume("train", {"images": (3, 2)})
-        with first.journal("train") as note:
+        with first.appending("train") as note:
             array[0] = 7
             note("zero")
             array[1] = 8
@@ -64,11 +64,11 @@ def test_a_record_that_was_cut_short_is_forgotten(tmp_path):
         raise KeyboardInterrupt
     path = tmp_path / "p/train.journal"
     path.write_bytes(path.read_bytes()[:-3])
-    with progress(tmp_path / "p", "key") as again:
+    with journal(tmp_path / "p", "key") as again:
         (array,), records = again.resume("train", {"images": (3, 2)})
         assert records == ["zero"]
         np.testing.assert_array_equal(array[0], 7)
-        with again.journal("train") as note:
+        with again.appending("train") as note:
             note("other")
         assert again.resume("train", {"images": (3, 2)})[1] == ["zero", "other"]
     assert not (tmp_path / "p").exists()
@@ -76,9 +76,9 @@ def test_a_record_that_was_cut_short_is_forgotten(tmp_path):
 
 def test_work_of_another_key_or_without_its_array_is_begun_anew(tmp_path):
     def stopped(key):
-        with pytest.raises(KeyboardInterrupt), progress(tmp_path / "p", key) as work:
+        with pytest.raises(KeyboardInterrupt), journal(tmp_path / "p", key) as work:
             _, records = work.resume("train", {"images": (3, 2)})
-            with work.journal("train") as note:
+            with work.appending("train") as note:
                 note("done")
             found.append(records)
             raise KeyboardInterrupt
@@ -92,6 +92,6 @@ def test_work_of_another_key_or_without_its_array_is_begun_anew(tmp_path):
 
 
 def test_an_error_of_the_data_leaves_nothing(tmp_path):
-    with pytest.raises(DataError, match="bad"), progress(tmp_path / "p", "key"):
+    with pytest.raises(DataError, match="bad"), journal(tmp_path / "p", "key"):
         raise DataError("bad")
     assert not (tmp_path / "p").exists()

@@ -76,7 +76,7 @@ def test_equal_results_are_told_as_one(monkeypatch):
     assert told["shown"] == "a is better than all the rest"
     assert "is better than all the rest" in sentence(judged, "miou_dataset")
     assert "The same mIoU^D as a in every resample: b." in sentence(judged, "miou_dataset")
-    rows = {row.split("|")[1].strip(): row for row in ranking_table(judged, "miou_dataset").splitlines()[2:]}
+    rows = {row.split("|")[1].strip(): row for row in ranking_table(judged, "miou_dataset").markdown().splitlines()[2:]}
     assert "the same numbers" in rows["b"]
     assert rows["b"].split("|")[2].strip() == "1="
     assert "worse" in rows["c"]
@@ -178,7 +178,7 @@ def test_speed_takes_the_best_where_costs_are_unknown_and_says_so(monkeypatch, k
 def test_one_seed_and_close_results_say_what_to_run_next(monkeypatch):
     runs = {"a": [tables(80, 0)], "b": [tables(80, 2)]}
     judged, _ = judged_of(monkeypatch, runs)
-    steps = advise("D", judged, {}, ["a CRF"]).next
+    steps = advise("D", judged, {}, ["a CRF"], kinds(judged)).next
     assert "more seeds (params.yaml): a, b have one" in steps[0]
     assert steps[1].startswith(("to tell", "nothing more for"))
     assert steps[-1] == "a CRF"

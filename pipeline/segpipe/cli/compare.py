@@ -7,41 +7,48 @@ from collections.abc import Callable
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError, suggestion
 
+if TYPE_CHECKING:
+    from segpipe.report.judgement import Judgement
+
 METRICS = ("miou_dataset", "miou_image", "miou_class")
 Find = Callable[[], tuple[Path, ...]]  # a result's folders, when they are asked for
 
 
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Runs (ce), their seeds (ce-0), 'ce+crf', ensembles, result folders; default: all of params.yaml.",
+        show_default=False,
+    ),
+]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A score from counts, or ece_, nll_, brier_; repeatable; default: mIoU^D, ^I, ^C.", show_default=False
+    ),
+]
+FigureOption = Annotated[
+    Path | None, typer.Option(help="Write the critical-difference diagram to this .svg.", show_default=False)
+]
+
+
 def compare(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Runs (ce), their seeds (ce-0), 'ce+crf', ensembles, result folders; default: all of params.yaml.",
-            show_default=False,
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A score from counts, or ece_, nll_, brier_; repeatable; default: mIoU^D, ^I, ^C.", show_default=False
-        ),
-    ] = None,
+    names: NamesArgument = None,
+    metric: MetricOption = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="The split that is compared.")] = "test",
     resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.", min=100, max=100_000)] = 1000,
-    figure: Annotated[
-        Path | None, typer.Option(help="Write the critical-difference diagram to this .svg.", show_default=False)
-    ] = None,
+    figure: FigureOption = None,
     as_json: options.Json = False,
 ) -> None:
     """Say in words whether runs differ: paired bootstrap over images and seeds, Wilcoxon, Holm, Friedman."""
     from segpipe.core.files import write_text
-    from segpipe.metrics.comparison import pretty
     from segpipe.report import diagrams, judgement
 
     folders = _folders(names or [])
@@ -56,22 +63,35 @@ def compare(
         write_text(figure, diagrams.critical_difference(ranking))
     if as_json:
         print(json.dumps(_plain(found), allow_nan=False))
-        return
-    if len(folders) == 2:
-        for difference in found.differences:
-            print(difference.verdict)
-        first = found.differences[0]
-        seeds = " and ".join(map(str, first.seeds))
-        print(
-            f"\n{first.units} {first.unit}s of {split}, {seeds} seeds, {found.resamples} paired resamples; "
-            f"Wilcoxon over the mean IoU of the {first.unit}s: p = {_p(first.p_wilcoxon)}"
-        )
-        if found.caution:
-            print(f"note: {found.caution}")
-        return
+    elif len(folders) == 2:
+        _print_two(found, split)
+    else:
+        _print_many(found, metrics)
+
+
+def _print_two(found: Judgement, split: str) -> None:
+    """The verdicts on two results."""
+    for difference in found.differences:
+        print(difference.verdict)
+    first = found.differences[0]
+    seeds = " and ".join(map(str, first.seeds))
+    print(
+        f"\n{first.units} {first.unit}s of {split}, {seeds} seeds, {found.resamples} paired resamples; "
+        f"Wilcoxon over the mean IoU of the {first.unit}s: p = {_p(first.p_wilcoxon)}"
+    )
+    if found.caution:
+        print(f"note: {found.caution}")
+
+
+def _print_many(found: Judgement, metrics: list[str]) -> None:
+    """A table by metric, and how the results rank."""
+    from segpipe.metrics.comparison import pretty
+    from segpipe.report import judgement
+
     for name in metrics:
         print(judgement.ranking_table(found, name).markdown())
     print(judgement.sentence(found, metrics[0]))
+    ranking = found.rankings.get(metrics[0])
     if ranking is not None:
         groups = "; ".join(", ".join(clique) for clique in ranking.cliques()) or "none"
         print(
@@ -127,7 +147,7 @@ def _key(name: str) -> str:
     return name.replace(" ", "").lower()
 
 
-def _plain(found: Any) -> dict[str, Any]:
+def _plain(found: Judgement) -> dict[str, Any]:
     return {
         "scores": {n: {m: None if isnan(v) else v for m, v in row.items()} for n, row in found.scores.items()},
         "resamples": found.resamples,

@@ -76,7 +76,9 @@ def evaluate(
 
     with context.writing(out):
         result = stage.run(context)
-    shown = ", ".join(
-        f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in result["test"].items()
-    )
+    shown = ", ".join(f"{name} {_number(value)}" for name, value in result["test"].items())
     finish(context, result, [f"{out}: test {shown}"], context.command("report"))
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

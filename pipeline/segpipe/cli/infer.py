@@ -3,59 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from segpipe.cli.predictors import Prediction
+    from segpipe.training.inference import Options
+
 KINDS = ("overlay", "entropy", "mutual_information")  # written beside a label map
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
+ModelOption = Annotated[
+    str | None, typer.Option(help="A trained run: its folder, or its name (with --seed).", show_default=False)
+]
+EnsembleOption = Annotated[
+    str | None,
+    typer.Option(help="An ensemble instead: its ensemble.json, its folder, or its name.", show_default=False),
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(
+        help="HxW: look through overlapping windows at the original size. Without it an image is fitted into "
+        "the grid that the run was trained on.",
+        show_default=False,
+    ),
+]
+PassesOption = Annotated[
+    int, typer.Option(help="Monte Carlo passes of a network with dropout; also writes its uncertainty.", min=0)
+]
+
+
 def infer(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
-    model: Annotated[
-        str | None, typer.Option(help="A trained run: its folder, or its name (with --seed).", show_default=False)
-    ] = None,
-    ensemble: Annotated[
-        str | None,
-        typer.Option(help="An ensemble instead: its ensemble.json, its folder, or its name.", show_default=False),
-    ] = None,
+    model: ModelOption = None,
+    ensemble: EnsembleOption = None,
     seed: options.Seed = 0,
     snapshot: options.Snapshot = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/infer"),
     probs: Annotated[bool, typer.Option("--probs", help="Also write probabilities as .npy, float16.")] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images.")] = False,
     scales: Annotated[str, typer.Option(help="Average over sizes, e.g. 0.75,1,1.25.")] = "1",
-    window: Annotated[
-        str | None,
-        typer.Option(
-            help="HxW: look through overlapping windows at the original size. Without it an image is fitted into "
-            "the grid that the run was trained on.",
-            show_default=False,
-        ),
-    ] = None,
+    window: WindowOption = None,
     overlap: Annotated[float, typer.Option(help="Share that windows have in common.", min=0, max=0.9)] = 0.5,
-    passes: Annotated[
-        int, typer.Option(help="Monte Carlo passes of a network with dropout; also writes its uncertainty.", min=0)
-    ] = 0,
+    passes: PassesOption = 0,
     threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1, show_default=False)] = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Segment new images with a trained run, or with an ensemble as it was made."""
-    import torch
-    from tqdm import tqdm
-
-    from segpipe.cli.predictors import Alone, Combined, definition_of
     from segpipe.cli.printing import say
-    from segpipe.core import seeding
-    from segpipe.data.files import read_image
-    from segpipe.training.device import choose
     from segpipe.training.inference import Options
 
     if (model is None) == (ensemble is None):
@@ -68,32 +75,69 @@ def infer(
         )
     if overlap != Options.overlap and window is None:
         raise ConfigError("--overlap is that of windows; give --window HxW too")
-    folder = run_folder(model, seed) if model is not None else definition_of(str(ensemble))
-    files_ = _files(images, out)
+    given = _files(images, out)
+    asked = _Asked(model, ensemble, seed, snapshot, looks, device, threads)
     if dry_run:
+        asked.folder()
         say(
-            f"would read {len(files_)} images and write {out}",
-            {"images": len(files_), "writes": str(out)},
+            f"would read {len(given)} images and write {out}", {"images": len(given), "writes": str(out)},
             as_json=as_json,
-        )
+        )  # fmt: skip
         return
-    seeding.make_deterministic(threads or torch.get_num_threads())
-    place = torch.device(choose(device))
-    asked = Combined(folder, place) if model is None else Alone(folder, snapshot, looks, seed, place)
-    if probs and asked.votes:
+    line, result = _segment(given, out, asked, probs=probs)
+    say(line, result, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Who shall look at the images, and how."""
+
+    model: str | None
+    ensemble: str | None
+    seed: int
+    snapshot: int | None
+    looks: Options
+    device: str
+    threads: int | None
+
+    def folder(self) -> Path:
+        """Where it lies."""
+        from segpipe.cli.predictors import definition_of
+
+        return run_folder(self.model, self.seed) if self.model is not None else definition_of(str(self.ensemble))
+
+
+def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) -> tuple[str, dict[str, Any]]:
+    """Write every image's files; what is told of them."""
+    import torch
+    from tqdm import tqdm
+
+    from segpipe.cli.predictors import EnsemblePredictor, RunPredictor
+    from segpipe.core import seeding
+    from segpipe.data.files import read_image
+    from segpipe.training.device import choose
+
+    folder = asked.folder()
+    seeding.make_deterministic(asked.threads or torch.get_num_threads())
+    place = torch.device(choose(asked.device))
+    predictor: EnsemblePredictor | RunPredictor
+    if asked.model is None:
+        predictor = EnsemblePredictor(folder, place)
+    else:
+        predictor = RunPredictor(folder, asked.snapshot, asked.looks, asked.seed, place)
+    if probs and predictor.votes:
         raise ConfigError("--probs: this ensemble votes, and has labels alone")
     written, shares = [], []
-    for number, path in enumerate(tqdm(files_, "infer", unit="image", disable=None)):
+    for number, path in enumerate(tqdm(given, "infer", unit="image", disable=None)):
         image = read_image(path)
-        labels, found, uncertainty = asked.predict(image, number)
         written.append(str(out / f"{path.stem}.png"))
-        shares.append(_write(out, path.stem, image, labels, found if probs else None, uncertainty, asked.config))
+        shares.append(_write(out, path.stem, image, predictor.predict(image, number), predictor.config, probs=probs))
     *mean, rejected = [sum(values) / len(values) for values in zip(*shares, strict=True)]
-    named = sorted(zip(asked.config["classes"], mean, strict=True), key=lambda pair: -pair[1])
+    named = sorted(zip(predictor.config["classes"], mean, strict=True), key=lambda pair: -pair[1])
     line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
-    line += f"; rejected {rejected:.1%}" if asked.votes else ""
+    line += f"; rejected {rejected:.1%}" if predictor.votes else ""
     result = {"path": str(out), "labels": written, "rejected": rejected}
-    say(f"{out}: {len(written)} images; most of them: {line}", result, as_json=as_json)
+    return f"{out}: {len(written)} images; most of them: {line}", result
 
 
 def run_folder(model: str, seed: int) -> Path:
@@ -154,7 +198,7 @@ def _files(given: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _write(
-    out: Path, stem: str, image: Any, labels: Any, probs: Any, uncertainty: Any, config: dict[str, Any]
+    out: Path, stem: str, image: NDArray[np.uint8], found: Prediction, config: dict[str, Any], *, probs: bool
 ) -> list[float]:
     """The files of one image; the share of each class, then of rejected pixels, which are 255."""
     import numpy as np
@@ -164,13 +208,14 @@ def _write(
     from segpipe.report.pictures import blend, heat
 
     palette, classes = [tuple(color) for color in config["palette"]], len(config["classes"])
+    labels = found.labels
     files.write_bytes(out / f"{stem}.png", png_bytes(labels, palette + [(0, 0, 0)] * (256 - len(palette))))
     files.write_bytes(out / f"{stem}_overlay.png", png_bytes(blend(image, labels, palette)))
-    if probs is not None:
-        files.write_bytes(out / f"{stem}_probs.npy", files.array_bytes(probs.astype(np.float16)))
-    if uncertainty is not None:
+    if probs and found.probs is not None:
+        files.write_bytes(out / f"{stem}_probs.npy", files.array_bytes(found.probs.astype(np.float16)))
+    if found.uncertainty is not None:
         most = float(np.log(classes))  # of an entropy
-        for name, values in zip(KINDS[1:], uncertainty, strict=True):
+        for name, values in zip(KINDS[1:], found.uncertainty, strict=True):
             files.write_bytes(out / f"{stem}_{name}.png", png_bytes(heat(values / most)))
     counted = np.bincount(labels.ravel(), minlength=256) / labels.size
     return [float(share) for share in (*counted[:classes], counted[255])]

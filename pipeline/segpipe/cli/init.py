@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segpipe.core.errors import ConfigError, DataError, SegpipeError, suggestion
+
+if TYPE_CHECKING:
+    from segpipe.data.card import Card
 
 IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
 DVC_IGNORED = (
@@ -17,36 +21,46 @@ DVC_IGNORED = (
 )
 
 
+SourceOption = Annotated[Path | None, typer.Option(help="The folder that holds the dataset.", show_default=False)]
+IntoOption = Annotated[
+    Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Your images, for a dataset that segpipe does not know.", show_default=False)
+]
+MasksOption = Annotated[Path | None, typer.Option(help="Your masks; with --images.", show_default=False)]
+ClassesOption = Annotated[
+    str | None, typer.Option(help="Names of your classes: a,b,... in the order of ids.", show_default=False)
+]
+VoidOption = Annotated[
+    str | None, typer.Option(help="Ids of your masks that count nowhere: 0,255.", show_default=False)
+]
+GroupOption = Annotated[
+    str | None, typer.Option(help="Expression whose brackets name what stays in one split.", show_default=False)
+]
+ProfileOption = Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False),
+]
+
+
 def init(
     dataset: Annotated[str, typer.Argument(help="A dataset, e.g. scenes or camvid, or the .toml card of your own.")],
-    source: Annotated[Path | None, typer.Option(help="The folder that holds the dataset.", show_default=False)] = None,
-    into: Annotated[
-        Path | None, typer.Option(help="The new folder; default: named as the dataset.", show_default=False)
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Your images, for a dataset that segpipe does not know.", show_default=False)
-    ] = None,
-    masks: Annotated[Path | None, typer.Option(help="Your masks; with --images.", show_default=False)] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Names of your classes: a,b,... in the order of ids.", show_default=False)
-    ] = None,
-    void: Annotated[
-        str | None, typer.Option(help="Ids of your masks that count nowhere: 0,255.", show_default=False)
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Expression whose brackets name what stays in one split.", show_default=False)
-    ] = None,
+    source: SourceOption = None,
+    into: IntoOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    classes: ClassesOption = None,
+    void: VoidOption = None,
+    group: GroupOption = None,
     val: Annotated[float, typer.Option(help="Share of your images for val.", min=0.01, max=0.5)] = 0.15,
     test: Annotated[float, typer.Option(help="Share of your images for test.", min=0.01, max=0.5)] = 0.15,
-    profile: Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False),
-    ] = None,
+    profile: ProfileOption = None,
+    settings: SetOption = None,
 ) -> None:
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
     from segpipe.config import params as parameters
-    from segpipe.config import yaml
     from segpipe.data import catalog
 
     own: str | None = None
@@ -60,20 +74,33 @@ def init(
         own = Path(dataset).read_text(encoding="utf-8")
     else:
         card = catalog.card(dataset)
-    dataset = card.name
-    if not parameters.NAME.match(dataset):
-        raise ConfigError(f"the name of a card must match [a-z][a-z0-9_]*, found '{dataset}'")
-    changes: dict[str, Any] = {"download.dataset": dataset, **card.params}
+    if not parameters.NAME.match(card.name):
+        raise ConfigError(f"the name of a card must match [a-z][a-z0-9_]*, found '{card.name}'")
+    text = _parameters(card, source, profile, settings or ())
+    folder = into or Path(card.name)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; choose another folder with --into")
+    _make(folder, text, card.name, own)
+    print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
+    print(f"next: cd {folder} && dvc repro")
+
+
+def _parameters(card: Card, source: Path | None, profile: str | None, settings: Sequence[str]) -> str:
+    """params.yaml for a dataset: the shipped one with what card, profile and options say."""
+    from segpipe.config import params as parameters
+    from segpipe.config import yaml
+
+    changes: dict[str, Any] = {"download.dataset": card.name, **card.params}
     if source is not None:
         changes["download.source"] = str(source.expanduser().resolve())
         _check_source(card, source.expanduser())
     elif card.layout != "generated" and not card.downloads:
-        raise ConfigError(f"dataset '{dataset}' needs --source DIR; get it from {card.source}; {card.instructions}")
+        raise ConfigError(f"dataset '{card.name}' needs --source DIR; get it from {card.source}; {card.instructions}")
     if card.tests_alone:
-        raise ConfigError(f"dataset '{dataset}' cannot be trained on; {card.notes}")
+        raise ConfigError(f"dataset '{card.name}' cannot be trained on; {card.notes}")
     if profile is not None:
         changes |= _profile(profile)
-    for item in settings or ():
+    for item in settings:
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example train.epochs=3")
@@ -86,12 +113,7 @@ def init(
     except KeyError as error:
         raise ConfigError(f"--set: no parameter '{'.'.join(error.args[0])}' in params.yaml") from None
     parameters.parse(text)
-    folder = into or Path(dataset)
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; choose another folder with --into")
-    _make(folder, text, dataset, own)
-    print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
-    print(f"next: cd {folder} && dvc repro")
+    return text
 
 
 def _guessed(
@@ -121,7 +143,7 @@ def _guessed(
     return root, toml(found, name, root)
 
 
-def _read_own(name: str, text: str) -> Any:
+def _read_own(name: str, text: str) -> Card:
     """The card in a text."""
     from tempfile import TemporaryDirectory
 
@@ -148,7 +170,8 @@ def _make(folder: Path, params: str, name: str, card: str | None) -> None:
         if card is not None:
             files.write_text(partial / "cards" / f"{name}.toml", card)
         _dvc(partial, "init", "--no-scm", "--quiet")
-        _dvc(partial, "config", "core.analytics", "false")
+        with open(partial / ".dvc" / "config", "a", encoding="utf-8") as config:
+            config.write("    analytics = false\n")
         _write_dag(partial)
         if folder.exists():
             folder.rmdir()
@@ -181,7 +204,7 @@ def _profile(name: str) -> dict[str, Any]:
     return found
 
 
-def _check_source(card: Any, source: Path) -> None:
+def _check_source(card: Card, source: Path) -> None:
     """Read the lists now: a wrong folder should not wait for the first stage."""
     from segpipe.data import catalog
 

@@ -1,16 +1,19 @@
 """Who may be asked for new images: a trained run, or an ensemble; both are read back and checked.
 
-Each has `config` (classes, palette, size, ...) and `predict(image, number)`, which gives labels (H, W), 255 where
-rejected; probabilities (C, H, W), or None from an ensemble that votes; and uncertainty (2, H, W), or None.
+Each has `config` (classes, palette, size, ...) and `predict(image, number)`.
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from segpipe import refine
 from segpipe.core import files
@@ -20,34 +23,44 @@ from segpipe.data.normalize import curve
 from segpipe.ensembles import methods
 from segpipe.refine.base import Refiner
 from segpipe.training import inference, trained
-from segpipe.training.inference import Predictor, image_probs
+from segpipe.training.inference import Options, Predictor, image_probs
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one image: labels (H, W), 255 where rejected; probabilities (C, H, W), None of votes; uncertainty."""
+
+    labels: NDArray[np.uint8]
+    probs: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
+
 
 _MEMBER = {"train", "seed", "snapshot", "predict", "crf", "model"}
 
 
-class Alone:
+class RunPredictor:
     """A trained run, which looks at an image as `options` (of `segpipe.training.inference`) say."""
 
     votes = False
 
-    def __init__(self, folder: Path, snapshot: int | None, options: Any, seed: int, device: Any) -> None:
+    def __init__(self, folder: Path, snapshot: int | None, options: Options, seed: int, device: torch.device) -> None:
         network, self.config = trained.load(folder, snapshot)
         self._predictor = _predictor(network, self.config, options, seed, device)
 
-    def predict(self, image: Any, number: int) -> tuple[Any, Any, Any]:
+    def predict(self, image: NDArray[np.uint8], number: int) -> Prediction:
         """The image's labels, probabilities and uncertainty."""
         probs, uncertainty = image_probs(self._predictor, image, self.config["size"], number)
-        return label_and_confidence(probs)[0], probs, uncertainty
+        return Prediction(label_and_confidence(probs)[0], probs, uncertainty)
 
 
-class Combined:
+class EnsemblePredictor:
     """The ensemble that an `ensemble.json` defines; `config` is that of its first member.
 
     Raises:
         DataError: no definition, a member's weights are missing or other than those it was made with.
     """
 
-    def __init__(self, definition: Path, device: Any) -> None:
+    def __init__(self, definition: Path, device: torch.device) -> None:
         described = files.read_json(definition)
         if not _defines(described):
             raise DataError(f"{definition} defines no ensemble; give the ensemble.json of stage ensemble")
@@ -75,7 +88,7 @@ class Combined:
         ]
         self.config: dict[str, Any] = files.read_json(Path(described["members"][0]["train"]) / "config.json")
 
-    def predict(self, image: Any, number: int) -> tuple[Any, Any, Any]:
+    def predict(self, image: NDArray[np.uint8], number: int) -> Prediction:
         """The image's labels, and probabilities where the ensemble does not vote."""
         shape = (len(self.config["classes"]), *image.shape[:2])
         members = np.zeros((len(self.members), *shape), np.float32)
@@ -86,7 +99,7 @@ class Combined:
                 if refiner is not None:
                     probs[:] = refiner.apply(image, probs)
         found = self.method.combine(members)
-        return (found, None, None) if self.votes else (label_and_confidence(found)[0], found, None)
+        return Prediction(found) if self.votes else Prediction(label_and_confidence(found)[0], found)
 
 
 def definition_of(ensemble: str) -> Path:
@@ -115,7 +128,7 @@ def _defines(described: Any) -> bool:
     return listed and all(isinstance(member, dict) and member.keys() >= _MEMBER for member in members)
 
 
-def _asked(member: dict[str, Any], classes: list[str], device: Any) -> Any:
+def _asked(member: dict[str, Any], classes: list[str], device: torch.device) -> Any:
     folder = Path(member["train"])
     weights = trained.weights_of(folder, member["snapshot"])
     if not weights.is_file() or files.digest_file(weights) != member["model"]:
@@ -131,5 +144,5 @@ def _refiner(member: dict[str, Any]) -> Refiner | None:
     return None if member["crf"] is None else refine.create(member.get("refiner", "crf"), **member["crf"])
 
 
-def _predictor(network: Any, config: dict[str, Any], options: Any, seed: int, device: Any) -> Any:
+def _predictor(network: nn.Module, config: dict[str, Any], options: Options, seed: int, device: torch.device) -> Any:
     return Predictor(network, curve(config["normalization"]), options, device=device, seed=seed)

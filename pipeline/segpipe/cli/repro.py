@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segpipe.cli import code
 from segpipe.core.errors import ConfigError, DataError, SegpipeError
 
 LOGS = Path(".segpipe/repro")
@@ -79,12 +80,13 @@ def _planned() -> tuple[Plan, set[str]]:
         raise ConfigError("DVC cannot be imported; pip install dvc") from None
     try:
         with Repo() as repo:
+            code.code()  # so that stages are compared with what the code means now
             graph = repo.index.graph
             names = {stage: str(stage.addressing) for stage in graph.nodes}
             waits_for = {name: {names[before] for before in graph.successors(stage)} for stage, name in names.items()}
             order = _sorted(waits_for)
             with repo.lock:
-                changed = {name for stage, name in names.items() if stage.changed()}
+                changed = {name for stage, name in names.items() if not _is_done(name) and stage.changed()}
     except DvcException as error:
         raise ConfigError(f"{str(error).splitlines()[0]}; run inside a workspace (segpipe init)") from None
     unchanged = set[str]()
@@ -92,6 +94,11 @@ def _planned() -> tuple[Plan, set[str]]:
         if name not in changed and waits_for[name] <= unchanged:
             unchanged.add(name)
     return Plan({name: waits_for[name] for name in order}), unchanged
+
+
+def _is_done(name: str) -> bool:
+    """True for stage code, which has just run."""
+    return name == "code" or name.endswith(":code")
 
 
 def _sorted(waits_for: Mapping[str, set[str]]) -> list[str]:

@@ -7,11 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segpipe.core.errors import DataError
+
+if TYPE_CHECKING:
+    from segpipe.config.context import Context
+    from segpipe.data.card import Card
+    from segpipe.data.sample import Sample
 
 Source = Annotated[
     Path | None,
@@ -27,14 +32,14 @@ class Opened:
     """
 
     root: Path
-    samples: Sequence[Any]
+    samples: Sequence[Sample]
     left_out: dict[str, str]
     shown: str
     broken: dict[str, DataError] = field(default_factory=dict)
 
 
 @contextmanager
-def opened(context: Any, card: Any, source: Path | None) -> Iterator[Opened]:
+def opened(context: Context, card: Card, source: Path | None) -> Iterator[Opened]:
     """data/download when it is complete, else `source` or download.source, drawn aside where masks must be drawn.
 
     Raises:

@@ -10,18 +10,22 @@ import typer
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError
 
+NameArgument = Annotated[
+    str | None, typer.Argument(help="losses, dropout, targets, sampling, models, ...", show_default=False)
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="A score, or class:NAME; repeatable, instead of NAME.", show_default=False),
+]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option(help="Patterns of runs, e.g. 'ce*'; repeatable.", show_default=False)
+]
+
 
 def table(
-    name: Annotated[
-        str | None, typer.Argument(help="losses, dropout, targets, sampling, models, ...", show_default=False)
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", help="A score, or class:NAME; repeatable, instead of NAME.", show_default=False),
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Patterns of runs, e.g. 'ce*'; repeatable.", show_default=False)
-    ] = None,
+    name: NameArgument = None,
+    columns: ColumnOption = None,
+    only: OnlyOption = None,
     form: Annotated[Literal["md", "csv", "tex"], typer.Option(help="Markdown, CSV or LaTeX.")] = "md",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.", show_default=False)] = None,
     settings: options.Set = None,

@@ -29,7 +29,10 @@ _READ_LABELS = ("download", "prepare", "stats", "crf", "ensemble", "evaluate", "
 # What chooses a stage and prints, not what it computes; and where outputs lie, which dvc.yaml says.
 _LEFT_OUT = (
     "segpipe.cli",
-    *(f"segpipe.config.{name}" for name in ("code", "dag", "depends", "digests", "params", "yaml")),
+    *(
+        f"segpipe.config.{name}"
+        for name in ("code", "dag", "depends", "digests", "meaning", "params", "source", "yaml")
+    ),
 )
 _VALUES = ("segpipe.config.sections", "segpipe.config.schema", "segpipe.config.context")
 LEARNERS = "segpipe.ensembles.learners"

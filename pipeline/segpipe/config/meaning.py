@@ -12,17 +12,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from segpipe.core.errors import ConfigError
+from segpipe.config.source import Chain, Module, Node, Uses, chain_of, header, is_ours, methods_of, parse, read
 
-PACKAGE = "segpipe"
-_SAYS = ("print", "log", "warn", "tell", "simplefilter")  # calls that only speak
-_SPOKEN = "spoken"  # core.spoken marks text that only people read
 _PLAIN_BASES = ("object", "ABC", "Protocol", "Generic", "Exception", "ValueError", "NamedTuple")
-Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.stmt
 
 
 @dataclass(frozen=True)
@@ -35,35 +32,13 @@ class Part:
 
 
 @dataclass
-class _Module:
-    """A parsed file: what its names stand for, and the statements that run when it is imported."""
-
-    name: str
-    path: Path
-    parts: dict[str, list[Node]] = field(default_factory=dict)
-    imports: dict[str, tuple[str, str]] = field(default_factory=dict)  # local name: (module, name or "")
-    always: list[ast.stmt] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Uses:
-    """What a part's text refers to: names, attribute chains from a name, and every attribute or word in it."""
-
-    text: str
-    chains: frozenset[tuple[str, ...]]
-    typed: frozenset[tuple[str, ...]]  # named in annotations alone
-    words: frozenset[str]
-    imports: dict[str, tuple[str, str]]
-
-
-@dataclass
 class _Methods:
     """Of a class: those that may always be called, by Python itself or by a base from elsewhere, and others by name."""
 
     always: list[Part] = field(default_factory=list)
     by_name: dict[str, Part] = field(default_factory=dict)
 
-    def called(self, words: Set[str]) -> Iterator[Part]:
+    def called(self, words: AbstractSet[str]) -> Iterator[Part]:
         """Those that a word may call."""
         yield from (self.by_name[name] for name in self.by_name.keys() & words)
 
@@ -77,8 +52,8 @@ class Package:
 
     def __init__(self, root: Path, left_out: Iterable[str] = (), values: Iterable[str] = ()) -> None:
         self.root, self.left_out, self.values = root, tuple(left_out), tuple(values)
-        self._modules: dict[str, _Module | None] = {}
-        self._uses: dict[Part, _Uses] = {}
+        self._modules: dict[str, Module | None] = {}
+        self._uses: dict[Part, Uses] = {}
         self._texts: dict[Part, str] = {}
         self._targets: dict[Part, list[tuple[str, Part]]] = {}
         self._classes: dict[Part, _Methods] = {}
@@ -131,13 +106,13 @@ class Package:
         if part.name == "":
             return list(module.always)
         if part.method:
-            return [n for c in module.parts[part.name] for n in _methods_of(c) if n.name == part.method]
-        return [_header(n) if isinstance(n, ast.ClassDef) else n for n in module.parts[part.name]]
+            return [n for c in module.parts[part.name] for n in methods_of(c) if n.name == part.method]
+        return [header(n) if isinstance(n, ast.ClassDef) else n for n in module.parts[part.name]]
 
-    def uses(self, part: Part) -> _Uses:
+    def uses(self, part: Part) -> Uses:
         """What a part refers to."""
         if part not in self._uses:
-            uses = _read(self._nodes(part))
+            uses = read(self._nodes(part))
             if part.module in self.values and self._is_class(part):
                 uses = replace(uses, text="", chains=frozenset(), words=frozenset())
             self._uses[part] = uses
@@ -153,7 +128,7 @@ class Package:
         uses, module = self.uses(part), self._module(part.module)
         assert module is not None
         known = {**module.imports, **uses.imports}
-        outside = sorted({(c[0], *known[c[0]]) for c in uses.chains if c[0] in known and not _ours(known[c[0]][0])})
+        outside = sorted({(c[0], *known[c[0]]) for c in uses.chains if c[0] in known and not is_ours(known[c[0]][0])})
         return hashlib.sha256(json.dumps([uses.text, outside]).encode()).hexdigest()
 
     def _edges(self, part: Part) -> list[tuple[str, Part]]:
@@ -181,7 +156,7 @@ class Package:
                             (".".join(nested), t) for t in self._follow(to.module, nested, {}) if self._is_class(t)
                         )
 
-    def _follow(self, module: str, chain: tuple[str, ...], local: dict[str, tuple[str, str]]) -> Iterator[Part]:
+    def _follow(self, module: str, chain: Chain, local: dict[str, tuple[str, str]]) -> Iterator[Part]:
         """The parts that a chain such as `files.read_json` stands for in a module."""
         known = self._module(module)
         assert known is not None
@@ -191,7 +166,7 @@ class Package:
             yield Part(module, first)
             return
         target = target or known.imports.get(first)
-        if target is None or not _ours(target[0]):
+        if target is None or not is_ours(target[0]):
             return
         at, name = target
         if name:
@@ -217,7 +192,7 @@ class Package:
             yield Part(module, name)
         elif name in known.imports:
             at, inner = known.imports[name]
-            if _ours(at) and inner and (self._module(f"{at}.{inner}") is None or self._defines(at, inner)):
+            if is_ours(at) and inner and (self._module(f"{at}.{inner}") is None or self._defines(at, inner)):
                 yield from self._resolve(at, inner)
         elif "__getattr__" in known.parts:
             yield Part(module, "__getattr__")
@@ -245,7 +220,7 @@ class Package:
             for node in known.parts[part.name]:
                 if isinstance(node, ast.ClassDef):
                     foreign = self._has_foreign_base(part.module, node)
-                    for method in _methods_of(node):
+                    for method in methods_of(node):
                         one = Part(part.module, part.name, method.name)
                         if foreign or method.name.startswith("__"):
                             found.always.append(one)
@@ -258,7 +233,7 @@ class Package:
         known = self._module(module)
         assert known is not None
         for base in node.bases if module not in self.values else ():
-            chain = _chain(base.value if isinstance(base, ast.Subscript) else base)
+            chain = chain_of(base.value if isinstance(base, ast.Subscript) else base)
             if not chain or chain[-1] in _PLAIN_BASES:
                 continue
             parents = list(self._follow(module, chain, {}))
@@ -280,214 +255,14 @@ class Package:
                 found.append(Part(known.name, ""))
         return found
 
-    def _module(self, name: str) -> _Module | None:
+    def _module(self, name: str) -> Module | None:
         if name not in self._modules:
             self._modules[name] = self._parse(name)
         return self._modules[name]
 
-    def _parse(self, name: str) -> _Module | None:
-        if not _ours(name) or any(name == out or name.startswith(f"{out}.") for out in self.left_out):
+    def _parse(self, name: str) -> Module | None:
+        if not is_ours(name) or any(name == out or name.startswith(f"{out}.") for out in self.left_out):
             return None
         base = self.root.joinpath(*name.split(".")[1:])
         path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-        if not path.is_file():
-            return None
-        module = _Module(name, path)
-        try:
-            statements = ast.parse(path.read_text(encoding="utf-8")).body
-        except SyntaxError as error:
-            raise ConfigError(f"{path}:{error.lineno}: {error.msg}; mend it, or install segpipe again") from None
-        for node in statements:
-            _sort(node, module)
-        return module
-
-
-def _ours(module: str) -> bool:
-    return module == PACKAGE or module.startswith(f"{PACKAGE}.")
-
-
-def _sort(node: ast.stmt, module: _Module) -> None:
-    """Put a statement of a module where it belongs."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        module.parts.setdefault(node.name, []).append(node)
-    elif isinstance(node, ast.Import | ast.ImportFrom):
-        module.imports.update(_imported(node))
-    elif isinstance(node, ast.Assign | ast.AnnAssign) and all(
-        isinstance(n, ast.Name | ast.Tuple) for n in _targets(node)
-    ):
-        for name in _bound(node):
-            if name != "__all__":
-                module.parts.setdefault(name, []).append(node)
-    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-        for inner in node.body:
-            _sort(inner, module)
-    elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
-        module.always.append(node)
-
-
-def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
-    return node.targets if isinstance(node, ast.Assign) else [node.target]
-
-
-def _bound(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
-    for target in _targets(node):
-        yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name))
-
-
-def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str]]:
-    if isinstance(node, ast.Import):
-        return {
-            a.asname or a.name.split(".")[0]: (a.name if a.asname else a.name.split(".")[0], "") for a in node.names
-        }
-    return {a.asname or a.name: (node.module or "", a.name) for a in node.names}
-
-
-def _methods_of(node: Node) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    if isinstance(node, ast.ClassDef):
-        yield from (n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-def _header(node: ast.ClassDef) -> ast.ClassDef:
-    """A class without its methods."""
-    body = [n for n in node.body if not isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    header = ast.ClassDef(node.name, node.bases, node.keywords, body or [ast.Pass()], node.decorator_list)
-    return ast.copy_location(header, node)
-
-
-def _chain(node: ast.expr) -> tuple[str, ...]:
-    """`a.b.c` as ("a", "b", "c"); nothing for what is no such chain."""
-    names: list[str] = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(names)) if isinstance(node, ast.Name) else ()
-
-
-def _read(nodes: list[Node]) -> _Uses:
-    """What statements say and refer to."""
-    reader = _Reader()
-    for node in nodes:
-        reader.take(node)
-    typed: set[tuple[str, ...]] = set()
-    for annotation in reader.annotations:
-        typed |= _chains_in(annotation)
-    return _Uses(
-        "\n".join(reader.texts), frozenset(reader.chains), frozenset(typed), frozenset(reader.words), reader.imports
-    )
-
-
-def _chains_in(node: ast.AST) -> set[tuple[str, ...]]:
-    found = set()
-    for one in ast.walk(node):
-        if isinstance(one, ast.Constant) and isinstance(one.value, str):
-            try:
-                found |= _chains_in(ast.parse(one.value, mode="eval"))
-            except SyntaxError:
-                continue
-        if isinstance(one, ast.Attribute | ast.Name):
-            found.add(_chain(one))
-    return found - {()}
-
-
-class _Reader:
-    """Writes statements as text without words, types and positions, and notes what they refer to."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.chains: set[tuple[str, ...]] = set()
-        self.words: set[str] = set()
-        self.imports: dict[str, tuple[str, str]] = {}
-        self.annotations: list[ast.AST] = []
-
-    def take(self, node: ast.AST) -> None:
-        """The next statement."""
-        self.texts.append(self.text(node))
-
-    def text(self, node: object) -> str:
-        """A node, or a list of nodes, or a plain value."""
-        if isinstance(node, list):
-            return f"[{','.join(filter(None, map(self.text, node)))}]"
-        if not isinstance(node, ast.AST):
-            return repr(node)
-        special = getattr(self, f"_{type(node).__name__}", None)
-        return str(special(node)) if special else self._plain(node)
-
-    def _plain(self, node: ast.AST, without: tuple[str, ...] = ()) -> str:
-        fields = [(name, value) for name, value in ast.iter_fields(node) if name not in (*_IGNORED, *without)]
-        return f"{type(node).__name__}({','.join(self.text(value) for _, value in fields)})"
-
-    def _Expr(self, node: ast.Expr) -> str:
-        said = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return "" if said or _name_of_call(node.value) in _SAYS else self._plain(node)
-
-    def _Raise(self, node: ast.Raise) -> str:
-        error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return f"Raise({self.text(error)})"
-
-    def _Assert(self, node: ast.Assert) -> str:
-        return f"Assert({self.text(node.test)})"
-
-    def _Call(self, node: ast.Call) -> str:
-        name = _name_of_call(node)
-        if name == _SPOKEN:
-            return name
-        if name == "tqdm" and node.args:
-            return self.text(node.args[0])
-        if name == "register":
-            return self.text([*node.args, *(k for k in node.keywords if k.arg != "source")])
-        return self._plain(node)
-
-    def _FunctionDef(self, node: ast.FunctionDef) -> str:
-        if node.returns is not None:
-            self.annotations.append(node.returns)
-        return self._plain(node, ("returns",))
-
-    _AsyncFunctionDef = _FunctionDef
-
-    def _arg(self, node: ast.arg) -> str:
-        if node.annotation is not None:
-            self.annotations.append(node.annotation)
-        return node.arg
-
-    def _AnnAssign(self, node: ast.AnnAssign) -> str:
-        self.annotations.append(node.annotation)
-        return f"Assign([{self.text(node.target)}],{self.text(node.value)})"
-
-    def _Assign(self, node: ast.Assign) -> str:
-        return f"Assign({self.text(node.targets)},{self.text(node.value)})"
-
-    def _Import(self, node: ast.Import) -> str:
-        self.imports.update(_imported(node))
-        return ""
-
-    def _ImportFrom(self, node: ast.ImportFrom) -> str:
-        self.imports.update(_imported(node))
-        return ""
-
-    def _Name(self, node: ast.Name) -> str:
-        self.chains.add((node.id,))
-        return node.id
-
-    def _Attribute(self, node: ast.Attribute) -> str:
-        chain = _chain(node)
-        if not chain:
-            self.words.add(node.attr)
-            return f"{self.text(node.value)}.{node.attr}"
-        self.chains.add(chain)
-        self.words.update(chain[1:])
-        return ".".join(chain)
-
-    def _Constant(self, node: ast.Constant) -> str:
-        if isinstance(node.value, str) and node.value.isidentifier():
-            self.words.add(node.value)
-        return repr(node.value)
-
-
-_IGNORED = ("ctx", "type_comment", "type_params", "kind", "type_ignores")
-
-
-def _name_of_call(node: ast.AST) -> str:
-    """The last name of what is called."""
-    if not isinstance(node, ast.Call):
-        return ""
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return parse(name, path) if path.is_file() else None

@@ -51,9 +51,9 @@ def edit(text: str, changes: dict[str, Any]) -> str:
     for path, value in changes.items():
         *above, last = path.split(".")
         node = data
-        for depth, key in enumerate(above, 1):
+        for key in above:
             if not isinstance(node, CommentedMap) or key not in node:
-                raise KeyError(tuple(above[:depth]))
+                raise KeyError((*above, last))
             node = node[key]
         if not isinstance(node, CommentedMap) or last not in node:
             raise KeyError((*above, last))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segpipe.crf.kernels import NORMALIZATIONS
@@ -18,7 +19,10 @@ LARGEST = 1e6  # of weights, scales and penalties
 TOLERANCE = 5e-3  # of the sums of probabilities, which may have been kept in half precision
 
 
-def pixels(image: Any, device: torch.device | str | None) -> Tensor:
+Values = NDArray[Any] | Tensor
+
+
+def pixels(image: Values, device: torch.device | str | None) -> Tensor:
     """The image as uint8 (H, W, 3)."""
     memory(math.prod(np.shape(image)[:2]), 1, image.device if isinstance(image, Tensor) else torch.device("cpu"))
     found = _tensor(image, "image")
@@ -70,7 +74,7 @@ class Options:
             raise ValueError(f"prune is {self.prune}, wanted a share from 0 to 1")
 
 
-def probabilities(probs: Any, size: tuple[int, ...], options: Options) -> tuple[Tensor, list[int]]:
+def probabilities(probs: Values, size: tuple[int, ...], options: Options) -> tuple[Tensor, list[int]]:
     """The probabilities as a tensor, and the classes that are kept; also that the penalties fit them."""
     given = _tensor(probs, "probs")
     if given.ndim != 3 or tuple(given.shape[1:]) != size or not len(given) or not given.is_floating_point():
@@ -128,7 +132,7 @@ def _memory_of(device: torch.device) -> int | None:
     return min(known, default=None)
 
 
-def _tensor(values: Any, what: str) -> Tensor:
+def _tensor(values: Values, what: str) -> Tensor:
     """Tensors as they are, arrays without a copy where torch can take them."""
     if isinstance(values, Tensor):
         return values

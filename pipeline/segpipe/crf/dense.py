@@ -21,8 +21,8 @@ DOUBLE_FROM = 500  # widths an image may span before float32 is too coarse for b
 
 
 def dense_crf(
-    image: Any,
-    probs: Any,
+    image: checks.Values,
+    probs: checks.Values,
     *,
     pos_w: float = 3,
     pos_xy_std: float = 1,
@@ -79,7 +79,7 @@ class DenseCRF:
 
     def __init__(
         self,
-        image: Any,
+        image: checks.Values,
         *,
         pos_xy_std: float = 1,
         bi_xy_std: float = 67,
@@ -107,7 +107,7 @@ class DenseCRF:
         other.pos_xy_std = float(pos_xy_std)
         return other
 
-    def infer(self, probs: Any, **options: Any) -> Any:
+    def infer(self, probs: checks.Values, **options: Any) -> Any:
         """As `dense_crf`, on this image; computed on the image's device, returned on that of the probabilities.
 
         options: those of `dense_crf` that no kernel depends on, with its defaults: pos_w, bi_w, iterations,

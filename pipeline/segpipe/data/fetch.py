@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _restart(part: Path, sums: _Sums) -> None:
     sums.clear()
 
 
-def _version(answer: Any) -> str:
+def _version(answer: HTTPResponse) -> str:
     """What tells two versions of a file apart, "" where nothing does: a weak ETag does not."""
     tag = answer.headers.get("ETag", "")
     found: str = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
@@ -211,7 +212,7 @@ def _version(answer: Any) -> str:
 
 
 @contextmanager
-def _open(url: str, headers: dict[str, str], silence: float, part: Path) -> Iterator[Any]:
+def _open(url: str, headers: dict[str, str], silence: float, part: Path) -> Iterator[HTTPResponse | None]:
     """The answer of a place, None where `part` is whole already; what fails says whether another try is of use."""
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence)
@@ -266,7 +267,7 @@ class _Sums:
         return None
 
 
-def _blocks(answer: Any) -> Iterator[bytes]:
+def _blocks(answer: HTTPResponse) -> Iterator[bytes]:
     """The rest of a stream as it comes; a break of any kind becomes one error."""
     read = getattr(answer, "read1", answer.read)
     while True:
@@ -279,12 +280,12 @@ def _blocks(answer: Any) -> Iterator[bytes]:
         yield block
 
 
-def _length(answer: Any) -> int | None:
+def _length(answer: HTTPResponse) -> int | None:
     given = answer.headers.get("Content-Length", "")
     return int(given) if given.isdigit() else None
 
 
-def _range(answer: Any) -> tuple[int, int | None]:
+def _range(answer: HTTPResponse) -> tuple[int, int | None]:
     """First byte and whole length of `Content-Range: bytes 5-9/10`."""
     unit, _, span = answer.headers.get("Content-Range", "").partition(" ")
     first, _, whole = span.partition("/")

@@ -8,11 +8,11 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from segpipe.core.errors import DataError
 
@@ -119,7 +119,7 @@ def read_ids(path: Path) -> NDArray[Any]:
     return ids if ids.dtype == np.uint8 else ids.astype(np.uint8 if ids.dtype == bool else np.int64)
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> Image.Image:
     """A fully decoded PIL image; every failure becomes one DataError with the path."""
     try:
         with warnings.catch_warnings():
@@ -145,7 +145,7 @@ def _open(path: Path) -> Any:
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
 
 
-def _checked(stream: Any) -> Any:
+def _checked(stream: BinaryIO) -> ImageFile.ImageFile:
     """The opened image; of a PNG the checksums hold, which decoding alone does not look at."""
     if stream.read(8) == b"\x89PNG\r\n\x1a\n":
         content = stream.read()
@@ -160,7 +160,7 @@ def _checked(stream: Any) -> Any:
     return Image.open(stream)
 
 
-def _stored(image: Any) -> str:
+def _stored(image: ImageFile.ImageFile) -> str:
     """How the file stores its pixels, in Pillow's words, before they are decoded."""
     if not image.tile:
         return str(image.mode)

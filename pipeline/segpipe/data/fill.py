@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,7 +75,7 @@ def packed_runs(text: str) -> list[int]:
     return found
 
 
-def circle(centre: Any, edge: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def circle(centre: Sequence[float], edge: Sequence[float], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels whose centres are nearer to `centre` (x, y) than `edge` is."""
     y, x = np.ogrid[: shape[0], : shape[1]]
     radius2 = (edge[0] - centre[0]) ** 2 + (edge[1] - centre[1]) ** 2

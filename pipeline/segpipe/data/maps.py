@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from segpipe.core.errors import DataError
 from segpipe.core.files import read_json, write_json
@@ -17,7 +17,7 @@ from segpipe.core.files import read_json, write_json
 class MapWriter:
     """Writes maps one after the other to `path`.bin, their shapes to `path`.json when it is closed."""
 
-    def __init__(self, path: Path, dtype: Any) -> None:
+    def __init__(self, path: Path, dtype: DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
         self.shapes: list[list[int]] = []
         self.stream = path.with_suffix(".bin").open("wb")
@@ -36,7 +36,7 @@ class MapWriter:
             write_json(self.path.with_suffix(".json"), {"dtype": self.dtype.name, "shapes": self.shapes})
 
 
-def write_maps(path: Path, maps: Iterable[NDArray[Any]], dtype: Any) -> None:
+def write_maps(path: Path, maps: Iterable[NDArray[Any]], dtype: DTypeLike) -> None:
     """All maps through a `MapWriter`; memory stays flat."""
     with MapWriter(path, dtype) as writer:
         for item in maps:

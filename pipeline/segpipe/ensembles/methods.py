@@ -93,7 +93,7 @@ class _Fixed(Method):
 class Average(_Fixed):
     """Mean probabilities; kind geometric averages their logarithms, so one confident no vetoes."""
 
-    def __init__(self, *, kind: str = "arithmetic", weights: Any = None) -> None:
+    def __init__(self, *, kind: str = "arithmetic", weights: Sequence[float] | None = None) -> None:
         super().__init__(weights)
         if kind not in ("arithmetic", "geometric"):
             raise ConfigError(f"kind is '{kind}', wanted arithmetic or geometric")
@@ -170,7 +170,7 @@ class Majority(_Fixed):
 
     votes = True
 
-    def __init__(self, *, weights: Any = None) -> None:
+    def __init__(self, *, weights: Sequence[float] | None = None) -> None:
         super().__init__(weights)
 
     def combine(self, probs: Array) -> Array:
@@ -184,7 +184,7 @@ class Plurality(_Fixed):
 
     votes = True
 
-    def __init__(self, *, weights: Any = None) -> None:
+    def __init__(self, *, weights: Sequence[float] | None = None) -> None:
         super().__init__(weights)
 
     def combine(self, probs: Array) -> Array:
@@ -252,7 +252,7 @@ def _labels(probs: Array) -> Array:
     return np.stack([label_and_confidence(member)[0] for member in probs])
 
 
-def _check_weights(given: Any, members: int) -> None:
+def _check_weights(given: Sequence[float] | None, members: int) -> None:
     if given is None:
         return
     try:

@@ -24,14 +24,14 @@ from torch import Tensor
 from segpipe.core.batch import Batch, require_numbers
 from segpipe.core.registry import register
 from segpipe.core.softmax import at_least_float32, blocks
-from segpipe.losses.options import chosen_classes
+from segpipe.losses.options import Classes, chosen_classes
 from segpipe.losses.sigmoid import foreground
 
 
 @register(
     "lovasz", source="Berman et al. 2018, arXiv:1705.08790, eq. 12 and Alg. 1", needs="hard labels", per_process=True
 )
-def lovasz(batch: Batch, *, classes: Any = "present", per_image: bool = False) -> Tensor:
+def lovasz(batch: Batch, *, classes: Classes = "present", per_image: bool = False) -> Tensor:
     """Lovász-softmax: the extension of 1 - IoU at the errors |[y = c] - p_c|, mean over classes.
 
     For 0/1 probabilities it is 1 - IoU exactly. Hard labels only (a sort needs to know which
@@ -58,7 +58,7 @@ def lovasz(batch: Batch, *, classes: Any = "present", per_image: bool = False) -
 @register(
     "lovasz_hinge", source="Yu and Blaschko 2015, arXiv:1512.07797; Berman et al. 2018, sec. 2", needs="hard labels"
 )
-def lovasz_hinge(batch: Batch, *, classes: Any = "present", per_image: bool = True) -> Tensor:
+def lovasz_hinge(batch: Batch, *, classes: Classes = "present", per_image: bool = True) -> Tensor:
     """Lovász hinge: the extension of 1 - IoU at the hinge errors 1 - z (2 y - 1), clipped at 0.
 
     Binary logits (N, 1, H, W) or two classes (their difference): the foreground's loss. More

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,10 @@ from torch import Tensor
 
 from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError, suggestion
+
+Classes = str | Sequence[int]  # "present", "all" or ids
+Average = str | Mapping[str, float]  # a name, or weights by name
+PerClass = str | float | Sequence[float] | Tensor | None  # one number a class, or the name of such
 
 
 def per_class(name: str, option: str, values: Any, batch: Batch) -> Tensor:
@@ -23,7 +27,7 @@ def per_class(name: str, option: str, values: Any, batch: Batch) -> Tensor:
     return vector
 
 
-def chosen_classes(classes: Any, batch: Batch) -> Tensor:
+def chosen_classes(classes: Classes, batch: Batch) -> Tensor:
     """(C,) bool: the classes that "present", "all" or a list of class ids admits."""
     if classes in ("present", "all"):
         return torch.ones(batch.num_classes, dtype=torch.bool, device=batch.raw.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +10,17 @@ from torch import Tensor
 from segpipe.core.batch import Batch
 from segpipe.core.registry import register
 from segpipe.core.softmax import at_least_float32
-from segpipe.losses.options import in_range, one_of, per_class
+from segpipe.losses.options import PerClass, in_range, one_of, per_class
 
 
 @register("ce", source="label smoothing: Szegedy et al. 2016, arXiv:1512.00567, sec. 7")
 def cross_entropy(
     batch: Batch,
     *,
-    class_weights: Any = None,
+    class_weights: PerClass = None,
     weighting: str = "weights",
     label_smoothing: float = 0.0,
-    prior: Any = None,
+    prior: PerClass = None,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross entropy: the mean of -log p of the label over valid pixels.
@@ -77,7 +76,7 @@ def kl(batch: Batch, *, temperature: float = 1.0) -> Tensor:
 
 
 @register("focal", source="Lin et al. 2017, arXiv:1708.02002, eq. 4-5, with the softmax probability")
-def focal(batch: Batch, *, gamma: float = 2.0, alpha: Any = None) -> Tensor:
+def focal(batch: Batch, *, gamma: float = 2.0, alpha: PerClass = None) -> Tensor:
     """Cross entropy with easy pixels damped by (1 - p)^gamma; gamma = 0 is `ce(weighting="valid")`.
 
     alpha: one weight a class, or None. Soft targets weigh the terms of all classes. With

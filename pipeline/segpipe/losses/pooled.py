@@ -12,14 +12,14 @@ from torch import Tensor
 from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.losses.options import in_range, one_of, per_class
+from segpipe.losses.options import PerClass, in_range, one_of, per_class
 from segpipe.losses.pixel import label_weight, nll
 
 
 @register(
     "ohem", source="Shrivastava et al. 2016, arXiv:1604.03540; the pixel rule as practised by HRNet", per_process=True
 )
-def ohem(batch: Batch, *, threshold: float = 0.7, min_kept: int = 100000, class_weights: Any = None) -> Tensor:
+def ohem(batch: Batch, *, threshold: float = 0.7, min_kept: int = 100000, class_weights: PerClass = None) -> Tensor:
     """Mean cross entropy of hard pixels: those whose p of the label is below a bound.
 
     The bound is the larger of `threshold` and the p at place `min_kept` (from 0) of the valid

@@ -10,7 +10,6 @@ alpha weighs false positives, beta false negatives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,15 +18,15 @@ from segpipe.core import regions
 from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.losses.options import chosen_classes, per_class
+from segpipe.losses.options import Average, Classes, PerClass, chosen_classes, per_class
 
 AVERAGES = ("dataset", "image", "class", "all")
 
 
 @register("dice", source="Milletari et al. 2016, arXiv:1606.04797; squared=True is its denominator")
 def dice(
-    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Any = "present",
-    average: Any = "dataset", class_weights: Any = None, threshold: float = 0.01,
+    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
+    average: Average = "dataset", class_weights: PerClass = None, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - 2 tp / (2 tp + fp + fn) with tp = sum x y."""
     return _loss(batch, 0.5, 0.5, True, smooth, squared, log, classes, average, class_weights, 1.0, threshold)
@@ -35,8 +34,8 @@ def dice(
 
 @register("jaccard", source="Rahman and Wang 2016, the inner-product form")
 def jaccard(
-    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Any = "present",
-    average: Any = "dataset", class_weights: Any = None, threshold: float = 0.01,
+    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
+    average: Average = "dataset", class_weights: PerClass = None, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + fp + fn) with tp = sum x y."""
     return _loss(batch, 1.0, 1.0, True, smooth, squared, log, classes, average, class_weights, 1.0, threshold)
@@ -45,7 +44,7 @@ def jaccard(
 @register("tversky", source="Salehi et al. 2017, arXiv:1706.05721")
 def tversky(
     batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 0.001, squared: bool = False,
-    log: bool = False, classes: Any = "present", average: Any = "dataset", class_weights: Any = None,
+    log: bool = False, classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None,
     threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + alpha fp + beta fn) with tp = sum x y."""
@@ -54,8 +53,8 @@ def tversky(
 
 @register("jml", source="Wang et al. 2023, arXiv:2302.05666 (Jaccard metric loss)")
 def jml(
-    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Any = "present",
-    average: Any = "dataset", class_weights: Any = None, exponent: float = 1.0, threshold: float = 0.01,
+    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
+    average: Average = "dataset", class_weights: PerClass = None, exponent: float = 1.0, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + fp + fn) with tp = sum min(x, y): a metric, right on soft labels."""
     return _loss(batch, 1.0, 1.0, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
@@ -63,8 +62,8 @@ def jml(
 
 @register("dml", source="Wang et al. 2023, arXiv:2303.16296 (Dice semimetric loss)")
 def dml(
-    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Any = "present",
-    average: Any = "dataset", class_weights: Any = None, exponent: float = 1.0, threshold: float = 0.01,
+    batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
+    average: Average = "dataset", class_weights: PerClass = None, exponent: float = 1.0, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - 2 tp / (2 tp + fp + fn) with tp = sum min(x, y): right on soft labels."""
     return _loss(batch, 0.5, 0.5, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
@@ -73,7 +72,7 @@ def dml(
 @register("ctl", source="Wang et al. 2023, arXiv:2303.16296 (compatible Tversky loss)")
 def ctl(
     batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 0.001, squared: bool = False,
-    log: bool = False, classes: Any = "present", average: Any = "dataset", class_weights: Any = None,
+    log: bool = False, classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None,
     exponent: float = 1.0, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + alpha fp + beta fn) with tp = sum min(x, y): right on soft labels."""
@@ -83,7 +82,7 @@ def ctl(
 @register("focal_tversky", source="Abraham and Khan 2018, arXiv:1810.07842, eq. 4 (exponent is their 1 / gamma)")
 def focal_tversky(
     batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, exponent: float = 0.75, smooth: float = 0.001,
-    classes: Any = "present", average: Any = "dataset", class_weights: Any = None, threshold: float = 0.01,
+    classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None, threshold: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """(1 - T)^exponent with the Tversky index T, per class before the mean.
 
@@ -94,7 +93,7 @@ def focal_tversky(
 
 
 @register("generalized_dice", source="Sudre et al. 2017, arXiv:1707.03237, sec. 2")
-def generalized_dice(batch: Batch, *, smooth: float = 0.001, average: Any = "dataset") -> Tensor:
+def generalized_dice(batch: Batch, *, smooth: float = 0.001, average: Average = "dataset") -> Tensor:
     """Dice loss of all classes together, each with weight 1 / (its label pixels)^2.
 
     average: "dataset" weighs and pools over the batch, "image" over each image. A class without
@@ -124,7 +123,7 @@ def generalized_dice(batch: Batch, *, smooth: float = 0.001, average: Any = "dat
 
 def _loss(
     batch: Batch, alpha: float, beta: float, product: bool, smooth: float, squared: bool, log: bool,
-    classes: Any, average: Any, class_weights: Any, exponent: float, threshold: float,
+    classes: Classes, average: Average, class_weights: PerClass, exponent: float, threshold: float,
 ) -> Tensor:  # fmt: skip
     """The common path: masses, then the named averages of the per-class losses."""
     if min(alpha, beta, smooth) < 0 or exponent <= 0:
@@ -174,7 +173,7 @@ def _power(losses: Tensor, exponent: float) -> Tensor:
     return torch.where(positive, losses.where(positive, torch.ones_like(losses)).pow(exponent), 0)
 
 
-def _named_averages(loss: str, average: Any, allowed: tuple[str, ...]) -> Mapping[str, float]:
+def _named_averages(loss: str, average: Average, allowed: tuple[str, ...]) -> Mapping[str, float]:
     """{name: weight}; a single name has weight 1."""
     named = {average: 1.0} if isinstance(average, str) else average
     if not isinstance(named, Mapping) or not named or not set(named) <= set(allowed):

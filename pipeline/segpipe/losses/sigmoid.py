@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -15,7 +13,7 @@ from segpipe.losses.options import in_range
 
 
 @register("binary_focal", source="Lin et al. 2017, arXiv:1708.02002, eq. 5", binary=True)
-def binary_focal(batch: Batch, *, gamma: float = 2.0, alpha: Any = None) -> Tensor:
+def binary_focal(batch: Batch, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
     """alpha_t (1 - p_t)^gamma (-log p_t) with the sigmoid's p_t, mean over valid pixels.
 
     p_t is p at the foreground and 1 - p elsewhere; alpha weighs the foreground, 1 - alpha the
@@ -29,7 +27,7 @@ def binary_focal(batch: Batch, *, gamma: float = 2.0, alpha: Any = None) -> Tens
 
 
 @register("one_vs_rest_focal", source="Lin et al. 2017, arXiv:1708.02002, eq. 5, a sigmoid for each class")
-def one_vs_rest_focal(batch: Batch, *, gamma: float = 2.0, alpha: Any = None) -> Tensor:
+def one_vs_rest_focal(batch: Batch, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
     """Binary focal losses of each class against the rest: summed over classes, mean over valid pixels.
 
     What some libraries call focal loss for several classes. gamma = 0 is the sum of C binary
@@ -72,7 +70,7 @@ def _focal(z: Tensor, y: Tensor, gamma: float, alpha: float | None) -> Tensor:
     return loss if alpha is None else loss * (alpha * y + (1 - alpha) * (1 - y))
 
 
-def _check(name: str, gamma: float, alpha: Any) -> None:
+def _check(name: str, gamma: float, alpha: float | None) -> None:
     in_range(name, "gamma", gamma, 0)
     if alpha is not None:
         if isinstance(alpha, bool) or not isinstance(alpha, int | float):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segpipe.core.batch import Batch
 from segpipe.core.registry import register
-from segpipe.losses.options import in_range, one_of, per_class
+from segpipe.losses.options import PerClass, in_range, one_of, per_class
 from segpipe.losses.pixel import cross_entropy
 
 
@@ -86,7 +86,7 @@ def _distances(batch: Batch) -> Tensor:
 @register(
     "prob_match", source="KL of the mean prediction to the class prior, as in Kervadec et al. 2019, sec. 2", bare=True
 )
-def prob_match(batch: Batch, *, direction: str = "forward", prior: Any = "batch") -> Tensor:
+def prob_match(batch: Batch, *, direction: str = "forward", prior: PerClass = "batch") -> Tensor:
     """KL divergence between the mean prediction f and the class frequencies pi; a bare term.
 
     direction: "forward" KL(f || pi), "reverse" KL(pi || f). prior: "batch" takes the labels with
@@ -117,7 +117,8 @@ def prob_match(batch: Batch, *, direction: str = "forward", prior: Any = "batch"
 )
 def dropout_composite(
     batch: Batch, *, f_w: float = 0.5, f_r: float = 1.0, f_m: float = 1.0, f_s: float = 1.0, beta: float = 0.1,
-    lam: float = 0.1, gamma: float = 0.1, class_weights: Any = None, prior: Any = "batch", term_dropout: float = 0.0,
+    lam: float = 0.1, gamma: float = 0.1, class_weights: PerClass = None, prior: PerClass = "batch",
+    term_dropout: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """(1 - f_w) ce + f_w weighted ce + f_r beta smoothness + f_m lam prob_match + f_s gamma compactness.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from segpipe.core.opencv import cv2
 
@@ -34,7 +34,7 @@ class Counts:
     def __len__(self) -> int:
         return len(self.tp)
 
-    def __getitem__(self, rows: Any) -> Counts:
+    def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[Any]) -> Counts:
         """The counts of some images (a slice, a list of indices or a mask)."""
         return Counts(*(part[rows] for part in (self.tp, self.fp, self.fn, self.valid, self.rejected)))
 
@@ -55,7 +55,7 @@ class Counts:
 
 
 def count(
-    labels: Any, target: Any, num_classes: int, *, ignore_index: int | None = 255, reject: int | None = 255
+    labels: ArrayLike, target: ArrayLike, num_classes: int, *, ignore_index: int | None = 255, reject: int | None = 255
 ) -> Counts:
     """Count predicted `labels` against `target`, both integer (N, H, W), numpy or torch.
 
@@ -79,7 +79,7 @@ def count(
 
 
 def confusion(
-    labels: Any, target: Any, num_classes: int, *, ignore_index: int | None = 255, reject: int | None = 255
+    labels: ArrayLike, target: ArrayLike, num_classes: int, *, ignore_index: int | None = 255, reject: int | None = 255
 ) -> Ints:
     """Pixels by true and predicted class of each image, (N, C, C + 1); the last column is rejected.
 
@@ -103,7 +103,7 @@ def confusion(
     return tables
 
 
-def _as_numpy(values: Any) -> NDArray[Any]:
+def _as_numpy(values: ArrayLike) -> NDArray[Any]:
     array = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
     if array.dtype.kind not in "iu":
         raise ValueError(f"class ids are {array.dtype}, wanted integers; take argmax of scores first")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
 
-def divide(numerator: Any, denominator: Any) -> Floats:
+def divide(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
     """Elementwise in float64; NaN where the denominator is 0."""
     result: Floats = np.full(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)), np.nan)
     np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
@@ -23,6 +23,6 @@ def mean(values: Floats, axis: int | None = None) -> Any:
     return divide(np.where(defined, values, 0.0).sum(axis), defined.sum(axis))
 
 
-def number(value: Any) -> float | None:
+def number(value: float | np.floating | Floats) -> float | None:
     """A plain float, None for NaN."""
     return None if np.isnan(value) else float(value)

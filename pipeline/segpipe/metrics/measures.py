@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from numpy.typing import NDArray
+
 from segpipe.core import registry
 from segpipe.core.registry import register
 from segpipe.metrics.defined import Floats, divide
 
 PACKAGE = "segpipe.metrics.measures"
 DEFAULT = ("acc", "iou", "dice")
-Measure = Callable[[Any, Any, Any], Floats]
+Array = NDArray[Any]
+Measure = Callable[[Array, Array, Array], Floats]
 
 
 def names() -> tuple[str, ...]:
@@ -47,19 +50,19 @@ def named_in(scores: Collection[str]) -> tuple[str, ...]:
 
 
 @register("acc", source="recall: tp / (tp + fn)")
-def acc(tp: Any, fp: Any, fn: Any) -> Floats:
+def acc(tp: Array, fp: Array, fn: Array) -> Floats:
     """Share of a class's pixels that are found."""
     del fp
     return divide(tp, tp + fn)
 
 
 @register("iou", source="Jaccard 1912: tp / (tp + fp + fn)")
-def iou(tp: Any, fp: Any, fn: Any) -> Floats:
+def iou(tp: Array, fp: Array, fn: Array) -> Floats:
     """Intersection over union of label and prediction."""
     return divide(tp, tp + fp + fn)
 
 
 @register("dice", source="Dice 1945, F1: 2 tp / (2 tp + fp + fn)")
-def dice(tp: Any, fp: Any, fn: Any) -> Floats:
+def dice(tp: Array, fp: Array, fn: Array) -> Floats:
     """Twice the intersection over the sum of both areas."""
     return divide(2 * tp, 2 * tp + fp + fn)

@@ -71,6 +71,11 @@ def run(context: Context) -> dict[str, Any]:
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
     if several:
         distributed.leave()
+    return _told(context, fitted)
+
+
+def _told(context: Context, fitted: Fitted) -> dict[str, Any]:
+    """What a command says of the training."""
     return {
         "path": str(context.path("train")),
         "run": context.run,

@@ -21,6 +21,7 @@ from segpipe.data.layouts.templates import reroot
 from segpipe.data.layouts.trees import rows_of
 from segpipe.data.masks import foreground
 
+Names = Sequence[str] | None  # of classes, as the user gives them
 _NO_CLASS = re.compile(
     r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour|rater|annotator|expert|reader|"
     r"observer|ho)s?[ _-]?\d*|\d+",
@@ -91,7 +92,7 @@ def kind_of(path: Path) -> str:
 
 
 def per_class(
-    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, names: Any, found: Guess
+    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, names: Names, found: Guess
 ) -> bool:
     """Keys for one mask a class, in a folder or with an ending of its own; False where masks are not so."""
     stems = {path.stem for path in images}
@@ -134,7 +135,7 @@ def per_class(
     return True
 
 
-def table(path: Path, images: Path, names: Any, void: Any, found: Guess) -> tuple[Path, list[Path]]:
+def table(path: Path, images: Path, names: Names, void: Sequence[int] | None, found: Guess) -> tuple[Path, list[Path]]:
     """Keys for a table of images and masks; returns the folder that holds all, and the images."""
     root = Path(os.path.commonpath([images, path.parent]))
 
@@ -247,7 +248,7 @@ def _test_of_val(found: Guess) -> None:
         splits["test"] = splits.pop("val")
 
 
-def _classes(known: Sequence[str], names: Any, why: str, found: Guess) -> None:
+def _classes(known: Sequence[str], names: Sequence[str] | None, why: str, found: Guess) -> None:
     """Classes by name, what is nothing first."""
     nothing = [name for name in known if is_nothing(name)]
     named = [nothing[0] if nothing and nothing[0] != "_background_" else "background"]

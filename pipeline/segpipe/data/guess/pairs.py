@@ -22,6 +22,9 @@ _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
 _SIDE = 256  # of the grid, at most
 
 
+Affixes = tuple[tuple[str, str], tuple[str, str]]  # text before and after the names of images and of masks
+
+
 def guess(
     images: Path,
     masks: Path,
@@ -142,6 +145,15 @@ def _paired(
         raise DataError(
             f"{alone[0]} has no mask, as {len(alone)} of {len(alone) + len(pairs)} images; add masks or move them away"
         )
+    _templates(pairs, of_images, of_masks, root, best, found)
+    return pairs
+
+
+def _templates(
+    pairs: list[tuple[Path, Path]], of_images: Path, of_masks: Path, root: Path, affixes: Affixes, found: Guess
+) -> None:
+    """The templates of the card that name the pairs."""
+    (before_i, after_i), (before_m, after_m) = affixes
     nested = {len(path.relative_to(of_images).parts) for path, _ in pairs}
     if len(nested) > 1 or max(nested, default=1) > 2:
         raise DataError(
@@ -169,7 +181,6 @@ def _paired(
         "no other text before or after the names pairs more files, and every image has a mask",
         "edit image and masks in the card",
     )  # fmt: skip
-    return pairs
 
 
 def _fits(path: Path, before: str, after: str) -> bool:
@@ -186,7 +197,7 @@ def _key(path: Path, before: str, after: str, folder: Path) -> str:
     return (path.relative_to(folder).parent / stem[len(before) : len(stem) - len(after)]).as_posix()
 
 
-def _affixes(images: list[str], masks: list[str], *, apart: bool) -> tuple[tuple[str, str], tuple[str, str]] | None:
+def _affixes(images: list[str], masks: list[str], *, apart: bool) -> Affixes | None:
     """Text before and after the names of images and of masks that pairs most; of equals the shortest.
 
     apart: the two differ, since images and masks lie in one folder.

@@ -67,19 +67,22 @@ def volumes(
         values = (_plane(volume, axis, at).astype(np.float64) - low) / max(high - low, 1e-12) * 255
         write_bytes(folder / sample.image, png_bytes(np.clip(values, 0, 255).round().astype(np.uint8)))
         for mask, target in zip(case.labels, sample.labels, strict=True):
-            labels = _labels(root / mask)
-            ours, theirs = _axes(root / case.image), _axes(root / mask)
-            if ours != theirs:
-                raise DataError(
-                    f"{root / mask} runs {theirs}, its image {ours}, so labels would be turned; save both alike"
-                )
-            if labels.shape[:2] != volume.shape[:2] or (not channels and labels.shape != volume.shape):
-                raise DataError(f"{root / mask} is {labels.shape}, its image {volume.shape}; they must match")
+            labels = _matching(root / mask, root / case.image, volume.shape, channels=channels)
             plane = _plane(labels, axis, at)
             write_bytes(folder / target, png_bytes(plane if plane.ndim == 2 else plane[..., 0]))
 
     left_out = {path: why for path, why in left_out.items() if path not in used}
     return Found(finished(samples, card, source), write, left_out)
+
+
+def _matching(mask: Path, image: Path, shape: tuple[int, ...], *, channels: bool) -> NDArray[np.uint8]:
+    """The labels of a mask; DataError unless they lie as the image does."""
+    labels, ours, theirs = _labels(mask), _axes(image), _axes(mask)
+    if ours != theirs:
+        raise DataError(f"{mask} runs {theirs}, its image {ours}, so labels would be turned; save both alike")
+    if labels.shape[:2] != shape[:2] or (not channels and labels.shape != shape):
+        raise DataError(f"{mask} is {labels.shape}, its image {shape}; they must match")
+    return labels
 
 
 def _slices(mask: Path, axis: int, holds: int) -> Iterator[int]:
