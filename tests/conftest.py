@@ -25,11 +25,16 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-if zygote.ADDRESS not in os.environ and ("PYTEST_XDIST_WORKER" in os.environ or "-n" not in "".join(sys.argv)):
-    os.environ[zygote.ADDRESS] = zygote.start()
 os.environ["PATH"] = f"{ROOT / 'tests/bin'}{os.pathsep}{os.environ['PATH']}"
 for name in ("DVC_STAGE", "DVC_ROOT"):
     os.environ.pop(name, None)
+
+
+def pytest_configure(config):
+    """Begin the server of commands in each process that runs tests."""
+    alone = not config.getoption("numprocesses", None)
+    if zygote.ADDRESS not in os.environ and (alone or hasattr(config, "workerinput")):
+        os.environ[zygote.ADDRESS] = zygote.start()
 
 
 def call(*command, cwd, check=True, env=None, timeout=600):

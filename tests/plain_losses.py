@@ -9,13 +9,14 @@ import math
 
 import plain_pixel_losses
 import plain_region_losses
+import plain_shape_losses
 from plain import softmax
 from plain_pixel_losses import ce, pixels, places
 
 
 def of(name):
     """The plain version of a registered loss."""
-    return {**vars(plain_pixel_losses), **vars(plain_region_losses), **globals()}[name]
+    return {**vars(plain_pixel_losses), **vars(plain_region_losses), **vars(plain_shape_losses), **globals()}[name]
 
 
 def spatial(logits, target, kind="smoothness"):

@@ -40,8 +40,9 @@ def test_two_processes_equal_one_and_would_not_without_communication(spec, proce
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("spec", [*NAMES, "0.25*ce + 0.75*jml(average=class)"])
 def test_is_one_graph_for_the_compiler(spec):
-    (found,) = contract.check_loss(contract.subject_of(spec), {"compiled": slow.compiled})
-    assert found.verdict == "holds", found.detail
+    subject = contract.subject_of(spec)
+    (found,) = contract.check_loss(subject, {"compiled": slow.compiled})
+    assert found.verdict == ("holds" if subject.traced else "-"), found.detail
 
 
 def faults(function, **kinds):

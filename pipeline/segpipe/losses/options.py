@@ -39,6 +39,16 @@ def chosen_classes(classes: Classes, batch: Batch) -> Tensor:
     return torch.tensor([k in listed for k in range(batch.num_classes)], device=batch.raw.device)
 
 
+def active_classes(classes: Classes, batch: Batch, threshold: float = 0.01) -> Tensor:
+    """(N, C) bool: the classes that count in each image; "present" wants a label pixel, or a soft one above
+    `threshold`. No class of a fully void image is active.
+    """
+    chosen = chosen_classes(classes, batch).expand(len(batch.raw), -1)
+    if classes == "present":
+        chosen = batch.label_mass > 0 if batch.soft is None else batch.soft.amax(2) > threshold  # void is 0
+    return chosen & batch.valid.any(1, keepdim=True)
+
+
 def one_of(name: str, option: str, value: Any, allowed: Sequence[str]) -> None:
     """Refuse a word that is not among `allowed`."""
     if value not in allowed:

@@ -18,7 +18,7 @@ from segpipe.core import regions
 from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.losses.options import Average, Classes, PerClass, chosen_classes, per_class
+from segpipe.losses.options import Average, Classes, PerClass, active_classes, per_class
 
 AVERAGES = ("dataset", "image", "class", "all")
 
@@ -129,9 +129,7 @@ def _loss(
     if min(alpha, beta, smooth) < 0 or exponent <= 0:
         raise ConfigError("region losses need alpha, beta, smooth >= 0 and exponent > 0")
     masses = regions.of_batch(batch, product=product, squared=squared)
-    present = batch.label_mass > 0 if batch.soft is None else batch.soft.amax(2) > threshold  # void is 0
-    chosen = chosen_classes(classes, batch)
-    active = (present if classes == "present" else chosen) & batch.valid.any(1, keepdim=True)
+    active = active_classes(classes, batch, threshold)
     total: Tensor = torch.zeros((), dtype=torch.float64, device=batch.raw.device)
     for name, weight in _named_averages("region", average, AVERAGES).items():
         if name in ("dataset", "all"):

@@ -21,7 +21,7 @@ class Subject:
     """A loss under check: `function(logits, target)` -> scalar, and what kind it is.
 
     soft: takes soft targets; binary: two classes only; bare: no loss of labels of its own; spatial:
-    depends on where pixels are; shared: equal under torch.distributed to one process.
+    depends on where pixels are; shared: equal under torch.distributed to one process; traced: all of it is torch's.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Subject:
     bare: bool = False
     spatial: bool = False
     shared: bool = True
+    traced: bool = True
 
     @property
     def classes(self) -> int:
@@ -106,4 +107,5 @@ def subject_of(spec: str) -> Subject:
         bare=all(kind.get("bare", False) for kind in kinds),
         spatial=any(kind.get("spatial", False) for kind in kinds),
         shared=not any(kind.get("per_process", False) for kind in kinds),
+        traced=not any(kind.get("on_cpu", False) for kind in kinds) and "kind=distance" not in spec,
     )
