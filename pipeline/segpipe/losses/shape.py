@@ -1,0 +1,72 @@
+"""Losses of shapes: distances to borders, skeletons. They look at where pixels lie; add them to a loss of labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from segpipe.core.batch import Batch
+from segpipe.core.registry import register
+from segpipe.losses.options import Classes, active_classes
+
+
+@register(
+    "boundary",
+    source="Kervadec et al. 2019, arXiv:1812.07032, eq. 5",
+    bare=True,
+    spatial=True,
+    on_cpu=True,
+    needs="hard labels",
+)
+def boundary(batch: Batch, *, classes: Classes = "present") -> Tensor:
+    """Mean over images and classes of 1/n sum_i phi_c(i) p_ic, phi_c the signed distance to the label's border.
+
+    phi is in pixels, positive outside of the label's region and negative inside, where it begins at 0 beside the
+    border; it is 0 for a class that the image's label does not hold or holds everywhere. Void pixels are in no
+    region. The value may be negative. Add it to a region loss when borders matter more than areas; its weight
+    usually grows during a training.
+    """
+    labels = _label_maps(batch, "boundary")
+    valid = _valid_maps(batch)
+    phi = np.zeros((*labels.shape[:1], batch.num_classes, *labels.shape[1:]))
+    for n, (image, known) in enumerate(zip(labels, valid, strict=True)):
+        for k in np.unique(image[known]):
+            phi[n, k] = _signed_distance(known & (image == k), known & (image != k))
+    return _mean_of_classes(batch, torch.from_numpy(phi).flatten(2).to(batch.raw.device) * _masked(batch), classes)
+
+
+def _signed_distance(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance in pixels to the nearest pixel inside, or minus that to the nearest outside plus 1; 0 without both."""
+    if not inside.any() or not outside.any():
+        return np.zeros(inside.shape)
+    away, deep = distance_transform_edt(~inside), distance_transform_edt(~outside)
+    found: NDArray[np.float64] = np.where(inside, 1 - deep, away)
+    return found
+
+
+def _label_maps(batch: Batch, name: str) -> NDArray[np.int64]:
+    """(N, H, W) labels on the CPU."""
+    found: NDArray[np.int64] = batch.require_hard(name).reshape(-1, *batch.size).cpu().numpy()
+    return found
+
+
+def _valid_maps(batch: Batch) -> NDArray[np.bool_]:
+    """(N, H, W) on the CPU."""
+    found: NDArray[np.bool_] = batch.valid.reshape(-1, *batch.size).cpu().numpy()
+    return found
+
+
+def _masked(batch: Batch) -> Tensor:
+    """(N, C, P) probabilities, 0 under void."""
+    return batch.probs.masked_fill(~batch.valid.unsqueeze(1), 0)
+
+
+def _mean_of_classes(batch: Batch, values: Tensor, classes: Classes) -> Tensor:
+    """The mean over valid pixels of (N, C, P) values, then over the active classes of each image, then over images."""
+    active, pixels = active_classes(classes, batch), batch.valid.sum(1)
+    of_class = values.sum(2) / pixels.clamp(min=1)[:, None]
+    of_image = of_class.masked_fill(~active, 0).sum(1) / active.sum(1).clamp(min=1)
+    return batch.mean_over_images(of_image, pixels > 0)
