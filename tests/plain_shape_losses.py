@@ -46,3 +46,24 @@ def boundary(logits, target, classes="present"):
         return total / len(pixels)
 
     return mean_of_classes(logits, target, value, classes)
+
+
+def hausdorff(logits, target, alpha=2.0, classes="present"):
+    def to_border(pixels, member, at):
+        sides = [[other for other in pixels if member(other) == side] for side in (True, False)]
+        if not all(sides):
+            return 0.0
+        return nearest(at, sides[1] if member(at) else sides[0])
+
+    def power(distance):
+        return distance**alpha
+
+    def value(pixels, k):
+        total = 0.0
+        for at, (p, v) in pixels.items():
+            weight = power(to_border(pixels, lambda o: pixels[o][1][k] == 1, at))
+            weight += power(to_border(pixels, lambda o: pixels[o][0][k] > 0.5, at))
+            total += (p[k] - v[k]) ** 2 * weight
+        return total / len(pixels)
+
+    return mean_of_classes(logits, target, value, classes)
