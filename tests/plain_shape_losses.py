@@ -67,3 +67,58 @@ def hausdorff(logits, target, alpha=2.0, classes="present"):
         return total / len(pixels)
 
     return mean_of_classes(logits, target, value, classes)
+
+
+def cldice(logits, target, iterations=3, smooth=1.0, classes="present", threshold=0.01):
+    _, c, h, w = logits.shape
+
+    def around(grid, y, x, steps):
+        return [grid[y + dy][x + dx] for dy, dx in steps if 0 <= y + dy < h and 0 <= x + dx < w]
+
+    cross = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
+    square = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+
+    def each(function):
+        return [[function(y, x) for x in range(w)] for y in range(h)]
+
+    def eroded(grid):
+        return each(lambda y, x: min(around(grid, y, x, cross)))
+
+    def opened(grid):
+        small = eroded(grid)
+        return each(lambda y, x: max(around(small, y, x, square)))
+
+    def skeleton(grid):
+        opening = opened(grid)
+        found = each(lambda y, x: max(0.0, grid[y][x] - opening[y][x]))
+        for _ in range(iterations):
+            grid = eroded(grid)
+            opening = opened(grid)
+            before = found
+            removed = [[max(0.0, a - b) for a, b in zip(r, s, strict=True)] for r, s in zip(grid, opening, strict=True)]
+            found = [
+                [s + max(0.0, d - s * d) for s, d in zip(rows, more, strict=True)]
+                for rows, more in zip(before, removed, strict=True)
+            ]
+        return found
+
+    def inside(thin, thick):
+        both = sum(a * b for r, s in zip(thin, thick, strict=True) for a, b in zip(r, s, strict=True))
+        return (both + smooth) / (sum(map(sum, thin)) + smooth)
+
+    means = []
+    for pixels in images(logits, target):
+        if not pixels:
+            continue
+        least = threshold if target.ndim == 4 else 0
+        held = [k for k in range(c) if any(v[k] > least for _, v in pixels.values())]
+        if classes != "present":
+            held = list(range(c)) if classes == "all" else classes
+        values = []
+        for k in held:
+            p, v = ([[pixels[y, x][part][k] if (y, x) in pixels else 0.0 for x in range(w)] for y in range(h)]
+                    for part in (0, 1))  # fmt: skip
+            precision, sensitivity = inside(skeleton(p), v), inside(skeleton(v), p)
+            values.append(1 - 2 * precision * sensitivity / (precision + sensitivity))
+        means.append(sum(values) / len(values) if values else 0.0)
+    return sum(means) / len(means) if means else 0.0

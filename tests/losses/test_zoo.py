@@ -32,6 +32,7 @@ VARIANTS = [
     "spatial(kind=compactness)", "spatial(kind=distance)",
     "boundary(classes=all)", "boundary(classes=[0, 3])",
     "hausdorff(alpha=1)", "hausdorff(classes=all)",
+    "cldice(iterations=1, smooth=0.1)", "cldice(classes=[2, 4])",
     "prob_match(direction=reverse)", "prob_match(prior=[0.5, 0.2, 0.1, 0.1, 0.1])",
     f"dropout_composite({W}, f_w=1, beta=1, lam=0.5, gamma=2)", "dropout_composite(f_r=0, f_m=0, f_s=0)",
     "lovasz(per_image=true)", "lovasz(classes=all)", "lovasz(classes=[0, 3])", "lovasz_hinge(per_image=false)",

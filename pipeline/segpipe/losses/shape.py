@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
+from torch.nn import functional
 
 from segpipe.core.batch import Batch
 from segpipe.core.registry import register
@@ -81,6 +82,61 @@ def _border_distance(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> N
         return np.zeros(inside.shape)
     found: NDArray[np.float64] = np.where(inside, distance_transform_edt(~outside), distance_transform_edt(~inside))
     return np.where(inside | outside, found, 0)
+
+
+@register("cldice", source="Shit et al. 2021, arXiv:2003.07311, eq. 3 and algorithm 1", bare=True, spatial=True)
+def cldice(batch: Batch, *, iterations: int = 3, smooth: float = 1.0, classes: Classes = "present") -> Tensor:
+    """1 - clDice of soft skeletons: the harmonic mean of how much of the predicted skeleton lies in the label, and of
+    the label's skeleton in the prediction; mean over the classes of each image, then over images.
+
+    iterations: erosions of the skeleton, at least half the width of the widest tube in pixels. Void counts as
+    background of every class. Add it to a region loss for vessels, roads and cracks, whose connections matter: give
+    their classes.
+    """
+    in_range("cldice", "iterations", iterations, 1)
+    in_range("cldice", "smooth", smooth, 0)
+    shape = (len(batch.raw), batch.num_classes, *batch.size)
+    probs = _masked(batch).reshape(shape)
+    truth = _truth(batch).reshape(shape)
+    both = [_skeleton(maps, iterations) for maps in (probs, truth)]
+    precision, sensitivity = (
+        ((skeleton * other).sum((2, 3), dtype=torch.float64) + smooth)
+        / (skeleton.sum((2, 3), dtype=torch.float64) + smooth)
+        for skeleton, other in zip(both, (truth, probs), strict=True)
+    )
+    losses = 1 - 2 * precision * sensitivity / (precision + sensitivity)
+    active = active_classes(classes, batch)
+    of_image = losses.masked_fill(~active, 0).sum(1) / active.sum(1).clamp(min=1)
+    return batch.mean_over_images(of_image, batch.valid.any(1))
+
+
+def _truth(batch: Batch) -> Tensor:
+    """(N, C, P) the target, 0 under void."""
+    if batch.soft is not None:
+        return batch.soft
+    assert batch.labels is not None
+    return torch.zeros_like(batch.probs).scatter(1, batch.labels.unsqueeze(1), batch.valid.unsqueeze(1).to(batch.dtype))
+
+
+def _skeleton(maps: Tensor, iterations: int) -> Tensor:
+    """(N, C, H, W) soft skeleton: what openings take away, from the map and from its erosions, joined."""
+    skeleton = (maps - _opened(maps)).relu()
+    for _ in range(iterations):
+        maps = _eroded(maps)
+        removed = (maps - _opened(maps)).relu()
+        skeleton = skeleton + (removed - skeleton * removed).relu()
+    return skeleton
+
+
+def _eroded(maps: Tensor) -> Tensor:
+    """The smallest of each pixel and its four neighbours."""
+    upright = -functional.max_pool2d(-maps, (3, 1), 1, (1, 0))
+    return torch.minimum(upright, -functional.max_pool2d(-maps, (1, 3), 1, (0, 1)))
+
+
+def _opened(maps: Tensor) -> Tensor:
+    """Eroded, then the largest of each 3 x 3."""
+    return functional.max_pool2d(_eroded(maps), 3, 1, 1)
 
 
 def _label_maps(batch: Batch, name: str) -> NDArray[np.int64]:
