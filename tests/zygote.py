@@ -8,6 +8,7 @@ own all the same, with the arguments, folder, environment and streams of who ask
 from __future__ import annotations
 
 import array
+import atexit
 import json
 import os
 import signal
@@ -111,7 +112,8 @@ def start() -> str:
     """Begin a server for this process, and return its address."""
     folder = tempfile.mkdtemp(prefix="zygote")
     address = f"{folder}/socket"
-    subprocess.Popen([sys.executable, __file__, address])
+    server = subprocess.Popen([sys.executable, __file__, address])
+    atexit.register(lambda: (server.terminate(), server.wait()))
     for _ in range(600):
         if Path(address).exists():
             return address
