@@ -182,3 +182,37 @@ def lovasz_hinge(logits, target, classes="present", per_image=True):
             logits, target, classes, per_image, lambda s, _, flag: max(0, 1 - (s[1] - s[0]) * sign[flag]), only=1
         )
     return _lovasz(logits, target, classes, per_image, lambda s, k, flag: max(0, 1 - s[k] * (1 if flag else -1)))
+
+
+def mcc(logits, target, smooth=0.001, classes="present", average="dataset", class_weights=None, threshold=0.01):
+    n, c = logits.shape[:2]
+    rows, least = pixels(logits, target), threshold if target.ndim == 4 else 0
+    weights = class_weights or [1.0] * c
+
+    def held(members, k):
+        if classes == "present":
+            return any(v[k] > least for _, _, v in members)
+        return bool(members) and (classes == "all" or k in classes)
+
+    def loss(members, k):
+        tp = sum(p[k] * v[k] for _, p, v in members) + smooth
+        tn = sum(1 - p[k] - v[k] + p[k] * v[k] for _, p, v in members) + smooth
+        fp = sum(p[k] * (1 - v[k]) for _, p, v in members)
+        fn = sum((1 - p[k]) * v[k] for _, p, v in members)
+        correlation = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        return weights[k] * (1 - correlation)
+
+    def mean(values):
+        return sum(values) / len(values) if values else 0.0
+
+    of_image = [[row for row in rows if row[0] == i] for i in range(n)]
+    if average == "dataset":
+        return mean([loss(rows, k) for k in range(c) if held(rows, k)])
+    if average == "image":
+        used = [[loss(members, k) for k in range(c) if held(members, k)] for members in of_image]
+        return mean([mean(values) for values in used if values])
+    if average == "class":
+        used = [[loss(members, k) for members in of_image if held(members, k)] for k in range(c)]
+        return mean([mean(values) for values in used if values])
+    return sum(weight * mcc(logits, target, smooth, classes, name, class_weights, threshold)
+               for name, weight in average.items())  # fmt: skip

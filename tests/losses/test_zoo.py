@@ -43,6 +43,8 @@ VARIANTS = [
         "average=image", "average=class", "average=all", "average={dataset: 0.5, image: 0.2, class: 0.3}",
         "classes=all, smooth=1", "classes=[0, 3], average=class", "log=true", "squared=true", f"{W}, average=image",
     )),
+    "mcc(average=image, smooth=1)", f"mcc(average=class, {W})", "mcc(classes=all)",
+    "mcc(average={dataset: 0.5, class: 0.5}, classes=[0, 2])",
     "jml(exponent=0.5)", "dml(exponent=2, average=class)", "tversky(alpha=0.9, beta=0.1)",
     "0.333333333*ce + 0.6666666667*focal(gamma=1.23456789)",
     "0.25*ce(label_smoothing=0.1) + 0.75*jml(average=class)",

@@ -18,7 +18,7 @@ from segpipe.core import regions
 from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
-from segpipe.losses.options import Average, Classes, PerClass, active_classes, per_class
+from segpipe.losses.options import Average, Classes, PerClass, active_classes, in_range, per_class
 
 AVERAGES = ("dataset", "image", "class", "all")
 
@@ -118,6 +118,35 @@ def generalized_dice(batch: Batch, *, smooth: float = 0.001, average: Average = 
             total = total + weight * torch.where(images, losses, 0).sum()
         else:
             total = total + weight * batch.mean_over_images(losses, images)
+    return total
+
+
+@register("mcc", source="Abhishek and Hamarneh 2021, arXiv:2010.13454, eq. 3 (Matthews correlation)")
+def mcc(
+    batch: Batch, *, smooth: float = 0.001, classes: Classes = "present", average: Average = "dataset",
+    class_weights: PerClass = None,
+) -> Tensor:  # fmt: skip
+    """1 - the Matthews correlation of each class against the rest, which counts true negatives too.
+
+    MCC = (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn)) with tp = sum x y; `smooth` pixels are added
+    to tp and to tn, so that a class that fills an image is defined. Use it like `dice` where foreground and
+    background are to weigh alike.
+    """
+    in_range("mcc", "smooth", smooth, 1e-12)
+    masses, pixels = regions.of_batch(batch, product=True), batch.valid.sum(1, keepdim=True).double()
+    active = active_classes(classes, batch)
+    total: Tensor = torch.zeros((), dtype=torch.float64, device=batch.raw.device)
+    for name, weight in _named_averages("mcc", average, ("dataset", "image", "class")).items():
+        scored, number, anywhere = masses, pixels, active
+        if name == "dataset":
+            scored, number = masses.pool_images(batch.total), batch.total(pixels.sum(0, keepdim=True))
+            anywhere = batch.largest(active.any(0, keepdim=True).double()) > 0
+        tp, tn = scored.tp + smooth, number - scored.tp - scored.fp - scored.fn + smooth
+        sides = (tp + scored.fp) * (tp + scored.fn) * (tn + scored.fp) * (tn + scored.fn)
+        losses = 1 - (tp * tn - scored.fp * scored.fn) / sides.clamp(min=smooth**4).sqrt()
+        if class_weights is not None:
+            losses = losses * per_class("mcc", "class_weights", class_weights, batch)
+        total = total + weight * _mean(batch, name, losses, anywhere)
     return total
 
 
