@@ -12,11 +12,11 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from segpipe.core.argmax import label_and_confidence
-from segpipe.core.files import read_json
 from segpipe.data import catalog
+from segpipe.data.dataset import Index, read_target
 from segpipe.data.files import read_image
 from segpipe.data.maps import Maps
-from segpipe.data.predictions import probs_at
+from segpipe.data.predictions import read_probs
 from segpipe.losses import functional
 from segpipe.losses.pooled import lmp_weights
 
@@ -99,22 +99,21 @@ def lmp():
 def refinement(key="ce_jml-0", number=3):
     """Image, label, prediction before and after the CRF, and what changed, on evenly spaced test images."""
     root = FOLDER.parents[1]
-    index = read_json(root / "data/prepare/index.json")
-    card, rows = catalog.card(index["dataset"]), index["splits"]["test"]
+    index = Index.read(root / "data/prepare")
+    card, rows = catalog.card(index.dataset), index.splits["test"]
     refined = Maps(root / f"data/crf/{key}/test_labels")
     palette = np.array([*card.palette, *[(0, 0, 0)] * (256 - len(card.palette))], np.uint8)
     titles = ("image", "label", "before", "after", "green: mended, red: spoilt")
     _, axes = plt.subplots(number, 5, figsize=(11, 1.72 * number), constrained_layout=True)
     for line, i in zip(axes, [(2 * k + 1) * len(rows) // (2 * number) for k in range(number)], strict=True):
-        row, source = rows[i], root / "data/download" / index["dataset"]
-        sample = catalog.Sample(row["id"], "test", row["group"], row["image"], tuple(row["labels"]))
-        target = catalog.read_labels(source, sample, card, index["labels"])
-        before = label_and_confidence(probs_at(root / f"data/predict/{key}", "test", row, i))[0]
+        row, source = rows[i], root / "data/download" / index.dataset
+        target = read_target(source, index, row, "test")
+        before = label_and_confidence(read_probs(root / f"data/predict/{key}", "test", row, i))[0]
         after, valid = refined[i], target != 255
         change = np.full((*target.shape, 3), 235, np.uint8)
         change[valid & (before != target) & (after == target)] = (46, 139, 87)
         change[valid & (before == target) & (after != target)] = (205, 51, 51)
-        pictures = (read_image(source / row["image"]), palette[target], palette[before], palette[after], change)
+        pictures = (read_image(source / row.image), palette[target], palette[before], palette[after], change)
         for axis, picture, title in zip(line, pictures, titles, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()

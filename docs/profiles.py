@@ -46,7 +46,7 @@ def keep(name: str, workspace: Path) -> None:
         (out / f"table.{form}").write_text(text, encoding="utf-8")
     write_json(out / "claims.json", claims.tested(name, workspace))
     threads = yaml.safe_load((workspace / "params.yaml").read_text())["threads"]
-    write_json(out / "environment.json", {**environment(), "threads": threads})
+    write_json(out / "environment.json", environment(threads))
 
 
 if __name__ == "__main__":

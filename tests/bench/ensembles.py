@@ -20,8 +20,8 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits  # noqa: E402
 
 from segpipe import ensembles  # noqa: E402
 from segpipe.core.parallel import Pool  # noqa: E402
-from segpipe.data import dataset as reading  # noqa: E402
+from segpipe.data.dataset import Index, Row  # noqa: E402
 from segpipe.data.geometry import Geometry  # noqa: E402
 from segpipe.ensembles import members as work  # noqa: E402
 from segpipe.ensembles import methods, samples  # noqa: E402
@@ -103,20 +103,21 @@ def generate(folder, images):
 
 def measure(folder, images, method):
     """Peak resident bytes of this process before and in fitting and combining, and CPU seconds."""
-    found = [work.Member(str(m), folder / str(m), folder / str(m), {}, {}) for m in range(MEMBERS)]
-    rows = [{"id": f"{i}", "group": "", "geometry": Geometry(*(HEIGHT, WIDTH) * 3).as_dict()} for i in range(images)]
+    found = tuple(work.Member(str(m), folder / str(m), folder / str(m), {}, {}) for m in range(MEMBERS))
+    rows = [Row(f"{i}", "", "", (), Geometry(*(HEIGHT, WIDTH) * 3)) for i in range(images)]
+    splits = {"val": rows, "test": rows}
+    index = Index("", [f"class{k}" for k in range(CLASSES)], [], "", "", HEIGHT, WIDTH, splits)
     target = np.kron(np.random.default_rng(0).integers(0, CLASSES, (HEIGHT // 32, WIDTH // 32)), np.ones((32, 32), int))
     target = target.astype(np.uint8)
-    reading.read_target = lambda *_: target  # labels are not what is measured
+    work.read_target = lambda *_: target  # labels are not what is measured
     chosen = methods.create(method)
     number = work.per_image(chosen, MEMBERS, CLASSES, images)
-    task = work.Work(tuple(found), folder, "", "", CLASSES, chosen.draws, number)
+    val = work.Gathering(found, folder, index, "val", chosen.draws, number)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.process_time()
     with threadpool_limits(1):
-        _, sample = stage._looked(task, Pool(), "val", rows, [tuple(member.folder for member in found)] * images)
+        _, sample = stage._samples(val, Pool(), rows, [tuple(member.folder for member in found)] * images)
         chosen.fit(sample, [])
-        context = SimpleNamespace(method=method)
-        stage._written(context, folder, "test", task, Pool(), chosen, tuple(range(MEMBERS)), rows)
+        stage._write_maps(folder, replace(val, split="test"), Pool(), chosen, tuple(range(MEMBERS)), method)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return before, peak, time.process_time() - start
 

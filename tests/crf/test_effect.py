@@ -6,6 +6,7 @@ import pytest
 from segpipe import metrics
 from segpipe.refine.effect import Measured, effect
 from segpipe.report import refinement
+from segpipe.report.tables import Table
 
 WIDTHS, BINS, QUANTILES = (1, 4), 15, (5,)
 
@@ -80,7 +81,8 @@ def told(result, parameters):
 
 def test_the_report_tells_verdict_scores_borders_and_classes():
     found = told(judged(sides(0.1)[0]), {"pos_w": 1.0})
-    text = "\n".join(refinement.parts(found, ["a", "b", "c"]))
+    pieces = refinement.parts(found, ["a", "b", "c"])
+    text = "\n".join(piece.markdown() if isinstance(piece, Table) else piece for piece in pieces)
     assert "| run-0, test | " in text
     assert "helps" in text
     assert "with pos_w 1" in text

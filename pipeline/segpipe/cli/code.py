@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
 def code() -> None:
     """Write data/code.json, by which DVC knows which stages a change of code or defaults concerns."""
+    print(f"wrote {write()}")
+
+
+def write() -> Path:
+    """The same without a word; the path of the file."""
     from segpipe.config import code as file
 
     file.write(_compute)
-    print(f"wrote {file.FILE}")
+    return file.FILE
 
 
 def _compute() -> dict[str, Any]:

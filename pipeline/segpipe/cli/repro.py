@@ -54,9 +54,9 @@ def repro(jobs: Annotated[int, typer.Option("--jobs", "-j", help="Stages at once
                 bar.set_postfix_str(", ".join(running))
                 time.sleep(_PAUSE)
                 for name in [name for name, process in running.items() if process.poll() is not None]:
-                    code = running.pop(name).returncode
-                    if code:
-                        plan.failed[name] = code
+                    status = running.pop(name).returncode
+                    if status:
+                        plan.failed[name] = status
                     else:
                         plan.done.add(name)
                     bar.update()
@@ -80,7 +80,7 @@ def _planned() -> tuple[Plan, set[str]]:
         raise ConfigError("DVC cannot be imported; pip install dvc") from None
     try:
         with Repo() as repo:
-            code.code()  # so that stages are compared with what the code means now
+            code.write()  # so that stages are compared with what the code means now
             graph = repo.index.graph
             names = {stage: str(stage.addressing) for stage in graph.nodes}
             waits_for = {name: {names[before] for before in graph.successors(stage)} for stage, name in names.items()}

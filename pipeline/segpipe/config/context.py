@@ -82,7 +82,10 @@ class Context:
 
     def is_adhoc(self, stage: str) -> bool:
         """True when the output differs from what params.yaml asks for, so DVC's folders stay untouched."""
-        return (self.invented and stage not in _DATA) or self.digest(stage) != self.digest(stage, base=True)
+        known = self.run in {"", *self.base.runs} and self.method in {"", *self.base.ensemble}
+        if stage not in _DATA and (self.invented or not known):
+            return True
+        return self.digest(stage) != self.digest(stage, base=True)
 
     def path(self, stage: str) -> Path:
         """Where `stage` writes for this call's run, seed, method and parameters."""
@@ -90,7 +93,8 @@ class Context:
         if stage in _DATA:
             return self._path_of_data(stage, adhoc)
         if stage == "evaluate":
-            return (ADHOC if adhoc else Path("results")) / self.kind / (self.method or self.key)
+            # Below results, for the scores of a CRF would lie where its predictions lie.
+            return (ADHOC / "results" if adhoc else Path("results")) / self.kind / (self.method or self.key)
         if stage == "report":
             return ADHOC / "report" if adhoc else Path("results")
         name = self.method or (self.trained_key if stage == "train" else self.key)

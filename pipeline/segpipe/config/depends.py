@@ -57,8 +57,8 @@ def output_digest(
 ) -> str:  # fmt: skip
     """A name for all parameters that an output depends on."""
     paths = [path.format(run=run, method=method) for path in DEPENDS[stage]]
-    of_run = "runs.{run}" in DEPENDS[stage]
-    if method:
+    of_run, of_method = "runs.{run}" in DEPENDS[stage], "ensemble.{method}" in DEPENDS[stage]
+    if of_method:
         paths += more_of_ensemble(params, method)
     if of_run:
         paths += [f"runs.{name}" for name in params.teachers_of(run)]
@@ -68,7 +68,7 @@ def output_digest(
     weights = params.model_of(run).weights if of_run else None
     if weights is not None and Path(weights).expanduser().is_file():
         values["weights"] = files.digest_file(Path(weights).expanduser())
-    if method:
+    if of_method:
         values["members"] = params.members_of(method)  # patterns expand through runs, crf.runs, predict
     if "crf.tune" in paths and params.crf.refiner != "crf":
         values["crf.refiner"] = params.crf.refiner

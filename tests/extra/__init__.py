@@ -1,0 +1,1 @@
+"""Packages that stand for what a user adds."""

@@ -1,0 +1,1 @@
+"""Refiners that are none of segpipe's own."""
