@@ -15,9 +15,9 @@ import typer
 from segpipe import models
 from segpipe.cli.app import app
 from segpipe.cli.datasets import how
+from segpipe.config.sections import METHODS
 from segpipe.core import registry
 from segpipe.data.card import KINDS, LAYOUTS, cards
-from segpipe.ensembles import METHODS
 from segpipe.losses.compound import PACKAGE
 from segpipe.models.cost import multiply_adds
 from segpipe.training import parts

@@ -79,7 +79,7 @@ def test_a_change_of_the_installed_package_is_told_by_the_stages_it_concerns(wor
     digests["train"]["ce_jml"] = digests["stats"] = "of an older version"
     path.write_text(json.dumps(digests))
     told = segpipe_here("dag", "--check", cwd=workspace).stdout
-    assert "code or parameters of stats, train ce_jml are others than at the last `dvc repro`: run it" in told
+    assert "code or parameters changed since the last `dvc repro`: stats, train ce_jml; run `dvc repro`" in told
 
 
 def test_a_damaged_file_of_digests_is_told_with_the_command_that_mends_it(workspace):

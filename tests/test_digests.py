@@ -1,12 +1,14 @@
 """A change reruns what it means: the package is edited in a copy, and the digests that DVC compares tell what runs."""
 
+import ast
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
-from segpipe.config import digests, params
+from segpipe.config import depends, digests, params, source
 from segpipe.config.code import ROOT as PACKAGE
 from segpipe.config.meaning import Package, Part
 
@@ -100,6 +102,8 @@ EDITS = [
      {*RUNS, *PREDICT}),
     ("the CRF's kernels", "crf/dense.py", "SMALLEST = 1e-30", "SMALLEST = 1e-29", {"crf"}),
     ("what a majority is", "ensembles/pixelwise.py", "support > 0.5 + _TIED", "support > 0.5", {"ensemble majority"}),
+    ("a formula in place", "ensembles/pixelwise.py", "np.log(part, out=part)", "np.log(part * 0.5, out=part)",
+     {"ensemble average", "ensemble weighted"}),
     ("a formula of the parameters", "config/sections.py", "round(self.epochs * self.budget)",
      "int(self.epochs * self.budget)", RUNS),
     ("the teacher of a run", "config/context.py", 'self.member(f"{name}-{self.seed}")', 'self.member(f"{name}-0")',
@@ -150,15 +154,18 @@ def test_a_function_that_moves_to_another_file_means_the_same(monkeypatch, tmp_p
     assert after(monkeypatch, copy) == before
 
 
-def test_two_functions_that_change_places_are_noticed(tmp_path):
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_two_functions_that_change_places_are_noticed(tmp_path, depth):
+    """The functions differ in what the last of a chain of functions of the same text returns."""
     for name, (a, b) in (("one", ("x", "y")), ("two", ("y", "x"))):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "__init__.py").write_text("")
-        (folder / "x.py").write_text("def f():\n    return 1\n")
-        (folder / "y.py").write_text("def f():\n    return 2\n")
+        for module, value in (("x", 1), ("y", 2)):
+            chain = "".join(f"def f{k}():\n    return f{k + 1}()\n\n\n" for k in range(1, depth))
+            (folder / f"{module}.py").write_text(chain + f"def f{depth}():\n    return {value}\n")
         (folder / "a.py").write_text(
-            f"from segpipe.{a} import f\nfrom segpipe.{b} import f as g\n\n\ndef run():\n    return f() - g()\n"
+            f"from segpipe.{a} import f1\nfrom segpipe.{b} import f1 as g\n\n\ndef run():\n    return f1() - g()\n"
         )
     assert len({Package(tmp_path / name).digest([("segpipe.a", "run")]) for name in ("one", "two")}) == 2
 
@@ -250,6 +257,28 @@ def harmless(escaped):
     file, name, _ = escaped
     inert = {("core/registry.py", "register"), ("core/registry.py", "keep")}
     return file.endswith("__init__.py") or (file, name) in inert
+
+
+def test_what_a_text_of_a_loss_becomes_is_part_of_the_digest():
+    other = PARAMS.model_copy(deep=True)
+    read = replace(PARAMS.runs["ce"].loss, terms=PARAMS.runs["focal"].loss.terms)
+    object.__setattr__(other.runs["ce"], "loss", read)
+    assert digests.digest(other, "train", run="ce") != digests.digest(PARAMS, "train", run="ce")
+
+
+def test_the_name_of_an_output_is_part_of_the_digest(monkeypatch, before):
+    monkeypatch.setitem(depends.DEPENDS, "download", ("download", "threads"))
+    found = digests._flat(digests.every(PARAMS))
+    assert {stage for stage in found if found[stage] != before[stage]} == {"download"}
+
+
+def test_only_what_speaks_is_left_out_of_a_digest():
+    spoken = [f"{owner}{verb}('x')" for owner in ("", "self.", "context.", "self.context.", "warnings.")
+              for verb in ("log", "warn", "tell")]  # fmt: skip
+    for line in ("print('x')", *spoken):
+        assert source._speaks(ast.parse(line).body[0].value), line
+    for line in ("np.log(x, out=x)", "torch.log(x)", "x.log('y')", "logs.append(x)", "x.print.run()"):
+        assert not source._speaks(ast.parse(line).body[0].value), line
 
 
 def test_parts_are_found_by_name():

@@ -10,7 +10,6 @@ import yaml
 from segpipe.config import dag
 from segpipe.config.code import STAGES
 from segpipe.core import registry
-from segpipe.stages import NAMES
 
 from conftest import ROOT
 
@@ -129,7 +128,7 @@ def test_no_module_hides_an_import():
             assert "importlib.import_module" not in set(imports(tree)), path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STAGES)
 def test_a_stage_has_one_name_everywhere(name):
     from segpipe.cli.app import app
 
@@ -139,12 +138,11 @@ def test_a_stage_has_one_name_everywhere(name):
     assert (PACKAGE / "cli" / f"{name}.py").exists()
     assert stages[name]["cmd"].startswith(f"segpipe {name}")
     assert name in params
-    assert name in STAGES
     assert name in [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
 def test_the_room_of_stages_holds_the_stages_alone():
-    assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} == {*NAMES, "__init__"}
+    assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} == {*STAGES, "__init__"}
 
 
 def test_names_are_listed_without_importing_torch():

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def code() -> None:
-    """Write data/code.json, by which DVC knows which stages a change of code or defaults concerns."""
+    """Write data/code.json, which tells DVC which stages a code change affects."""
     print(f"wrote {write()}")
 
 

@@ -29,7 +29,8 @@ def dag(
                 f"{generator.FILE} does not fit params.yaml and the installed segpipe; run `segpipe dag --write`"
             )
         if changed := digests.changed(params):
-            print(f"code or parameters of {', '.join(changed)} are others than at the last `dvc repro`: run it")
+            shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+            print(f"code or parameters changed since the last `dvc repro`: {shown}; run `dvc repro`")
         print(f"{generator.FILE} is up to date: {len(params.all_keys())} trainings")
     elif write:
         files.write_text(generator.FILE, new)

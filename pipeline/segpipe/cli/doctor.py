@@ -85,7 +85,7 @@ def _machine() -> Iterator[Finding]:
 def _workspace() -> Iterator[Finding]:
     import shutil
 
-    from segpipe.config import dag, params
+    from segpipe.config import code, dag, params
     from segpipe.core.errors import SegpipeError
 
     if shutil.which("dvc") is None or shutil.which("segpipe") is None:
@@ -100,6 +100,8 @@ def _workspace() -> Iterator[Finding]:
     try:
         loaded = params.load()
         fresh = dag.is_fresh(loaded)
+        if code.FILE.exists():
+            code.read()
         yield (
             "ok" if fresh else "warning",
             "workspace",

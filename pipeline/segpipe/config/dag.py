@@ -258,7 +258,8 @@ def _code() -> str:
     """Stage code, before all others. In a clone DVC watches the source; elsewhere it is asked each time, since a path
     of this machine would not do on another.
     """
-    watched = f"    deps:\n      - params.yaml\n      - {SOURCE.as_posix()}\n"
+    paths = ["params.yaml", SOURCE.as_posix(), *(["cards"] if Path("cards").is_dir() else [])]
+    watched = "    deps:\n" + "".join(f"      - {path}\n" for path in paths)
     when = watched if in_repository() else "    always_changed: true\n"
     return f"  code:\n    cmd: segpipe code\n{when}    outs:\n      - {CODE.as_posix()}\n"
 

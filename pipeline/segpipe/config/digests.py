@@ -14,13 +14,14 @@ from typing import Any
 from segpipe import models
 from segpipe.config import code
 from segpipe.config.context import Context, inside_dvc
-from segpipe.config.depends import READS, card_digest, card_file, lookup
+from segpipe.config.depends import DEPENDS, READS, card_digest, card_file, lookup
 from segpipe.config.meaning import Package
 from segpipe.config.schema import Params
+from segpipe.config.sections import METHODS
 from segpipe.core import files, registry, spec
+from segpipe.core.errors import ConfigError
 from segpipe.data import catalog
 from segpipe.data.card import GENERATED, KINDS, LAYOUTS
-from segpipe.ensembles import METHODS
 from segpipe.losses.compound import PACKAGE as LOSSES
 from segpipe.metrics import measures
 from segpipe.training import parts
@@ -61,6 +62,10 @@ def digest(params: Params, stage: str, *, run: str = "", method: str = "") -> st
     values: dict[str, Any] = {
         path: lookup(params, path.format(run=run, method=method)) for path in READS[stage] if run or "{run}" not in path
     }
+    # An output is named by these: with others, a later stage would refuse it.
+    values["depends"] = {key: paths for key, paths in DEPENDS.items() if key.split()[0] == stage}
+    if stage == "train":
+        values["terms"] = [[term.name, term.weight, dict(term.options)] for term in params.runs[run].loss.terms]
     if stage in _READ_LABELS:
         dataset = params.download.dataset
         values["card"] = card_file(dataset).read_text("utf-8") if stage == "report" else card_digest(dataset)
@@ -75,12 +80,12 @@ def _chosen(params: Params, stage: str, run: str, method: str) -> Iterator[Root]
         if stage == "download" and card.layout != GENERATED:
             yield _root(registry.find(LAYOUTS, "layout", card.layout))
     if stage in ("train", "predict"):
-        name = params.model_of(run).name
-        yield (
-            ("segpipe.models.external", "create")
-            if name.startswith("smp:")
-            else _root(registry.find(models.PACKAGE, "model", name))
-        )
+        for name in {params.model_of(one).name for one in (run, *params.teachers_of(run))}:
+            yield (
+                ("segpipe.models.external", "create")
+                if name.startswith("smp:")
+                else _root(registry.find(models.PACKAGE, "model", name))
+            )
     if stage == "train":
         yield from (_root(registry.find(LOSSES, "loss", term.name)) for term in params.runs[run].loss.terms)
         section = params.train_of(run)
@@ -114,12 +119,14 @@ def digest_of(context: Context, stage: str) -> str:
     """The digest of a stage's code for a call: under DVC the one that stage `code` has written.
 
     Raises:
-        ConfigError: DVC runs a dvc.yaml that knows no stage `code`.
+        ConfigError: DVC runs a dvc.yaml that knows no stage `code`, or `code` has not run since a run was added.
     """
     if not inside_dvc():
         return digest(context.params, stage, run=context.run, method=context.method)
-    found = code.read()[stage]
-    return str(found[context.run or context.method] if isinstance(found, dict) else found)
+    found, key = code.read()[stage], context.run or context.method
+    if isinstance(found, dict) and key not in found:
+        raise ConfigError(f"{code.FILE} does not know {stage} of {key}; run `dvc repro code`, then dvc repro")
+    return str(found[key] if isinstance(found, dict) else found)
 
 
 def changed(params: Params) -> list[str]:

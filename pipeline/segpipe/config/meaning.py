@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from segpipe.config.source import Chain, Module, Node, Uses, chain_of, header, is_ours, methods_of, parse, read
 
@@ -59,13 +60,21 @@ class Package:
         self._classes: dict[Part, _Methods] = {}
 
     def digest(self, roots: Iterable[tuple[str, str]]) -> str:
-        """sha256 of what the roots, given as (module, name), reach."""
-        texts = {part: self._text(part) for part in self.reached(roots)}
-        lines = []
-        for part, text in texts.items():
-            edges = sorted({(chain, texts[to]) for chain, to in self._edges(part) if to in texts})
-            lines.append([text, edges])
-        return hashlib.sha256(json.dumps(sorted(lines)).encode()).hexdigest()
+        """sha256 of what the roots, given as (module, name), reach.
+
+        Names of functions count no more than their places, only what they mean: first by their text, then by the
+        meaning of what they refer to, until no two parts of one meaning turn out to differ (Weisfeiler and Leman 1968).
+        """
+        means = {part: self._text(part) for part in self.reached(roots)}
+        edges = {part: {(chain, to) for chain, to in self._edges(part) if to in means} for part in means}
+        before = 0
+        while before < (kinds := len(set(means.values()))):
+            before = kinds
+            means = {
+                part: _sha256([text, sorted({(chain, means[to]) for chain, to in edges[part]})])
+                for part, text in means.items()
+            }
+        return _sha256(sorted(means.values()))
 
     def reached(self, roots: Iterable[tuple[str, str]]) -> set[Part]:
         """All parts that the roots reach, themselves included."""
@@ -266,3 +275,7 @@ class Package:
         base = self.root.joinpath(*name.split(".")[1:])
         path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         return parse(name, path) if path.is_file() else None
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

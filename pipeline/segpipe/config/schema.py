@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from segpipe import losses
 from segpipe.config.sections import (
+    METHODS,
     Count,
     Crf,
     Download,
@@ -28,7 +29,6 @@ from segpipe.config.sections import (
 )
 from segpipe.core import registry
 from segpipe.core.errors import ConfigError, suggestion
-from segpipe.ensembles import METHODS
 from segpipe.training import parts
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")  # DVC matrix names: no dash, no at sign

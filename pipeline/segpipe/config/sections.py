@@ -22,7 +22,6 @@ from segpipe.core import registry, spec
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.registry import Entry
 from segpipe.data.frequencies import SCHEMES
-from segpipe.ensembles import METHODS
 from segpipe.losses import Compound
 from segpipe.metrics import measures
 from segpipe.metrics.measures import DEFAULT
@@ -36,6 +35,7 @@ _T = TypeVar("_T")
 Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+METHODS = "segpipe.ensembles.methods"  # by name: params.yaml is checked without their code
 
 
 # Texts that name a part of the training and its options.
@@ -51,8 +51,16 @@ def _method(text: str) -> str:
     return text
 
 
-def _measure(name: str) -> str:
-    measures.entry(name)
+def _measures(names: list[str]) -> list[str]:
+    for name in names:
+        measures.entry(name)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{names} repeat; give each once")
+    return names
+
+
+def _refiner(name: str) -> str:
+    refine.find(name)
     return name
 
 
@@ -263,7 +271,7 @@ class Crf(Section):
     """Which runs are refined (patterns), by which refiner, and how it is tuned."""
 
     runs: list[str]
-    refiner: str = "crf"
+    refiner: Annotated[str, AfterValidator(_refiner)] = "crf"
     tune: Tune
 
     @property
@@ -332,7 +340,7 @@ class Evaluate(Section):
     boundary: Annotated[float, Field(gt=0, le=1)]
     surface: bool
     resamples: Annotated[int, Field(ge=100, le=100_000)]
-    measures: Candidates[Annotated[str, AfterValidator(_measure)]] = list(DEFAULT)
+    measures: Annotated[Candidates[str], AfterValidator(_measures)] = list(DEFAULT)
     pictures: Count
 
 

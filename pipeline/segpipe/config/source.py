@@ -10,7 +10,8 @@ from pathlib import Path
 from segpipe.core.errors import ConfigError
 
 PACKAGE = "segpipe"
-_SAYS = ("print", "log", "warn", "tell", "simplefilter")  # calls that only speak
+_SAYS = ("print", "log", "warn", "tell", "simplefilter")  # calls that only speak, alone or of one of these:
+_SPEAKERS = ("self", "context", "warnings")
 _SPOKEN = "spoken"  # core.spoken marks text that only people read
 _IGNORED = ("ctx", "type_comment", "type_params", "kind", "type_ignores")  # fields of syntax that mean nothing
 Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.stmt
@@ -173,7 +174,7 @@ class _Reader:
 
     def _Expr(self, node: ast.Expr) -> str:
         said = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return "" if said or _name_of_call(node.value) in _SAYS else self._plain(node)
+        return "" if said or _speaks(node.value) else self._plain(node)
 
     def _Raise(self, node: ast.Raise) -> str:
         error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
@@ -236,6 +237,15 @@ class _Reader:
         if isinstance(node.value, str) and node.value.isidentifier():
             self.words.add(node.value)
         return repr(node.value)
+
+
+def _speaks(node: ast.AST) -> bool:
+    """Whether a call only tells something: `np.log(x, out=x)` does not."""
+    if _name_of_call(node) not in _SAYS or not isinstance(node, ast.Call):
+        return False
+    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+    name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+    return owner is None or name in _SPEAKERS
 
 
 def _name_of_call(node: ast.AST) -> str:

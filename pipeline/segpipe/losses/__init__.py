@@ -39,10 +39,16 @@ def create(
 
 def __getattr__(name: str) -> Any:
     """Import the parts that need torch on first use."""
-    from importlib import import_module
+    if name == "functional":
+        import segpipe.losses.functional as functions
 
-    if name in ("functional", "targets"):
-        return import_module(f"segpipe.losses.{name}")
+        return functions
+    if name == "targets":
+        import segpipe.losses.targets as module
+
+        return module
     if name == "Criterion":
-        return import_module("segpipe.losses.criterion").Criterion
+        from segpipe.losses.criterion import Criterion
+
+        return Criterion
     raise AttributeError(f"module 'segpipe.losses' has no attribute '{name}'")

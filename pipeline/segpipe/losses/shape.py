@@ -63,7 +63,7 @@ def hausdorff(batch: Batch, *, alpha: float = 2.0, classes: Classes = "present")
     of the gradient, and 0 where a region is empty or everywhere. Void pixels are in no region. Errors far from a
     border cost most, as they do in the Hausdorff distance. The transforms run on the CPU at every step.
     """
-    in_range("hausdorff", "alpha", alpha, 0)
+    in_range("hausdorff", "alpha", alpha, 0.01)
     labels, valid = _label_maps(batch, "hausdorff"), _valid_maps(batch)
     predicted = (batch.probs.detach() > 0.5).reshape(len(labels), -1, *batch.size).cpu().numpy()
     weights = np.zeros(predicted.shape)
@@ -94,7 +94,7 @@ def cldice(batch: Batch, *, iterations: int = 3, smooth: float = 1.0, classes: C
     their classes.
     """
     in_range("cldice", "iterations", iterations, 1)
-    in_range("cldice", "smooth", smooth, 0)
+    in_range("cldice", "smooth", smooth, 1e-12)
     shape = (len(batch.raw), batch.num_classes, *batch.size)
     probs = _masked(batch).reshape(shape)
     truth = _truth(batch).reshape(shape)
