@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PATH"] = f"{ROOT / 'tests/bin'}{os.pathsep}{os.environ['PATH']}"
+os.environ["DVC_TEST"] = "true"  # no look for a newer DVC, which is a process of its own after each command
 for name in ("DVC_STAGE", "DVC_ROOT"):
     os.environ.pop(name, None)
 
