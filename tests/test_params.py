@@ -142,3 +142,16 @@ def test_edits_keep_comments_and_other_values():
     assert data["runs"] == {"a": {"loss": "ce"}}
     assert data["download"]["source"] == "/x y/ü"
     assert text.count("#") >= TEXT.count("#") - 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("threads: 1\nseeds: [0]\nseeds: [1]\n", "params.yaml:3: not valid YAML: the key 'seeds' occurs twice"),
+        ("threads: 1\n\n  a: 1\n", "params.yaml:3: not valid YAML"),
+    ],
+)
+def test_broken_text_is_told_with_its_line(text, said):
+    with pytest.raises(ConfigError) as told:
+        params.parse(text)
+    assert str(told.value).startswith(said)

@@ -98,3 +98,12 @@ def test_the_report_says_when_no_crf_was_best_or_none_was_asked_for():
     assert "none is better than no CRF" in refinement.parts(found, ["a", "b", "c"])[0]
     assert refinement.parts({}, ["a"]) == []
     assert "crf.runs" in refinement.tables({}, ["a"])
+
+
+def test_a_quantile_that_only_the_metric_names_is_computed():
+    found, kept = sides(0.1)
+    result = judged(found, metric="miou_image_q10")
+    for side, images in kept.items():
+        counts = metrics.Counts.concat([metrics.count(a[None], t[None], 3) for a, _, t in images])
+        wanted = metrics.summarize(counts, quantiles=(10,))["miou_image_q10"]
+        assert result[side]["miou_image_q10"] == pytest.approx(wanted)

@@ -1,5 +1,6 @@
 """Label suspects, agreement of members, duplicates and folds."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -101,3 +102,18 @@ def test_label_and_confidence_refuse_nan_and_wrong_shapes():
         label_and_confidence(scores)
     with pytest.raises(ValueError, match="wanted"):
         label_and_confidence(scores[0])
+
+
+def test_folds_hold_even_numbers_of_images_though_one_group_is_large():
+    """The large group comes first in the order of digests; all others together are as many images."""
+    names = sorted((f"g{i}" for i in range(13)), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    found = folds.assign([names[0]] * 12 + names[1:], 2)
+    assert (found.count(0), found.count(1)) == (12, 12)
+
+
+def test_duplicates_of_later_blocks_are_named(monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", 2)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    first, second = duplicates.thumbnails(images), duplicates.thumbnails(images[[4]])
+    (found,) = duplicates.across({"train": (list("abcde"), first), "test": (["x"], second)})
+    assert found[:4] == ("train", "e", "test", "x")

@@ -10,6 +10,7 @@ from torch import nn
 from segpipe import models
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.seeding import seed_torch
+from segpipe.models import external
 from segpipe.models.blocks.backbone import Residual
 from segpipe.models.blocks.context import JPU, _means
 from segpipe.models.blocks.layers import awake
@@ -184,3 +185,28 @@ def test_weights_of_another_network_or_none_at_all_are_refused(tmp_path):
     torch.save(nn.Linear(2, 2), path)
     with pytest.raises(DataError, match="no plain weights"):
         models.initialise(model, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "rates"),
+    [
+        ("deeplabv3", {"output_stride": 16}, [3, 6, 9]),
+        ("deeplabv3", {"output_stride": 8}, [6, 12, 18]),
+        ("deeplabv3plus", {"output_stride": 16}, [3, 6, 9]),
+        ("fastfcn", {}, [6, 12, 18]),
+    ],
+)
+def test_rates_are_given_for_stride_16_and_doubled_at_8(name, options, rates):
+    context = models.create(name, 2, width=8, **options).context
+    layers = [layer for layer in context.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.dilation[0] for layer in layers if layer.kernel_size == (3, 3)] == rates
+
+
+def test_a_padded_network_sees_full_multiples_and_returns_the_size_it_was_given():
+    class Strict(nn.Module):
+        def forward(self, image):
+            assert [side % external.MULTIPLE for side in image.shape[-2:]] == [0, 0]
+            return image
+
+    image = torch.rand(2, 3, 33, 40)
+    torch.testing.assert_close(external._Padded(Strict())(image), image, rtol=0, atol=0)

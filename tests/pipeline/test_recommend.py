@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.counts import Counts
+from segpipe.report import failures, judgement
 from segpipe.report.advice import GOALS, advise, words
 from segpipe.report.judgement import Judgement, judge, ranking_table, sentence
 
@@ -249,3 +251,30 @@ def test_the_lowest_calibration_error_ranks_first(monkeypatch):
     found = judge(dict.fromkeys(runs, ()), ["nll_dataset"])
     assert found.rankings["nll_dataset"].ranks == {"high": 2.0, "low": 1.0}
     assert found.order("nll_dataset") == ["low", "high"]
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("miou_dataset", 1), ("ece_dataset", -1), ("nll_dataset", -1)])
+def test_whoever_is_behind_the_best_is_behind_by_a_positive_number(metric, sign):
+    difference = SimpleNamespace(metric=metric, first="a", second="b")
+    assert judgement._behind(difference, "a", sign * 0.25) == 0.25
+    assert judgement._behind(difference, "b", -sign * 0.25) == 0.25
+
+
+def test_an_image_fails_under_all_runs_when_the_best_of_them_fails():
+    """IoU is right / (200 - right): run a 0.82 and 0.11, run b 0.05 and 0.18."""
+    runs = {}
+    for name, right in (("a", [90, 20]), ("b", [10, 30])):
+        right = np.repeat(np.array(right)[:, None], 2, 1)
+        full = np.full(2, 200)
+        runs[name] = [Tables(Counts(right, 100 - right, 100 - right, full, 0 * full))]
+    audited = SimpleNamespace(
+        entries={name: SimpleNamespace(kind="run", folders=[None]) for name in runs},
+        runs=runs,
+        rows=[SimpleNamespace(id="first"), SimpleNamespace(id="second")],
+        labels=lambda *_: np.zeros((4, 4), np.uint8),
+        target=lambda _: np.ones((4, 4), np.uint8),
+        panels=lambda *_: [],
+    )
+    part = failures.common_failures(audited, 5, 0.5)
+    assert part.text.startswith("1 of 2 images")
+    assert [(case.image, case.note[:19]) for case in part.cases] == [("second", "best mean IoU 0.176")]

@@ -279,6 +279,8 @@ def test_verify_agrees_with_itself_and_names_what_differs(workspace, tmp_path):
     done = segpipe("verify", "--against", tmp_path / "reference", cwd=workspace, check=False)
     assert done.returncode == 1
     assert "runs/ce-0/headline.json differs" in done.stdout
+    done = segpipe("verify", "--against", tmp_path / "reference", "--json", cwd=workspace, check=False)
+    assert (done.returncode, json.loads(done.stdout)["agrees"]) == (1, False)
     (tmp_path / "reference/environment.json").write_text("{}")  # another machine: a bound
     assert "within a bound" in segpipe("verify", "--against", tmp_path / "reference", cwd=workspace).stdout
     scores["test"]["miou_dataset"] += 0.5
