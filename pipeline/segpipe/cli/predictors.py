@@ -1,4 +1,4 @@
-"""Who may be asked for new images: a trained run, or an ensemble; both are read back and checked.
+"""Predictors for new images: a trained run or an ensemble, read back and checked.
 
 Each has `config` (classes, palette, size, ...) and `predict(image, number)`.
 """

@@ -1,4 +1,4 @@
-"""Losses of shapes: distances to borders, skeletons. They look at where pixels lie; add them to a loss of labels."""
+"""Losses of shapes: distances to borders, skeletons. They depend on pixel positions; add them to a loss of labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def boundary(batch: Batch, *, classes: Classes = "present") -> Tensor:
     phi is in pixels, positive outside of the label's region and negative inside, where it begins at 0 beside the
     border; it is 0 for a class that the image's label does not hold or holds everywhere. Void pixels are in no
     region. The value may be negative. Add it to a region loss when borders matter more than areas; its weight
-    usually grows during a training.
+    is usually increased during training.
     """
     labels = _label_maps(batch, "boundary")
     valid = _valid_maps(batch)

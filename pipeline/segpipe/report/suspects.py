@@ -1,4 +1,4 @@
-"""Labels to doubt: regions that networks contradict which did not see the image."""
+"""Suspected label errors: regions where networks that never saw the image disagree with the label."""
 
 from __future__ import annotations
 
