@@ -129,8 +129,8 @@ def mcc(
     """1 - the Matthews correlation of each class against the rest, which counts true negatives too.
 
     MCC = (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn)) with tp = sum x y; `smooth` pixels are added
-    to tp and to tn, so that a class that fills an image is defined. Use it like `dice` where foreground and
-    background are to weigh alike.
+    to tp and to tn, so that a class that fills an image is defined. Use it like `dice` when foreground and
+    background should count equally.
     """
     in_range("mcc", "smooth", smooth, 1e-12)
     masses, pixels = regions.of_batch(batch, product=True), batch.valid.sum(1, keepdim=True).double()
