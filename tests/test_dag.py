@@ -118,7 +118,7 @@ def test_a_package_that_does_not_parse_is_told_by_file_and_line(tmp_path):
 
     (tmp_path / "__init__.py").write_text("")
     (tmp_path / "a.py").write_text("x = 1\ndef f(:\n")
-    with pytest.raises(ConfigError, match=r"a.py:2: .*; mend it, or install segpipe again"):
+    with pytest.raises(ConfigError, match=r"a.py:2: .*; fix it or reinstall segpipe"):
         Package(tmp_path).digest([("segpipe.a", "f")])
 
 

@@ -1,4 +1,4 @@
-"""Command train; started by hand it makes what is missing upstream and draws a first picture."""
+"""Command train; run directly, it also makes missing inputs and draws a first picture."""
 
 from __future__ import annotations
 

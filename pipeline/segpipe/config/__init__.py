@@ -1,1 +1,1 @@
-"""Parameters: what may stand in params.yaml, where outputs lie, dvc.yaml, and what the code of a stage means."""
+"""Parameters: what params.yaml may hold, where outputs lie, dvc.yaml, and what the code of a stage means."""

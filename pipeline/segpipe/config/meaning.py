@@ -62,8 +62,8 @@ class Package:
     def digest(self, roots: Iterable[tuple[str, str]]) -> str:
         """sha256 of what the roots, given as (module, name), reach.
 
-        Names of functions count no more than their places, only what they mean: first by their text, then by the
-        meaning of what they refer to, until no two parts of one meaning turn out to differ (Weisfeiler and Leman 1968).
+        Neither the name of a part nor its place counts, only what it means: its own text at first, then that with the
+        meaning of whatever it refers to, until a round tells no more parts apart (Weisfeiler and Leman 1968).
         """
         means = {part: self._text(part) for part in self.reached(roots)}
         edges = {part: {(chain, to) for chain, to in self._edges(part) if to in means} for part in means}

@@ -49,7 +49,7 @@ def parse(name: str, path: Path) -> Module:
     try:
         statements = ast.parse(path.read_text(encoding="utf-8")).body
     except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}; mend it, or install segpipe again") from None
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}; fix it or reinstall segpipe") from None
     module = Module(name, path)
     for node in statements:
         _sort(node, module)
