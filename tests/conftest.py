@@ -22,6 +22,7 @@ from filelock import FileLock
 import zygote
 
 ROOT = Path(__file__).parents[1]
+IMAGES = 6  # of a split of the tiny workspaces: most of a stage's time is spent on its images
 sys.path.insert(0, str(ROOT / "tests"))
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -59,7 +60,9 @@ def segpipe(*arguments, cwd, check=True, env=None):
     words, environment = [str(word) for word in arguments], {**os.environ, **(env or {})}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull) as nothing:
         streams = [stream.fileno() for stream in (nothing, out, err)]
-        code = zygote.ask(os.environ[zygote.ADDRESS], words, str(Path(cwd).resolve()), environment, streams)
+        code = zygote.ask(
+            os.environ[zygote.ADDRESS], ["segpipe", *words], str(Path(cwd).resolve()), environment, streams
+        )
         texts = []
         for stream in (out, err):
             stream.seek(0)
@@ -87,8 +90,10 @@ def segpipe_here(*arguments, cwd, check=True):
 
 
 def make_workspace(folder, *arguments):
-    """`segpipe init scenes --profile tiny`."""
+    """`segpipe init scenes --profile tiny`, with half of the images."""
     segpipe("init", "scenes", "--profile", "tiny", "--into", folder, *arguments, cwd=folder.parent)
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("limit: 12", f"limit: {IMAGES}"))
     return folder
 
 

@@ -201,12 +201,14 @@ def profile(frame, event, _):
         checking.depth = getattr(checking, "depth", 0) + step
     elif event == "call" and running[0] and not getattr(checking, "depth", 0):
         seen.add((os.path.relpath(code.co_filename, root), code.co_name, code.co_firstlineno))
+sys.argv = sys.argv[1:]
+os.environ["DVC_STAGE"] = "traced"
+import importlib
+import segpipe.cli.app
+importlib.import_module("segpipe.stages." + sys.argv[1])
 threading.setprofile(profile)
 sys.setprofile(profile)
 atexit.register(lambda: (sys.setprofile(None), json.dump(sorted(seen), open(os.environ["TRACE_FILE"], "w"))))
-sys.argv = sys.argv[1:]
-os.environ["DVC_STAGE"] = "traced"
-import segpipe.cli.app
 segpipe.cli.app.main()
 """
 # What runs in a stage's process and means nothing for its result: the room of commands, the reading and checking of

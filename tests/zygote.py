@@ -1,14 +1,16 @@
-"""One process that has loaded segpipe and torch, and forks itself for every command that a test runs.
+"""One process that has loaded segpipe, torch and DVC, and forks itself for every command that a test runs.
 
-Loading them takes two seconds of CPU, and most of a command of a tiny workspace. A command runs in a process of its
-own all the same, with the arguments, folder, environment and streams of who asked: `run` asks from a test, and
-`tests/bin/segpipe`, which tests have on their PATH, for whoever calls `segpipe`, DVC above all.
+Loading them, and what torch and SciPy load when they are first used, takes up to five seconds of CPU, which is most
+of a command in a tiny workspace. A command runs in a process of its own all the same, with the arguments, folder,
+environment and streams of who asked: `conftest.segpipe` asks from a test, and `tests/bin/`, which tests have on their
+PATH, asks for whoever calls `segpipe` or `dvc`.
 """
 
 from __future__ import annotations
 
 import array
 import atexit
+import importlib
 import json
 import os
 import signal
@@ -19,14 +21,22 @@ import tempfile
 import time
 from pathlib import Path
 
+LOADED = (
+    *("dvc.cli", "dvc.parsing", "dvc.repo.reproduce", "dvc_http"),
+    *("matplotlib.backends.backend_svg", "scipy.stats", "sklearn.linear_model"),
+    *("torch._dynamo", "torch.utils.flop_counter"),  # what an optimiser and a count of operations load
+    *("segpipe.cli.app", "segpipe.cli.adhoc", "segpipe.report.figures"),
+    *(f"segpipe.stages.{name}" for name in ("download", "prepare", "stats", "train", "predict", "crf", "ensemble")),
+    *("segpipe.stages.evaluate", "segpipe.stages.report"),
+)
 ADDRESS = "SEGPIPE_TEST_ZYGOTE"  # the variable that holds the server's socket
 
 
-def ask(address: str, arguments: list[str], cwd: str, environment: dict[str, str], streams: list[int]) -> int:
-    """Run a command and wait for its exit code; a signal that this process gets is handed on."""
+def ask(address: str, command: list[str], cwd: str, environment: dict[str, str], streams: list[int]) -> int:
+    """Run a command of segpipe or DVC and wait for its exit code; a signal that this process gets is handed on."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
-        request = json.dumps([arguments, cwd, environment]).encode()
+        request = json.dumps([command, cwd, environment]).encode()
         connection.sendmsg(
             [len(request).to_bytes(4, "big") + request],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))],
@@ -58,12 +68,9 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 def serve(address: str) -> None:
     """Load everything, then fork for each request until the process that began this ends."""
-    import segpipe.cli.adhoc
-    import segpipe.cli.app
-    import segpipe.report.figures
-    from segpipe.stages import crf, download, ensemble, evaluate, predict, prepare, report, stats, train  # noqa: F401
-
-    segpipe.report.figures.pyplot()
+    for name in LOADED:
+        importlib.import_module(name)
+    sys.modules["segpipe.report.figures"].pyplot()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as server:
@@ -88,7 +95,7 @@ def _work(connection: socket.socket) -> None:
     head, ancillary, *_ = connection.recvmsg(4, socket.CMSG_SPACE(3 * array.array("i").itemsize))
     streams = array.array("i")
     streams.frombytes(ancillary[0][2])
-    arguments, cwd, environment = json.loads(_receive(connection, int.from_bytes(head, "big")))
+    (program, *arguments), cwd, environment = json.loads(_receive(connection, int.from_bytes(head, "big")))
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
@@ -98,6 +105,8 @@ def _work(connection: socket.socket) -> None:
     connection.sendall(os.getpid().to_bytes(4, "big"))
     code = 1
     try:
+        if program == "dvc":
+            sys.exit(sys.modules["dvc.cli"].main(arguments))
         sys.modules["segpipe.cli.app"].main(arguments)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1

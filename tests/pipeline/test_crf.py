@@ -15,7 +15,7 @@ from PIL import Image
 from segpipe import crf
 from segpipe.config import yaml
 
-from conftest import segpipe
+from conftest import IMAGES, segpipe
 
 # A network of half a minute gains next to nothing from a CRF; on one image, with low weights, this one is applied.
 CHANGES = {
@@ -50,7 +50,7 @@ def test_any_number_of_jobs_gives_the_same_bytes_and_a_verdict(prepared):
     assert 16 <= len(found["candidates"]) <= 20
     assert found["parameters"] is not None
     assert found["score"] > found["score_without"]
-    for split, images in (("val", 12), ("test", 12)):
+    for split, images in (("val", IMAGES), ("test", IMAGES)):
         effect = found["effect"][split]
         assert effect["verdict"] in ("helps", "hurts", "no difference shown")
         assert len(effect["before"]["iou_dataset"]) == len(effect["after"]["iou_dataset"]) == 8

@@ -14,7 +14,7 @@ import pytest
 
 from segpipe.config import yaml
 
-from conftest import call, make_workspace, segpipe, tracked
+from conftest import IMAGES, call, make_workspace, segpipe, tracked
 
 MANY_PARTS = {
     "schedule": "restarts(cycles=3)", "averaging": "ema(decay=0.9)", "accumulate": 2, "sampling": "oversample",
@@ -317,7 +317,7 @@ def test_metrics_follow_from_the_stored_counts(finished):
         for split in ("val", "test"):
             held = read_tables(path, split)
             counts = held.tables.counts
-            assert len(held.images) == len(held.groups) == len(counts) == 12
+            assert len(held.images) == len(held.groups) == len(counts) == IMAGES
             again = summarize(counts, quantiles=(1, 5), thresholds=(0.5, 0.7))
             assert {key: stored[split][key] for key in again if key != "per_class"} == {
                 key: value for key, value in again.items() if key != "per_class"

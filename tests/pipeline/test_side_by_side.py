@@ -6,7 +6,7 @@ import pytest
 
 from segpipe.cli.repro import Plan
 
-from conftest import segpipe
+from conftest import IMAGES, segpipe
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_only_what_changed_and_what_follows_runs(work):
 
 def test_a_failed_stage_is_one_line_and_the_rest_waits(work):
     text = (work / "params.yaml").read_text()
-    (work / "params.yaml").write_text(text.replace("limit: 12", "limit: 11"))
+    (work / "params.yaml").write_text(text.replace(f"limit: {IMAGES}", f"limit: {IMAGES - 1}"))
     shutil.rmtree(work / "data/download")
     (work / "data/download").write_text("in the way")
     done = segpipe("repro", "-j", 2, cwd=work, check=False)
