@@ -76,7 +76,7 @@ def test_missing_files_and_deep_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="missing"):
         read_image(tmp_path / "none.png")
     Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match="8 bits"):
+    with pytest.raises(DataError, match="16 bits a channel, wanted 8"):
         read_image(tmp_path / "deep.png")
 
 
@@ -176,14 +176,15 @@ def test_binary_masks_are_what_they_look_like(tmp_path):
     Image.fromarray(np.array([[0, 3, 255, 127, 128]], np.uint8)).save(tmp_path / "edges.png")
     Image.fromarray(np.array([[0, 3, 1]], np.uint8)).save(tmp_path / "dark.png")
     Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "deep.png")
-    assert masks.binary(tmp_path / "inverted.gif", None).tolist() == [[1, 0, 0]]
-    assert masks.binary(tmp_path / "bit.png", None).tolist() == [[0, 1]]
-    assert masks.binary(tmp_path / "ones.png", None).tolist() == [[0, 1, 0]]
-    assert masks.binary(tmp_path / "edges.png", None).tolist() == [[0, 0, 1, 0, 1]]
+    card = catalog.card("scenes")
+    assert masks.binary(tmp_path / "inverted.gif", card).tolist() == [[1, 0, 0]]
+    assert masks.binary(tmp_path / "bit.png", card).tolist() == [[0, 1]]
+    assert masks.binary(tmp_path / "ones.png", card).tolist() == [[0, 1, 0]]
+    assert masks.binary(tmp_path / "edges.png", card).tolist() == [[0, 0, 1, 0, 1]]
     with pytest.raises(DataError, match=r"dark.png holds the values 0, 1, 3, wanted 0 and one more"):
-        masks.binary(tmp_path / "dark.png", None)
-    with pytest.raises(DataError, match="wanted 8 bits"):
-        masks.binary(tmp_path / "deep.png", None)
+        masks.binary(tmp_path / "dark.png", card)
+    with pytest.raises(DataError, match="wanted a mask of 8 bits"):
+        masks.binary(tmp_path / "deep.png", card)
 
 
 GOOD = """

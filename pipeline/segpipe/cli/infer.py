@@ -115,6 +115,7 @@ def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) ->
     from segpipe.cli.predictors import EnsemblePredictor, RunPredictor
     from segpipe.core import seeding
     from segpipe.data.files import read_image
+    from segpipe.data.reading import Reading
     from segpipe.training.device import choose
 
     folder = asked.folder()
@@ -127,9 +128,10 @@ def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) ->
         predictor = RunPredictor(folder, asked.snapshot, asked.looks, asked.seed, place)
     if probs and predictor.votes:
         raise ConfigError("--probs: this ensemble votes, and has labels alone")
+    reading = Reading(**predictor.config["reading"])
     written, shares = [], []
     for number, path in enumerate(tqdm(given, "infer", unit="image", disable=None)):
-        image = read_image(path)
+        image = read_image(path, reading)
         written.append(str(out / f"{path.stem}.png"))
         shares.append(_write(out, path.stem, image, predictor.predict(image, number), predictor.config, probs=probs))
     *mean, rejected = [sum(values) / len(values) for values in zip(*shares, strict=True)]

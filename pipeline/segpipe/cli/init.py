@@ -14,6 +14,7 @@ from segpipe.core.errors import ConfigError, DataError, SegpipeError, suggestion
 
 if TYPE_CHECKING:
     from segpipe.data.card import Card
+    from segpipe.data.reading import Reading
 
 IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
 DVC_IGNORED = (
@@ -38,6 +39,15 @@ VoidOption = Annotated[
 GroupOption = Annotated[
     str | None, typer.Option(help="Expression whose brackets name what stays in one split.", show_default=False)
 ]
+DepthOption = Annotated[
+    str,
+    typer.Option(
+        help="How your images of 16 bits become 8: full, percentile or 'window LOW HIGH'.", show_default=False
+    ),
+]
+PageOption = Annotated[
+    int, typer.Option(help="Which page of your files with several, from 1.", min=0, show_default=False)
+]
 ProfileOption = Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)]
 SetOption = Annotated[
     list[str] | None,
@@ -56,18 +66,25 @@ def init(
     group: GroupOption = None,
     val: Annotated[float, typer.Option(help="Share of your images for val.", min=0.01, max=0.5)] = 0.15,
     test: Annotated[float, typer.Option(help="Share of your images for test.", min=0.01, max=0.5)] = 0.15,
+    depth: DepthOption = "",
+    page: PageOption = 0,
     profile: ProfileOption = None,
     settings: SetOption = None,
 ) -> None:
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
     from segpipe.config import params as parameters
     from segpipe.data import catalog
+    from segpipe.data import reading as choices
 
     own: str | None = None
     if images is not None or masks is not None:
         if images is None or masks is None or source is not None:
             raise ConfigError("your own data are --images DIR and --masks DIR together, without --source")
-        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test))
+        problem = choices.problem(depth)
+        if problem:
+            raise ConfigError(f"--{problem}")
+        reading = choices.Reading(depth, page)
+        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test), reading)
         card = _read_own(dataset, own)
     elif dataset.endswith(".toml"):
         card = catalog.read_card(Path(dataset))
@@ -124,6 +141,7 @@ def _guessed(
     void: str | None,
     group: str | None,
     shares: tuple[float, float],
+    reading: Reading,
 ) -> tuple[Path, str]:
     """The folder of the user's data and the card that was guessed; each guess is printed with its reason."""
     from segpipe.data import catalog
@@ -137,7 +155,7 @@ def _guessed(
     except ValueError:
         raise ConfigError(f"--void {void}: wanted ids, for example 0,255") from None
     names = [word.strip() for word in classes.split(",")] if classes is not None else None
-    root, found = guess(images, masks, classes=names, void=ids, group=group, shares=shares)
+    root, found = guess(images, masks, classes=names, void=ids, group=group, shares=shares, reading=reading)
     for what, why, otherwise in found.reasons:
         print(f"guessed: {what}\n         because {why}; otherwise: {otherwise}")
     return root, toml(found, name, root)

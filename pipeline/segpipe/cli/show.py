@@ -75,7 +75,7 @@ def _sheet(root: Path, samples: Sequence[Any], card: Any, choice: str) -> bytes:
     there = np.zeros(256, bool)
     pairs = []
     for sample in samples:
-        image, labels = read_image(root / sample.image), catalog.read_labels(root, sample, card, choice)
+        image, labels = read_image(root / sample.image, card.reading), catalog.read_labels(root, sample, card, choice)
         if image.shape[:2] != labels.shape:
             raise DataError(f"{root / sample.image} and its mask differ in size; run `segpipe check`")
         there[np.unique(labels)] = True

@@ -18,6 +18,8 @@ from segpipe.core import registry
 from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.core.opencv import cv2
 from segpipe.core.void import VOID
+from segpipe.data import reading
+from segpipe.data.reading import Reading
 
 _UNKNOWN = 254  # what no label is, where there are fewer than 254 classes
 LAYOUTS = "segpipe.data.layouts"  # by name: who reads cards alone needs none of their code
@@ -54,7 +56,8 @@ class Card:
     `lists` names a file of ids for each split, and `splits` what each split is called there; `options` are those
     of the layout. Where no split is
     called val (or test), `cut_val` (`cut_test`) of the groups of train become it. `groups` says which groups
-    belong to val and test.
+    belong to val and test. `depth` says how images of 16 bits become 8 (see `segpipe.data.reading`), `page` which page
+    of a file with several is read, from 1; without them such files are refused.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Card:
     void_colors: list[list[int]] = field(default_factory=list)
     key: str = ""
     annotators: int = 1
+    depth: str = ""
+    page: int = 0
     instructions: str = ""
     notes: str = ""
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -92,6 +97,11 @@ class Card:
     def num_classes(self) -> int:
         """C, without void."""
         return len(self.classes)
+
+    @property
+    def reading(self) -> Reading:
+        """How images and masks are read."""
+        return Reading(self.depth, self.page)
 
     @property
     def remotes(self) -> list[Remote]:
@@ -218,7 +228,10 @@ def _problem(card: Card) -> str | None:
             registry.check_options("layout", layouts[card.layout], card.options)
         except ConfigError as error:
             return str(error)
-    return _problem_of_values(card) or _problem_of_colors(card) or _problem_of_paths(card) or _problem_of_files(card)
+    if card.page < 0:
+        return f"page is {card.page}, wanted the number of a page, from 1"
+    wrong = reading.problem(card.depth) or _problem_of_values(card)
+    return wrong or _problem_of_colors(card) or _problem_of_paths(card) or _problem_of_files(card)
 
 
 def _problem_of_values(card: Card) -> str | None:

@@ -69,7 +69,7 @@ def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:
     if absent:
         return Checked(sample, found)
     try:
-        image, known = read_image_and_facts(root / sample.image)
+        image, known = read_image_and_facts(root / sample.image, card.reading)
         found += _of_image(sample, known)
     except DataError as error:
         found.append(of_error("unreadable image", error, sample.image))
@@ -83,7 +83,7 @@ def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:
     except DataError as error:
         found.append(of_error("bad mask", error, *sample.labels))
     if image is not None and labels is not None and image.shape[:2] != labels.shape:
-        found.append(_of_sizes(root, sample, image.shape[:2], labels.shape))
+        found.append(_of_sizes(root, sample, image.shape[:2], labels.shape, known.orientation))
         labels = None
     pixels = None if labels is None else cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
     if pixels is not None and not pixels[:VOID].any():
@@ -150,13 +150,14 @@ def _of_image(sample: Sample, known: Facts) -> list[Finding]:
     return found
 
 
-def _of_sizes(root: Path, sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> Finding:
+def _of_sizes(
+    root: Path, sample: Sample, image: tuple[int, ...], mask: tuple[int, ...], orientation: int
+) -> Finding:  # fmt: skip
     what = (
         f"{root / sample.image} is {image[0]} x {image[1]}, but its mask is {mask[0]} x {mask[1]}"
         "; they must match pixel by pixel"
     )
     fix = "make the two one size"
-    orientation = read_image_and_facts(root / sample.image)[1].orientation
     if orientation in _SIDEWAYS and image == mask[::-1]:
         fix = f"the image carries EXIF orientation {orientation}: turn its pixels and drop the tag"
     return Finding("size mismatch", "error", what, fix, (sample.image, *sample.labels))

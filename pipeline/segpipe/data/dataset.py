@@ -13,6 +13,7 @@ from segpipe.core import files
 from segpipe.data import catalog
 from segpipe.data.catalog import Sample
 from segpipe.data.geometry import Geometry
+from segpipe.data.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Index:
     normalization: str
     height: int
     width: int
+    reading: Reading
     splits: dict[str, list[Row]]
 
     @staticmethod
@@ -58,12 +60,12 @@ class Index:
         """The index of a prepared dataset."""
         values: dict[str, Any] = files.read_json(prepared / "index.json")
         splits = {split: [_row(row) for row in rows] for split, rows in values.pop("splits").items()}
-        return Index(**values, splits=splits)
+        return Index(**{**values, "reading": Reading(**values["reading"])}, splits=splits)
 
     def write(self, prepared: Path) -> None:
         """Write index.json."""
         rows = {split: [_plain(row) for row in rows] for split, rows in self.splits.items()}
-        files.write_json(prepared / "index.json", {**vars(self), "splits": rows})
+        files.write_json(prepared / "index.json", {**vars(self), "reading": vars(self.reading), "splits": rows})
 
     def groups(self, split: str) -> list[str]:
         """The group of each image of a split."""

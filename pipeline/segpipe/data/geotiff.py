@@ -11,14 +11,15 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segpipe.core.errors import DataError
 from segpipe.core.opencv import cv2
-from segpipe.data.files import MAX_PIXELS
+from segpipe.data.decode import MAX_PIXELS
+from segpipe.data.reading import to_8_bits
 
 _WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _MATRIX, _KEYS = 256, 257, 33550, 33922, 34264, 34735  # TIFF tags
 _RASTER_TYPE, _POINT = 1025, 2  # of GeoTIFF: places are pixels' centres
 
 
-def read_bands(path: Path) -> NDArray[np.uint8 | np.uint16]:
-    """The first three bands, (H, W, 3), as stored.
+def read_bands(path: Path) -> NDArray[np.uint8]:
+    """The first three bands, (H, W, 3); 16 bits are stretched to 8 from the 2nd to the 98th percentile of each.
 
     Raises:
         DataError: missing, corrupt, too large, or of another depth.
@@ -33,20 +34,8 @@ def read_bands(path: Path) -> NDArray[np.uint8 | np.uint16]:
         raise DataError(f"{path} is not a readable TIFF; replace or remove it")
     if found.dtype not in (np.uint8, np.uint16) or found.ndim != 3 or found.shape[2] < 3:
         raise DataError(f"{path} has pixels {found.shape} of {found.dtype}, wanted three bands of 8 or 16 bits")
-    return np.asarray(found[..., 2::-1])  # OpenCV's order is blue, green, red
-
-
-def stretched(bands: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
-    """Bands of 16 bits on 8: from the 2nd to the 98th percentile of the pixels that have data; 8 bits as they are."""
-    if bands.dtype == np.uint8:
-        return bands.astype(np.uint8)
-    out = np.zeros(bands.shape, np.uint8)
-    known = bands.any(2)
-    for band in range(bands.shape[2]) if known.any() else ():
-        low, high = np.percentile(bands[..., band][known], (2, 98))
-        out[..., band] = np.clip((bands[..., band] - low) / max(high - low, 1) * 255, 0, 255).round()
-    out[~known] = 0
-    return out
+    bands = np.asarray(found[..., 2::-1])  # OpenCV's order is blue, green, red
+    return bands if bands.dtype == np.uint8 else to_8_bits(bands, "percentile")
 
 
 def pixels_of(points: ArrayLike, path: Path) -> NDArray[np.float64]:

@@ -22,14 +22,13 @@ Ids = NDArray[Any]
 @register("ids", source="palette indices, or grey values of 1, 8 or 16 bits")
 def ids(path: Path, card: Card) -> Ids:
     """The pixels are class ids, or raw values that the card maps to them; in a .mat, what is under the card's `key`."""
-    return _mat(path, card.key) if path.suffix == ".mat" else read_ids(path)
+    return _mat(path, card.key) if path.suffix == ".mat" else read_ids(path, card.reading)
 
 
 @register("binary", source="grey values of two classes, edges smoothed by a format that loses")
 def binary(path: Path, card: Card) -> Ids:
     """Class 1 where grey is at least 128 of 255, or at the one value beside 0; in 1-bit masks 1 is white."""
-    del card
-    return foreground(read_grey(path), path).astype(np.uint8)
+    return foreground(read_grey(path, card.reading), path).astype(np.uint8)
 
 
 def foreground(grey: NDArray[np.uint8], path: Path) -> NDArray[np.bool_]:
@@ -53,7 +52,7 @@ def foreground(grey: NDArray[np.uint8], path: Path) -> NDArray[np.bool_]:
 @register("colors", source="one colour a class")
 def colors(path: Path, card: Card) -> Ids:
     """The pixels are the classes' colours; another colour is refused, never rounded."""
-    pixels = read_colors(path).astype(np.int32)
+    pixels = read_colors(path, card.reading).astype(np.int32)
     packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     known = card.colors or [[color] for color in card.palette]
     table = _table(tuple(tuple(map(tuple, group)) for group in known), tuple(map(tuple, card.void_colors)))

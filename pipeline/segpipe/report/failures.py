@@ -43,7 +43,7 @@ class Audited:
 
     def picture(self, row: Row) -> NDArray[np.uint8]:
         """The original image."""
-        return read_image(self.root / row.image)
+        return read_image(self.root / row.image, self.index.reading)
 
     def target(self, row: Row, split: str | None = None) -> NDArray[np.uint8]:
         """The labels that are scored."""

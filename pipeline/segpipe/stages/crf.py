@@ -94,7 +94,11 @@ class _Work:
         """Image, probabilities and label map at the original size."""
         root, row = self.context.path("download"), self.index.splits[split][i]
         target = read_target(root, self.index, row, split)
-        return read_image(root / row.image), read_probs(self.context.path("predict"), split, row, i), target
+        return (
+            read_image(root / row.image, self.index.reading),
+            read_probs(self.context.path("predict"), split, row, i),
+            target,
+        )
 
 
 def _resume(context: Context) -> Path:

@@ -61,7 +61,7 @@ def run(context: Context) -> dict[str, Any]:
         report = check.report(findings, read_left_out(source))
         index = Index(
             card.name, card.classes, card.palette, settings.labels, settings.normalization, settings.height,
-            settings.width, splits,
+            settings.width, card.reading, splits,
         )  # fmt: skip
         index.write(folder)
         files.write_json(folder / "check.json", report)

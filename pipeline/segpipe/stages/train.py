@@ -170,6 +170,7 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
         "palette": index.palette,
         "size": [index.height, index.width],
         "normalization": recipe(index.normalization, stats),
+        "reading": vars(index.reading),
     }
 
 

@@ -28,7 +28,7 @@ def load(folder: Path, snapshot: int | None = None) -> tuple[nn.Module, dict[str
 def read(folder: Path) -> dict[str, Any]:
     """The resolved configuration of a run."""
     config = files.read_json(folder / "config.json")
-    if not isinstance(config, dict) or not {"model", "classes", "normalization", "size"} <= config.keys():
+    if not isinstance(config, dict) or not {"model", "classes", "normalization", "size", "reading"} <= config.keys():
         raise DataError(f"{folder / 'config.json'} is no configuration of stage train; train the run again")
     return config
 

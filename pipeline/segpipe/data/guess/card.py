@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segpipe.data.reading import PLAIN, Reading
+
 
 @dataclass
 class Guess:
     """A card's keys as they grow, and what was guessed: what, why, how to say otherwise."""
 
+    reading: Reading = PLAIN
     keys: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)

@@ -14,6 +14,7 @@ import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data.files import ColorMask, read_colors, read_ids
+from segpipe.data.reading import PLAIN, Reading
 
 SPLITS = {
     "train": ("train", "training", "trainval"),
@@ -26,7 +27,7 @@ _MOST_COLORS = 64  # more, and the masks are photographs
 
 
 def keys_of(
-    masks: list[Path], folder: Path, classes: Sequence[str] | None, void: Sequence[int] | None
+    masks: list[Path], folder: Path, classes: Sequence[str] | None, void: Sequence[int] | None, reading: Reading = PLAIN
 ) -> tuple[dict[str, Any], tuple[str, str, str]]:
     """The card's keys, and the guess: what, why, and the option that says otherwise.
 
@@ -42,9 +43,9 @@ def keys_of(
     values: Counter[int] = Counter()
     for path in looked:
         try:
-            values.update(np.unique(read_ids(path)).tolist())
+            values.update(np.unique(read_ids(path, reading)).tolist())
         except ColorMask:
-            return _colors(looked, names)
+            return _colors(looked, names, reading)
     if set(values) <= {0, 255} and 255 in values:
         check_names(names, 2, "values")
         keys = {"labels": "binary", "void": [], "classes": names or ["background", "foreground"], "palette": palette(2)}
@@ -52,12 +53,12 @@ def keys_of(
     return _ids(looked, values, names, void)
 
 
-def _colors(looked: list[Path], names: list[str]) -> tuple[dict[str, Any], tuple[str, str, str]]:
+def _colors(looked: list[Path], names: list[str], reading: Reading) -> tuple[dict[str, Any], tuple[str, str, str]]:
     """A class for each colour."""
 
     colors: set[tuple[int, ...]] = set()
     for path in looked:
-        colors |= {tuple(map(int, color)) for color in np.unique(read_colors(path).reshape(-1, 3), axis=0)}
+        colors |= {tuple(map(int, color)) for color in np.unique(read_colors(path, reading).reshape(-1, 3), axis=0)}
         if len(colors) > _MOST_COLORS:
             raise DataError(
                 f"{path} brings the masks to {len(colors)} colours, wanted one a class; they are photographs, or "

@@ -15,6 +15,7 @@ from segpipe.data.files import read_image
 from segpipe.data.guess import annotations as drawn
 from segpipe.data.guess.card import Guess
 from segpipe.data.guess.masks import SPLITS, keys_of
+from segpipe.data.reading import PLAIN, Reading
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat")
@@ -33,6 +34,7 @@ def guess(
     void: Sequence[int] | None = None,
     group: str | None = None,
     shares: tuple[float, float] = (0.15, 0.15),
+    reading: Reading = PLAIN,
 ) -> tuple[Path, Guess]:
     """The folder that holds both, and the card's content.
 
@@ -43,13 +45,20 @@ def guess(
         void: ids that count nowhere.
         group: an expression whose first group names what must stay together.
         shares: of val and test, where no folder says what they are.
+        reading: how files of 16 bits or of several pages are read.
 
     Raises:
         DataError: no images, no masks, or nothing that pairs them.
         ConfigError: an option that does not fit.
     """
     images, masks = images.resolve(), masks.resolve()
-    found = Guess()
+    found = Guess(reading=reading)
+    if reading.depth:
+        found.keys["depth"] = reading.depth
+        found.say(f"16 bits become 8 by '{reading.depth}'", "--depth says so", "the card's depth")
+    if reading.page:
+        found.keys["page"] = reading.page
+        found.say(f"page {reading.page} of files with several", "--page says so", "the card's page")
     files = _files(images, IMAGES, "images")
     if masks.suffix.lower() == ".csv" and masks.is_file():
         root, files = drawn.table(masks, images, classes, void, found)
@@ -93,7 +102,7 @@ def _of_folder(
     if listed is not None and images != masks:
         files = [path for path in files if path.stem in listed.names]
     pairs = _paired(files, labels, images, masks, root, found)
-    keys, said = keys_of([mask for _, mask in pairs], masks, classes, void)
+    keys, said = keys_of([mask for _, mask in pairs], masks, classes, void, found.reading)
     found.keys |= keys
     found.say(*said)
     if listed is not None:
@@ -294,7 +303,7 @@ def _grouped(images: list[Path], group: str | None, shares: tuple[float, float],
 def _grid(images: list[Path], found: Guess) -> None:
     """The network's grid: the median aspect, the longer side at most 256, sides from 64 in steps of 16."""
 
-    shapes = [read_image(path).shape for path in images[:: max(1, len(images) // 16)][:16]]
+    shapes = [read_image(path, found.reading).shape for path in images[:: max(1, len(images) // 16)][:16]]
     height, width = median(s[0] for s in shapes), median(s[1] for s in shapes)
     scale = min(1.0, _SIDE / max(height, width))
     sides = [max(64, round(side * scale / 16) * 16) for side in (height, width)]

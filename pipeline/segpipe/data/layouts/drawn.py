@@ -127,7 +127,7 @@ def _drawn(
 
     def write(sample: Sample, folder: Path) -> None:
         image = root / sample.image
-        shape = read_image(image).shape[:2]
+        shape = read_image(image, card.reading).shape[:2]
         areas, said = areas_of(sample.image)
         if said is not None and said != shape:
             raise DataError(

@@ -15,7 +15,7 @@ from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
 from segpipe.data.files import png_bytes
-from segpipe.data.geotiff import pixels_of, read_bands, stretched
+from segpipe.data.geotiff import pixels_of, read_bands
 from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
 from segpipe.data.layouts.found import Found, finished
 from segpipe.data.layouts.templates import root_of
@@ -59,7 +59,7 @@ def geojson(card: Card, source: Path) -> Found:
                 f"{shapes} holds {len(polygons)} polygons, none of them on its image {image.name}; bring both to one "
                 "coordinate system"
             )
-        write_bytes(folder / sample.image, png_bytes(stretched(bands)))
+        write_bytes(folder / sample.image, png_bytes(bands))
         write_bytes(folder / sample.labels[0], png_bytes(mask))
 
     samples = [replace(s, image=f"images/{s.id}.png", labels=(f"masks/{s.id}.png",)) for s in found]
