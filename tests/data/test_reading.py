@@ -1,7 +1,5 @@
 """Depth, pages, missing rows and memory of image files: read right, or refused by name."""
 
-import io
-import resource
 import struct
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from segpipe.data.files import read_colors, read_grey, read_ids, read_image
 from segpipe.data.geotiff import read_bands
 from segpipe.data.reading import Reading, to_8_bits
 
-from conftest import ROOT, segpipe_here
+from conftest import segpipe_here
 
 DEEP = np.random.default_rng(0).integers(0, 2**16, (5, 7, 3)).astype(np.uint16)
 
@@ -55,15 +53,11 @@ def test_16_bits_with_alpha_and_of_grey_keep_what_they_show(tmp_path):
     assert (read_ids(tmp_path / "grey.png") == DEEP[..., 0]).all()
 
 
-def test_grey_of_16_bits_with_alpha_is_read_right_or_refused(tmp_path):
+def test_grey_of_16_bits_with_alpha_is_read_right(tmp_path):
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.dstack([DEEP[..., :1], DEEP[..., 1:2] | 1]))
     (tmp_path / "x.png").write_bytes(png(7, 5, 16, 4, rows))
-    try:
-        found = read_image(tmp_path / "x.png", Reading("full"))
-    except DataError as error:
-        assert "is not read right" in str(error)
-    else:
-        assert (found == plain_window(DEEP[..., :1], 0, 65535).repeat(3, -1)).all()
+    found = read_image(tmp_path / "x.png", Reading("full"))
+    assert (found == plain_window(DEEP[..., :1], 0, 65535).repeat(3, -1)).all()
 
 
 def test_percentiles_leave_out_pixels_without_data():
@@ -122,7 +116,9 @@ def png(width, height, depth, kind, rows, *, interlaced=0, extra=b""):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-@pytest.mark.parametrize(("depth", "kind", "bands"), [(1, 0, 1), (8, 0, 1), (16, 0, 1), (8, 2, 3), (8, 3, 1), (8, 6, 4)])
+@pytest.mark.parametrize(
+    ("depth", "kind", "bands"), [(1, 0, 1), (8, 0, 1), (16, 0, 1), (8, 2, 3), (8, 3, 1), (8, 6, 4)]
+)
 @pytest.mark.parametrize("fill", [0, 1, 173, 255])
 def test_a_png_with_missing_rows_is_refused_and_a_whole_one_read(tmp_path, depth, kind, bands, fill):
     width, height = 9, 5
@@ -134,7 +130,7 @@ def test_a_png_with_missing_rows_is_refused_and_a_whole_one_read(tmp_path, depth
     assert found.shape == (height, width, 3)
     for missing in (1, 3):
         path.write_bytes(png(width, height, depth, kind, row * (height - missing), extra=palette))
-        with pytest.raises(DataError, match="its last rows are missing|truncated"):
+        with pytest.raises(DataError, match=r"its last rows are missing|truncated"):
             read_image(path, Reading("full"))
 
 
@@ -144,7 +140,7 @@ def test_an_interlaced_png_with_missing_rows_is_refused(tmp_path):
     path.write_bytes(png(9, 5, 8, 0, bytes(sum(whole)), interlaced=1))
     assert not read_ids(path).any()
     path.write_bytes(png(9, 5, 8, 0, bytes(sum(whole) - 10), interlaced=1))
-    with pytest.raises(DataError, match="missing|truncated"):
+    with pytest.raises(DataError, match=r"missing|truncated"):
         read_ids(path)
 
 

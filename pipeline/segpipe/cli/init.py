@@ -92,7 +92,7 @@ def init(
     else:
         card = catalog.card(dataset)
     if not parameters.NAME.match(card.name):
-        raise ConfigError(f"the name of a card must match [a-z][a-z0-9_]*, found '{card.name}'")
+        raise ConfigError(f"the name of a card must match {parameters.NAME_RULE}; found '{card.name}'")
     text = _parameters(card, source, profile, settings or ())
     folder = into or Path(card.name)
     if folder.exists() and any(folder.iterdir()):

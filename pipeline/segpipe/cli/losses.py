@@ -44,14 +44,18 @@ def show_loss(name: Annotated[str, typer.Argument(help="A loss, e.g. focal.")]) 
 def check_losses(
     loss: Annotated[
         str | None,
-        typer.Argument(help="A loss, a compound, or path/to/own_loss.py:function; default: all.", show_default=False),
+        typer.Argument(
+            help="A loss, a compound, or path/to/own_loss.py:function (the file is executed); default: all.",
+            show_default=False,
+        ),
     ] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Also torch.compile and two processes.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Run what every loss promises over one loss or all; exit 1 when something fails.
 
-    A function of one's own takes (logits, target) and returns a scalar; 255 is void. Its file is run.
+    A function of your own takes (logits, target) and returns a scalar; 255 is void. The file is executed like any
+    Python program: check only files that you trust.
     """
     from tqdm import tqdm
 

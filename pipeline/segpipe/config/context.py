@@ -199,7 +199,7 @@ def start(
         ConfigError: a selector names nothing, or params.yaml is wrong.
     """
     base = parameters.load()
-    params = parameters.load(overrides=overrides or ())
+    params = parameters.load(overrides=overrides) if overrides else base
     if inside_dvc():
         code.read()  # refuses a dvc.yaml of an older segpipe
     if inside_dvc() and overrides:

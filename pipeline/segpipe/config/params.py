@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from segpipe.config import yaml
-from segpipe.config.schema import NAME, Params, sentence
+from segpipe.config.schema import NAME, NAME_RULE, Params, sentence
 from segpipe.core.errors import ConfigError, suggestion
 
 FILE = Path("params.yaml")
 
-__all__ = ["FILE", "NAME", "Params", "load", "parse", "read_text"]
+__all__ = ["FILE", "NAME", "NAME_RULE", "Params", "load", "parse", "read_text"]
 
 
 def load(path: Path = FILE, overrides: Sequence[str] = ()) -> Params:
@@ -43,15 +43,15 @@ def parse(text: str, name: str = "params.yaml", overrides: Sequence[str] = ()) -
     """The parameters in a text; `name` stands in error messages."""
     try:
         data = yaml.load(text)
-        places = yaml.lines(text)
     except yaml.MarkedYAMLError as error:
         mark, twice = error.problem_mark, re.match(r'found duplicate key "(.*?)"', str(error.problem))
         problem = f"the key '{twice[1]}' occurs twice" if twice else error.problem
         raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not valid YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{name}: not valid YAML: {error}") from None
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{name} holds {type(data).__name__}, wanted sections such as 'train:'")
+    _check_keys(data, name)
     for override in overrides:
         _set(data, override)
     try:
@@ -64,10 +64,21 @@ def parse(text: str, name: str = "params.yaml", overrides: Sequence[str] = ()) -
         guilty = [o for o in overrides if path and o.partition("=")[0].strip() == ".".join(path)]
         if guilty:
             raise ConfigError(f"--set {guilty[-1]}: {explained}") from None
+        places = yaml.lines(text)
         while path and path not in places:
             path = path[:-1]
         line = f":{places[path]}" if path else ""
         raise ConfigError(f"{name}{line}: {explained}") from None
+
+
+def _check_keys(data: Any, name: str, path: tuple[str, ...] = ()) -> None:
+    """ConfigError for a key that is no word: a number, a truth value, a list."""
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        if isinstance(data, dict) and not isinstance(key, str):
+            raise ConfigError(
+                f"{name}: the key {key!r} of {'.'.join(path) or 'the file'} is no word; quote or rename it"
+            )
+        _check_keys(value, name, (*path, str(key)))
 
 
 def _set(data: dict[str, Any], override: str) -> None:
@@ -93,7 +104,7 @@ def _set(data: dict[str, Any], override: str) -> None:
     try:
         node[parts[-1]] = yaml.load(text)
     except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"--set {override}: '{text}' is not valid YAML") from None
+        raise ConfigError(f"--set {override[:80]}: '{text[:80]}' is not valid YAML") from None
     if parts == ["model", "name"]:  # another network has other options
         data["model"] = {"name": node["name"]}
 

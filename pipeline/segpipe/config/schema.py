@@ -31,7 +31,9 @@ from segpipe.core import registry
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.training import parts
 
-NAME = re.compile(r"^[a-z][a-z0-9_]*$")  # DVC matrix names: no dash, no at sign
+# DVC matrix names: no dash, no at sign; and file names everywhere, so short and no device of Windows.
+NAME = re.compile(r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z)[a-z][a-z0-9_]{0,63}\Z")
+NAME_RULE = "[a-z][a-z0-9_]*, have at most 64 characters and be no device name such as con"
 _S = TypeVar("_S", bound=Section)
 
 
@@ -81,7 +83,7 @@ class Params(Section):
         for section, names in (("runs", self.runs), ("ensemble", self.ensemble)):
             for name in names:
                 if not NAME.match(name):
-                    raise ConfigError(f"{section}.{name}: a name must match [a-z][a-z0-9_]*")
+                    raise ConfigError(f"{section}.{name[:80]!r}: a name must match {NAME_RULE}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds {self.seeds} repeat; give each once")
         self.crf.check()

@@ -9,14 +9,60 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 from ruamel.yaml.representer import RoundTripRepresenter
 
 __all__ = ["MarkedYAMLError", "YAMLError", "edit", "lines", "load"]
 
+_MOST_VALUES, _MOST_CHARACTERS, _DEEPEST = 20_000, 2**20, 50  # a thousand runs are 5000 values, six levels deep
+
 
 def load(text: str) -> Any:
-    """The value of a text."""
+    """The value of a text.
+
+    Raises:
+        YAMLError: it is not YAML, or larger than any parameters are.
+    """
+    _refuse_bombs(text)
     return YAML(typ="safe", pure=True).load(text)
+
+
+def _refuse_bombs(text: str) -> None:
+    """YAMLError for what would take hours to read: a few lines whose aliases stand for millions of values, nests that
+    are deeper than the parser's stack. The events are counted before anything is built of them.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise YAMLError(f"{len(text)} characters, wanted at most {_MOST_CHARACTERS}")
+    sizes: dict[str, int] = {}  # of what an anchor names, its aliases counted in full
+    nodes: list[tuple[str | None, int]] = [(None, 0)]  # those that are open, and what they hold so far
+    for event in YAML(typ="safe", pure=True).parse(text):
+        anchor, size = getattr(event, "anchor", None), 1
+        where = f"line {event.start_mark.line + 1}: "
+        if isinstance(event, MappingStartEvent | SequenceStartEvent):
+            nodes.append((anchor, 1))
+            if len(nodes) > _DEEPEST:
+                raise YAMLError(f"{where}nested deeper than {_DEEPEST} levels")
+            continue
+        if isinstance(event, MappingEndEvent | SequenceEndEvent):
+            anchor, size = nodes.pop()
+        elif isinstance(event, AliasEvent):
+            if anchor is None or anchor not in sizes:
+                raise YAMLError(f"{where}the alias '*{anchor}' means nothing or itself")
+            anchor, size = None, sizes[anchor]
+        elif not isinstance(event, ScalarEvent):
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        nodes[-1] = (nodes[-1][0], nodes[-1][1] + size)
+        if sum(held for _, held in nodes) > _MOST_VALUES:
+            raise YAMLError(f"{where}more than {_MOST_VALUES} values")
 
 
 def lines(text: str) -> dict[tuple[str, ...], int]:

@@ -186,7 +186,7 @@ def read_card(file: Any) -> Card:
         card = Card(name=name, **values)
     except FileNotFoundError:
         raise ConfigError(f"{file} is missing; give the path of a dataset card") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     except TypeError:
         known = [f.name for f in fields(Card) if f.name != "name"]

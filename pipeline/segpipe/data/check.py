@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 import zlib
+from base64 import b64decode, b64encode
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from segpipe.core.opencv import cv2
 from segpipe.core.void import VOID
 from segpipe.data import catalog
 from segpipe.data.catalog import Card, Sample
-from segpipe.data.duplicates import MOST, across, thumbnails
+from segpipe.data.duplicates import MOST, SIDE, across, thumbnails
 from segpipe.data.files import Facts, is_jpeg, read_image_and_facts
 
 ALIKE = 0.995  # correlation of thumbnails from which two splits are said to share a picture
@@ -52,6 +53,38 @@ class Checked:
     pixels: NDArray[Any] | None = None  # (256,) by label
     content: str = ""
     thumbnail: NDArray[np.float32] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """All but the sample and its maps, as JSON holds it."""
+        findings = [vars(finding) for finding in self.findings]
+        return {
+            "findings": findings, "content": self.content, "pixels": _text(self.pixels),
+            "thumbnail": _text(self.thumbnail),
+        }  # fmt: skip
+
+    @staticmethod
+    def restored(sample: Sample, record: dict[str, Any]) -> Checked:
+        """What `record` gave.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is no such record.
+        """
+        findings = [Finding(**{**finding, "files": tuple(finding["files"])}) for finding in record["findings"]]
+        pixels, thumbnail = _array(record["pixels"], 256), _array(record["thumbnail"], SIDE**2)
+        return Checked(sample, findings, pixels=pixels, content=str(record["content"]), thumbnail=thumbnail)
+
+
+def _text(array: NDArray[Any] | None) -> str | None:
+    return None if array is None else b64encode(np.asarray(array, np.float32).tobytes()).decode()
+
+
+def _array(text: str | None, size: int) -> NDArray[np.float32] | None:
+    if text is None:
+        return None
+    found = np.frombuffer(b64decode(text, validate=True), np.float32)
+    if found.shape != (size,):
+        raise ValueError(f"holds {found.shape} numbers, wanted {size}")
+    return found
 
 
 def check_image(root: Path, sample: Sample, card: Card, choice: str) -> Checked:

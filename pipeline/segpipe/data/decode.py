@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segpipe.core.errors import DataError
 from segpipe.core.opencv import cv2
@@ -61,7 +61,7 @@ def decode(path: Path, page: int = 0) -> Decoded:
         raise DataError(f"{path} cannot be read: permission denied; change its mode or owner") from None
     except DataError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise DataError(f"{path} is not a readable image, wanted one of {known}; replace or remove it") from None
     except Exception as error:  # decoders raise many types on corrupt input

@@ -35,7 +35,7 @@ def read_bands(path: Path) -> NDArray[np.uint8]:
     if found.dtype not in (np.uint8, np.uint16) or found.ndim != 3 or found.shape[2] < 3:
         raise DataError(f"{path} has pixels {found.shape} of {found.dtype}, wanted three bands of 8 or 16 bits")
     bands = np.asarray(found[..., 2::-1])  # OpenCV's order is blue, green, red
-    return bands if bands.dtype == np.uint8 else to_8_bits(bands, "percentile")
+    return bands.astype(np.uint8) if bands.dtype == np.uint8 else to_8_bits(bands.astype(np.uint16), "percentile")
 
 
 def pixels_of(points: ArrayLike, path: Path) -> NDArray[np.float64]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ class Journal:
     """A folder of arrays that grow image by image, with a journal of what was found in each.
 
     An image counts as done when its record is in the journal, which is written after its pixels; both are the
-    system's by then, so that they outlive the process. A record that was cut short is forgotten.
+    system's by then, so that they outlive the process. A record is a line: the checksum of a JSON text, and the text.
+    From the first line that is cut short or damaged on, all are forgotten.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,24 +41,32 @@ class Journal:
         return found, self._records(name)
 
     def _records(self, name: str) -> list[Any]:
-        """What the journal holds; a record that was cut short is cut off."""
+        """What the journal holds; what is cut short or damaged is cut off."""
         path, found, end = self.folder / f"{name}.journal", [], 0
         if path.is_file():
-            with open(path, "rb") as stream:
-                try:
-                    while True:
-                        found.append(pickle.load(stream))  # of our own making
-                        end = stream.tell()
-                except (EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError):
-                    pass
+            for line in path.read_bytes().splitlines(keepends=True):
+                checksum, _, text = line.partition(b" ")
+                if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+                    break
+                found.append(json.loads(text))
+                end += len(line)
             os.truncate(path, end)
         return found
 
     @contextmanager
-    def appending(self, name: str) -> Iterator[Any]:
-        """A function that appends a record."""
+    def appending(self, name: str) -> Iterator[Callable[[Any], None]]:
+        """A function that appends a record, a value that JSON holds."""
         with open(self.folder / f"{name}.journal", "ab", buffering=0) as stream:
-            yield lambda record: stream.write(pickle.dumps(record))
+
+            def append(record: Any) -> None:
+                text = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+                stream.write(b"%08x %b" % (zlib.crc32(text), text))
+
+            yield append
+
+    def forget(self, name: str) -> None:
+        """Drop the records of `name`, which turned out not to be of our making."""
+        (self.folder / f"{name}.journal").unlink(missing_ok=True)
 
     def take(self, name: str, target: Path) -> None:
         """Move a finished array to where it belongs."""

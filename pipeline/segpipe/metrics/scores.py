@@ -185,7 +185,7 @@ def options_of(names: Collection[str]) -> dict[str, tuple[float, ...]]:
     >>> options_of(["miou_image_q10", "share_iou_ge_0.9_class", "acc", "mdice_class_qbar"])
     {'quantiles': (10.0,), 'thresholds': (0.9,)}
     """
-    found = {"quantiles": r"_q([0-9.]+)$", "thresholds": r"^share_iou_ge_([0-9.]+?)(?:_class)?$"}
+    found = {"quantiles": r"_q([0-9.]+)\Z", "thresholds": r"^share_iou_ge_([0-9.]+?)(?:_class)?\Z"}
     return {
         option: tuple(sorted({float(match[1]) for name in names if (match := re.search(pattern, name))}))
         for option, pattern in found.items()

@@ -93,9 +93,13 @@ class _Placing:
         if split == "train" and raters > 1:
             shapes[ANNOTATORS] = (number, raters, *grid)
         arrays, records = self.work.resume(split, shapes)
-        if any(_checksum(*(array[k] for array in arrays)) != found for k, (_, _, found) in enumerate(records)):
-            raise DataError(f"what an earlier `segpipe prepare` left in {self.work.folder} is damaged; run it again")
-        done: list[tuple[Checked, Geometry | None]] = [(one, geometry) for one, geometry, _ in records]
+        try:
+            known = zip(samples, records, strict=False)
+            done = [_restored(sample, record, arrays, k) for k, (sample, record) in enumerate(known)]
+        except (ValueError, TypeError, KeyError):
+            self.context.log(f"{split}: what was done before is damaged; starting anew")
+            self.work.forget(split)
+            done = []
         if done:
             self.context.log(f"{split}: {len(done)} of {number} images were done before; going on")
         items = ((self.source, sample, self.card, settings.labels, grid) for sample in samples[len(done) :])
@@ -105,12 +109,23 @@ class _Placing:
             for position, (one, geometry, *maps) in enumerate(bar, len(done)):
                 if geometry is not None:
                     _put(arrays, position, *maps)
-                append((one, geometry, _checksum(*(array[position] for array in arrays))))
+                placed_at = None if geometry is None else geometry.as_dict()
+                append([one.record(), placed_at, _checksum(*(array[position] for array in arrays))])
                 done.append((one, geometry))
         for array in arrays:
             array.flush()
         self.checked += [one for one, _ in done]
         return [Row.of(sample, geometry) for sample, (_, geometry) in zip(samples, done, strict=True) if geometry]
+
+
+def _restored(
+    sample: Sample, record: Any, arrays: Sequence[Bytes], position: int
+) -> tuple[Checked, Geometry | None]:  # fmt: skip
+    """A sample that was done before; ValueError, TypeError or KeyError when the journal says what is not so."""
+    checked, geometry, checksum = record
+    if checksum != _checksum(*(array[position] for array in arrays)):
+        raise ValueError("the arrays hold something else")
+    return Checked.restored(sample, checked), None if geometry is None else Geometry(**geometry)
 
 
 def _put(arrays: Sequence[Bytes], position: int, image: Bytes, labels: Bytes, annotators: Sequence[Bytes]) -> None:
