@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.errors import BusyError, DataError
 from segpipe.data.maps import Maps, write_maps
 from segpipe.training import weights
@@ -46,12 +46,12 @@ def test_a_file_is_old_or_new_whatever_fails(tmp_path, monkeypatch, failing):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-@pytest.mark.parametrize("failing", range(1, 12))
+@pytest.mark.parametrize("failing", range(1, 16))
 def test_a_folder_is_old_or_new_whatever_fails(tmp_path, monkeypatch, failing):
     path = tmp_path / "out"
 
     def write(value):
-        with files.folder(path, {"value": value}) as folder:
+        with outputs.folder(path, {"value": value}) as folder:
             files.write_text(folder / "one.txt", str(value))
             (folder / "two.txt").write_text(str(value))
 
@@ -61,23 +61,23 @@ def test_a_folder_is_old_or_new_whatever_fails(tmp_path, monkeypatch, failing):
         write(2)
     except OSError:
         pass
-    found = files.description(path)
-    assert found in ({"value": 1}, {"value": 2})
+    found = outputs.description(path)
+    assert found["value"] in (1, 2)
     assert {(path / n).read_text() for n in ("one.txt", "two.txt")} == {str(found["value"])}
     monkeypatch.undo()
     write(3)
-    assert files.description(path) == {"value": 3}
+    assert outputs.description(path)["value"] == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
 def test_a_folder_whose_block_fails_leaves_the_old_one(tmp_path):
     path = tmp_path / "out"
-    with files.folder(path, {"value": 1}):
+    with outputs.folder(path, {"value": 1}):
         pass
-    with pytest.raises(RuntimeError), files.folder(path, {"value": 2}) as folder:
+    with pytest.raises(RuntimeError), outputs.folder(path, {"value": 2}) as folder:
         (folder / "half").write_text("")
         raise RuntimeError
-    assert files.description(path) == {"value": 1}
+    assert outputs.description(path)["value"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -89,29 +89,40 @@ def test_a_full_disk_leaves_the_old_weights(tmp_path):
         from pathlib import Path
         from segpipe.training import weights
         path = Path({str(path)!r})
-        weights.save(path, {{"w": torch.zeros(10)}})
+        weights.save_checkpoint(path, {{"w": torch.zeros(10)}})
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         try:
-            weights.save(path, {{"w": torch.ones(100_000)}})
+            weights.save_checkpoint(path, {{"w": torch.ones(100_000)}})
         except OSError as error:
             sys.exit(7)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
     assert done.returncode == 7
-    assert not weights.load(path)["w"].any()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.pt", "model.pt.sha256"]
+    assert not weights.load_checkpoint(path)["w"].any()
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
 
 
 def test_a_flipped_bit_in_weights_is_noticed(tmp_path):
     import torch
 
-    path = tmp_path / "model.pt"
-    weights.save(path, {"w": torch.ones(100)})
+    path = tmp_path / "state.pt"
+    weights.save_checkpoint(path, {"w": torch.ones(100)})
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged"):
+            weights.load_checkpoint(path)
+    with outputs.folder(tmp_path / "run", {"config": "x", "command": "segpipe train --run ce"}) as folder:
+        weights.save(folder / "model.pt", {"w": torch.ones(100)})
+    path = tmp_path / "run/model.pt"
+    assert weights.load(path)["w"].all()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"is damaged.*run `segpipe train --run ce`"):
         weights.load(path)
 
 
@@ -125,7 +136,6 @@ def test_weights_do_not_run_code(tmp_path):
     path = tmp_path / "model.pt"
     content = pickle.dumps(Payload())
     path.write_bytes(content)
-    path.with_name("model.pt.sha256").write_text(files.digest(content))
     with pytest.raises(DataError, match="plain tensors"):
         weights.load(path)
     assert not (tmp_path / "hacked").exists()

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from segpipe.core.errors import DataError
-from segpipe.data import reading
+from segpipe.data import masks, reading
+from segpipe.data.card import Card
 from segpipe.data.decode import MAX_PIXELS
 from segpipe.data.files import read_colors, read_grey, read_ids, read_image
 from segpipe.data.geotiff import read_bands
@@ -186,3 +187,20 @@ def test_a_workspace_of_deep_images_says_how_they_become_8(tmp_path):
 def test_geotiff_bands_of_16_bits_are_stretched(tmp_path):
     cv2.imwrite(str(tmp_path / "x.tif"), DEEP[..., ::-1])
     assert (read_bands(tmp_path / "x.tif") == to_8_bits(DEEP, "percentile")).all()
+
+
+def test_a_matlab_file_that_would_unpack_without_end_is_refused(tmp_path):
+    from scipy import io as matlab
+
+    card = Card("x", "x", "x", "x", "template", ["a", "b"], [[0, 0, 0], [1, 1, 1]], [], key="s.map")
+    ids = np.random.default_rng(0).integers(0, 2, (6, 7)).astype(np.uint8)
+    path = tmp_path / "x.mat"
+    matlab.savemat(path, {"s": {"map": ids}}, do_compression=True)
+    assert (masks.ids(path, card) == ids).all()
+    bomb = zlib.compress(bytes(2**29), 9)
+    path.write_bytes(path.read_bytes()[:128] + struct.pack("<II", 15, len(bomb)) + bomb)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        masks.ids(path, card)
+    path.write_bytes(b"MATLAB 4" + bytes(400))
+    with pytest.raises(DataError, match="no MATLAB file of version 5"):
+        masks.ids(path, card)

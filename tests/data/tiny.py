@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import io as matlab
 
-from segpipe.core.files import digest_file
+from segpipe.core.outputs import digest_file
 
 import tiny_drawn
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.core import files
+from segpipe.core import files, outputs
 
 from conftest import call, segpipe
 
@@ -149,7 +149,7 @@ def test_a_folder_without_images(made):
 def test_a_full_disk_leaves_the_old_download(made, monkeypatch):
     workspace, _ = made
     segpipe("download", cwd=workspace)
-    before = files.description(workspace / "data/download/camvid")
+    before = outputs.description(workspace / "data/download/camvid")
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_the_old_download(made, monkeypatch):
     done = call(sys.executable, "-c", script, cwd=workspace, check=False)
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
-    assert files.description(workspace / "data/download/camvid") == before
+    assert outputs.description(workspace / "data/download/camvid") == before
 
 
 def test_groups_that_straddle_splits_are_a_warning(made):

@@ -69,7 +69,7 @@ def test_a_student_waits_for_its_teacher_and_its_snapshots_make_an_ensemble(taug
     assert "up to date" in status
     # Another teacher is another student.
     (taught / "data/train/ce-0/model.pt").write_bytes(b"")
-    assert "sha256" in fails(3, "train", "--run", "student", cwd=taught)
+    assert "run `segpipe train --run ce --seed 0`" in fails(3, "train", "--run", "student", cwd=taught)
 
 
 @pytest.mark.parametrize(

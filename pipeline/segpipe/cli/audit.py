@@ -26,6 +26,7 @@ def audit(
     """Show the worst images and pairs, common failures, label suspects and near-duplicates on a page."""
     from segpipe.config.context import start
     from segpipe.core import files
+    from segpipe.core.spreadsheet import csv_text
     from segpipe.report import audit as page
     from segpipe.report import failures
     from segpipe.report.collect import collect_results
@@ -47,7 +48,7 @@ def audit(
     lead = f"{results} on the {len(audited.rows)} {split} images of {dataset}."
     with context.writing(out):
         title = f"segpipe audit: {dataset}"
-        files.write_text(out / "audit.csv", files.csv_text(HEADER, page.rows(parts)))
+        files.write_text(out / "audit.csv", csv_text(HEADER, page.rows(parts)))
         if listed:
             files.write_text(out / "label_suspects.csv", listed)
         files.write_text(out / "audit.html", document(title, page.body(title, lead, parts)))

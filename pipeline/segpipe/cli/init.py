@@ -177,9 +177,9 @@ def _make(folder: Path, params: str, name: str, card: str | None) -> None:
     """The workspace, built aside and renamed, so that a failure leaves nothing."""
     import shutil
 
-    from segpipe.core import files
+    from segpipe.core import files, outputs
 
-    partial = folder.parent / files.PARTIAL.format(folder.name)
+    partial = folder.parent / outputs.PARTIAL.format(folder.name)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segpipe import refine
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
 from segpipe.data.normalize import curve
@@ -70,8 +70,8 @@ class EnsemblePredictor:
         arrays: dict[str, Any] = {}
         if "arrays" in described:
             path = definition.parent / "arrays.npz"
-            content = path.read_bytes() if path.is_file() else b""
-            if files.digest(content) != described["arrays"]:
+            content = files.read_bytes(path) if path.is_file() else b""
+            if outputs.digest(content) != described["arrays"]:
                 raise DataError(f"{path} is missing or damaged; run `segpipe ensemble` again")
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 arrays = dict(stored)
@@ -131,7 +131,7 @@ def _defines(described: Any) -> bool:
 def _asked(member: dict[str, Any], classes: list[str], device: torch.device) -> Any:
     folder = Path(member["train"])
     weights = trained.weights_of(folder, member["snapshot"])
-    if not weights.is_file() or files.digest_file(weights) != member["model"]:
+    if not weights.is_file() or outputs.digest_file(weights) != member["model"]:
         raise DataError(f"{weights} is missing or not what the ensemble was made with; run `segpipe ensemble` again")
     network, config = trained.load(folder, member["snapshot"])
     if config["classes"] != classes:

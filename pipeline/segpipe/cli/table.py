@@ -34,7 +34,7 @@ def table(
     from fnmatch import fnmatch
 
     from segpipe.config.context import start
-    from segpipe.core import files
+    from segpipe.core import files, outputs
     from segpipe.metrics.scores import NOT_RESAMPLED
     from segpipe.report import benchmark, judgement
     from segpipe.report.collect import collect_results
@@ -45,7 +45,8 @@ def table(
     entries = [e for e in collect_results(context) if not only or any(fnmatch(e.name, pattern) for pattern in only)]
     if not entries:
         raise ConfigError(f"--only {' '.join(only or ())}: no result is called so")
-    statistics = files.read_json(context.require("stats"))
+    place = context.require("stats")
+    statistics = outputs.unsealed(files.read_json(place), place)
     wanted = benchmark.columns_of(name, columns or (), statistics["classes"], statistics["share"])
     unknown = [c for c in wanted if not c.startswith("class:") and not any(e.mean(c) is not None for e in entries)]
     if unknown:

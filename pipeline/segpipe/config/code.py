@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.errors import ConfigError, DataError
 
 FILE = Path("data/code.json")
@@ -23,7 +23,7 @@ def write(compute: Callable[[], dict[str, Any]]) -> None:
     """
     sources = [*sorted(ROOT.rglob("*.py")), *sorted(ROOT.glob("data/cards/*.toml")), *sorted(Path("cards").glob("*"))]
     read = [path for path in (*map(Path, _READ), *sources) if path.is_file()]
-    name = files.digest_json([sys.version, [(str(path), files.digest_file(path)) for path in read]])
+    name = outputs.digest_json([sys.version, [(str(path), outputs.digest_file(path)) for path in read]])
     try:
         kept = files.read_json(_KEPT)
         found = kept["digests"] if kept["name"] == name else None

@@ -16,7 +16,7 @@ from segpipe.config import code, depends
 from segpipe.config import params as parameters
 from segpipe.config.schema import Params
 from segpipe.config.sections import Run
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.core.parallel import Pool
 
@@ -134,6 +134,10 @@ class Context:
             raise DataError(f"{path} {state}; run `{self.command(stage)}`")
         return path
 
+    def describe(self, stage: str) -> dict[str, str]:
+        """What a stage's output says of itself: its parameters, and the command that makes it anew."""
+        return {"config": self.digest(stage), "command": self.command(stage)}
+
     def command(self, stage: str) -> str:
         """The command line of a stage with this call's selectors and overrides."""
         words = ["segpipe", stage]
@@ -172,8 +176,8 @@ class Context:
 def _digest_at(path: Path) -> str | None:
     """The parameters that an output names as its own; None when it is incomplete."""
     if path.suffix == ".json":
-        return files.read_json(path).get("config") if path.is_file() else None
-    marker = files.description(path)
+        return outputs.unsealed(files.read_json(path), path).get("config") if path.is_file() else None
+    marker = outputs.description(path)
     return marker.get("config") if marker else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from segpipe.config.schema import Params
-from segpipe.core import files
+from segpipe.core import outputs
 from segpipe.metrics.measures import DEFAULT
 
 _CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap", "resamples")))
@@ -67,7 +67,7 @@ def output_digest(
         values["card"] = card_digest(params.download.dataset)
     weights = params.model_of(run).weights if of_run else None
     if weights is not None and Path(weights).expanduser().is_file():
-        values["weights"] = files.digest_file(Path(weights).expanduser())
+        values["weights"] = outputs.digest_file(Path(weights).expanduser())
     if of_method:
         values["members"] = params.members_of(method)  # patterns expand through runs, crf.runs, predict
     if "crf.tune" in paths and params.crf.refiner != "crf":
@@ -82,7 +82,7 @@ def output_digest(
 
 def config_digest(*parts: Any) -> str:
     """A short name for a configuration: the first 16 hex digits of its sha256."""
-    return files.digest_json([p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts])[:16]
+    return outputs.digest_json([p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts])[:16]
 
 
 def more_of_ensemble(params: Params, method: str) -> list[str]:
@@ -118,4 +118,4 @@ def card_digest(dataset: str) -> str:
         values = tomllib.loads(card_file(dataset).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return files.digest_json({key: str(value) for key, value in values.items() if key not in _CARD_TEXTS})
+    return outputs.digest_json({key: str(value) for key, value in values.items() if key not in _CARD_TEXTS})

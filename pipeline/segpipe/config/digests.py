@@ -18,7 +18,7 @@ from segpipe.config.depends import DEPENDS, READS, card_digest, card_file, looku
 from segpipe.config.meaning import Package
 from segpipe.config.schema import Params
 from segpipe.config.sections import METHODS
-from segpipe.core import files, registry, spec
+from segpipe.core import outputs, registry, spec
 from segpipe.core.errors import ConfigError
 from segpipe.data import catalog
 from segpipe.data.card import GENERATED, KINDS, LAYOUTS
@@ -69,7 +69,7 @@ def digest(params: Params, stage: str, *, run: str = "", method: str = "") -> st
     if stage in _READ_LABELS:
         dataset = params.download.dataset
         values["card"] = card_file(dataset).read_text("utf-8") if stage == "report" else card_digest(dataset)
-    return files.digest_json([_package().digest(roots), values])[:16]
+    return outputs.digest_json([_package().digest(roots), values])[:16]
 
 
 def _chosen(params: Params, stage: str, run: str, method: str) -> Iterator[Root]:

@@ -71,7 +71,7 @@ def parse(text: str, name: str = "params.yaml", overrides: Sequence[str] = ()) -
         raise ConfigError(f"{name}{line}: {explained}") from None
 
 
-def _check_keys(data: Any, name: str, path: tuple[str, ...] = ()) -> None:
+def _check_keys(data: object, name: str, path: tuple[str, ...] = ()) -> None:
     """ConfigError for a key that is no word: a number, a truth value, a list."""
     for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
         if isinstance(data, dict) and not isinstance(key, str):

@@ -55,7 +55,7 @@ def _refuse_bombs(text: str) -> None:
         elif isinstance(event, AliasEvent):
             if anchor is None or anchor not in sizes:
                 raise YAMLError(f"{where}the alias '*{anchor}' means nothing or itself")
-            anchor, size = None, sizes[anchor]
+            size, anchor = sizes[anchor], None
         elif not isinstance(event, ScalarEvent):
             continue
         if anchor is not None:

@@ -1,25 +1,23 @@
-"""Files appear whole or not at all: encode, write under a temporary name, fsync, rename."""
+"""Files appear whole or not at all, and are read with their digests checked, where their folder has these."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.core.errors import BusyError, DataError
+from segpipe.core.outputs import PARTIAL, checked, sync_directory
+from segpipe.core.spreadsheet import csv_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MARKER = "complete.json"
-PARTIAL = ".{}.partial"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -36,7 +34,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,24 +52,32 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json_text(value))
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, checked where its folder holds its digest.
+
+    Raises:
+        DataError: it is missing, unreadable or damaged.
+    """
+    try:
+        return checked(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check its mode and the disk") from None
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; DataError says which file is missing or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run the stage that writes it") from None
+        return json.loads(read_bytes(path).decode())
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); delete it and run again") from None
 
 
-def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]] = ()) -> str:
-    """Rows as CSV with plain line ends; None is empty."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    if header is not None:
-        writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file of ours by the names of its header; DataError says what is wrong with it."""
+    try:
+        return csv_rows(read_bytes(path).decode())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file ({error}); run the stage that writes it") from None
 
 
 def array_bytes(array: NDArray[Any]) -> bytes:
@@ -96,8 +102,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz file by name; nothing pickled is ever executed."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
+            return dict(stored)
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} holds no readable arrays ({error}); delete it and run again") from None
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -105,78 +114,10 @@ def read_array(path: Path) -> NDArray[Any]:
     import numpy as np
 
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run the stage that writes it") from None
+        array: NDArray[Any] = np.load(checked(path), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a readable array ({error}); delete its folder and run again") from None
     return array
-
-
-def digest(content: bytes) -> str:
-    """sha256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """sha256 of a file, read in blocks."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_json(value: Any) -> str:
-    """sha256 of a value's canonical JSON: equal values, equal digest, whatever the key order."""
-    return digest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
-
-
-@contextmanager
-def folder(path: Path, description: dict[str, Any] | None = None) -> Iterator[Path]:
-    """A folder that appears whole: fill the yielded one; its marker is written last.
-
-    `description` goes into the marker, `complete.json`. A folder left by a killed process is
-    removed by the next writer; the caller holds the lock of the output (see `lock`).
-    """
-    path = Path(path)
-    partial = path.parent / PARTIAL.format(path.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        for file in sorted(partial.rglob("*")):
-            if file.is_file():
-                with open(file, "rb") as stream:
-                    os.fsync(stream.fileno())
-        write_json(partial / MARKER, description or {})
-        _swap(partial, path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put a folder into the place of another by renames; when the second fails, the first is undone."""
-    old = path.parent / PARTIAL.format(path.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        os.replace(path, old)
-    try:
-        os.replace(new, path)
-    except BaseException:
-        if old.exists():
-            os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def description(path: Path) -> dict[str, Any] | None:
-    """The marker of a whole folder, or None when the folder is absent or unfinished."""
-    marker = Path(path) / MARKER
-    if not marker.is_file():
-        return None
-    found: dict[str, Any] = read_json(marker)
-    return found
 
 
 @contextmanager
@@ -202,17 +143,3 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         held.release()
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename durable; systems that cannot open a folder skip it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.data import catalog
 from segpipe.data.catalog import Sample
 from segpipe.data.geometry import Geometry
@@ -73,7 +73,7 @@ class Index:
 
     def digest(self, split: str) -> str:
         """A name for the images of a split and their order."""
-        return files.digest_json([row.id for row in self.splits[split]])
+        return outputs.digest_json([row.id for row in self.splits[split]])
 
 
 def _row(values: dict[str, Any]) -> Row:

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segpipe.core.errors import DataError
 from segpipe.core.opencv import cv2
+from segpipe.core.outputs import checked
 
 # Pillow would also open PostScript, through Ghostscript, and forty formats that nobody labels in.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
@@ -55,8 +56,6 @@ def decode(path: Path, page: int = 0) -> Decoded:
                 stored = _stored(image)
                 _load(image, content)
                 return Decoded(image, stored, _deep(path, content, stored, page))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; check the list or folder that names it") from None
     except PermissionError:
         raise DataError(f"{path} cannot be read: permission denied; change its mode or owner") from None
     except DataError:
@@ -72,7 +71,7 @@ def decode(path: Path, page: int = 0) -> Decoded:
 def _content(path: Path) -> bytes:
     """The file's bytes; of a gzip what is in it, up to what an image may hold."""
     content = bytearray()
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+    with gzip.open(checked(path)) if path.suffix == ".gz" else open(checked(path), "rb") as stream:
         while block := stream.read(2**20):
             content += block
             if len(content) > _MAX_BYTES:

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from segpipe.core.errors import DataError
 from segpipe.core.files import read_json, write_json
+from segpipe.core.outputs import checked
 
 
 class MapWriter:
@@ -52,8 +53,8 @@ class Maps(Sequence[NDArray[Any]]):
         self.offsets = np.concatenate([[0], np.cumsum([int(np.prod(shape)) for shape in self.shapes])])
         binary = path.with_suffix(".bin")
         dtype = np.dtype(header["dtype"])
-        if not binary.is_file() or binary.stat().st_size != self.offsets[-1] * dtype.itemsize:
-            raise DataError(f"{binary} is missing or cut short; delete its folder and run the stage again")
+        if checked(binary).stat().st_size != self.offsets[-1] * dtype.itemsize:
+            raise DataError(f"{binary} is cut short; delete its folder and run the stage again")
         self.flat = np.memmap(binary, dtype, mode="r") if self.offsets[-1] else np.zeros(0, dtype)
 
     def __len__(self) -> int:

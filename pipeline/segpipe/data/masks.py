@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import DataError
+from segpipe.core.files import read_bytes
 from segpipe.core.registry import register
 from segpipe.data.files import read_colors, read_grey, read_ids
 
@@ -71,19 +74,42 @@ def _mat(path: Path, key: str) -> Ids:
     from scipy import io
 
     try:
-        found = io.loadmat(path, squeeze_me=True, struct_as_record=False)
+        content = read_bytes(path)
+        if _unpacked(content) > _MOST_OF_MAT:
+            raise ValueError(f"it unpacks to more than {_MOST_OF_MAT} bytes")
+        found = io.loadmat(BytesIO(content), squeeze_me=True, struct_as_record=False)
         for part in key.split("."):
             found = found[part] if isinstance(found, dict) else getattr(found, part)
         values: Ids = np.asarray(found).astype(np.int64)
     except FileNotFoundError:
         raise DataError(f"{path} is missing; check the list or folder that names it") from None
     except Exception as error:  # the reader raises many types on corrupt input
-        raise DataError(f"{path} holds no array '{key}' ({str(error).splitlines()[0]}); replace it") from None
+        raise DataError(
+            f"{path} holds no array '{key}' ({(str(error) or type(error).__name__).splitlines()[0]}); replace it"
+        ) from None
     if values.ndim != 2:
         raise DataError(f"{path} holds {values.shape} under '{key}', wanted (H, W)")
     return values
 
 
+def _unpacked(content: bytes) -> int:
+    """Bytes of all elements of a MATLAB 5 file, counted without keeping them; ValueError for another kind of file."""
+    if not content.startswith(b"MATLAB 5.0 MAT-file") or len(content) < _HEADER:
+        raise ValueError("it is no MATLAB file of version 5")
+    order: Literal["little", "big"] = "little" if content[_HEADER - 2 : _HEADER] == b"IM" else "big"
+    at, total = _HEADER, 0
+    while at + 8 <= len(content) and total <= _MOST_OF_MAT:
+        kind, size = (int.from_bytes(content[i : i + 4], order) for i in (at, at + 4))
+        machine, left = zlib.decompressobj(), content[at + 8 : at + 8 + size] if kind == _COMPRESSED else b""
+        total += size
+        while left and not machine.eof and total <= _MOST_OF_MAT:
+            total += len(machine.decompress(left, 2**20))
+            left = machine.unconsumed_tail
+        at += 8 + size
+    return total
+
+
+_HEADER, _COMPRESSED, _MOST_OF_MAT = 128, 15, 2**28
 _VOID, _UNKNOWN = -2, -1
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core import files
+from segpipe.core import outputs
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
 from segpipe.data.dataset import Index, Row, read_target
@@ -74,7 +74,7 @@ class Gathering:
             return counts, None
         draw = uniform if self.draws == "uniform" else stratified
         # Seeded by the image's name: another image in the split moves no pixel of this one.
-        positions, weight = draw(target, self.per_image, int(files.digest_json(row.id)[:15], 16))
+        positions, weight = draw(target, self.per_image, int(outputs.digest_json(row.id)[:15], 16))
         return counts, Sample.of(probs, target, positions, weight, i)
 
     def combine(self, i: int, row: Row, method: Method, order: Sequence[int]) -> Combined:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import DataError
+from segpipe.core.files import read_csv
 from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.confidence import Bins
 from segpipe.metrics.counts import Counts
@@ -108,10 +108,4 @@ def _read_bins(folder: Path, split: str, images: Sequence[str]) -> Bins | None:
 
 
 def _rows(path: Path, split: str) -> list[dict[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            return [row for row in csv.DictReader(stream) if row.get("split") == split]
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run `segpipe evaluate`") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV file ({error}); run `segpipe evaluate` again") from None
+    return [row for row in read_csv(path) if row.get("split") == split]

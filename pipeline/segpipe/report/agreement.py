@@ -7,7 +7,6 @@ spread between seeds, but by `SMALLEST_BOUND` at least, since two seeds estimate
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import os
@@ -20,7 +19,8 @@ from typing import Any
 import torch
 
 from segpipe.core.errors import DataError
-from segpipe.core.files import digest_file, read_json
+from segpipe.core.files import read_csv, read_json
+from segpipe.core.outputs import digest_file
 
 SEED_FACTOR = 6.0
 SMALLEST_BOUND = 0.06
@@ -97,11 +97,7 @@ def _compare_scores(found: Path, reference: Path, *, same: bool) -> dict[str, An
 
 def _scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
     """By name and folder, the scores that are defined."""
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; run `segpipe report`") from None
+    rows = read_csv(path)
     names = ("what", "kind", "loss", "folder")
     try:
         return {

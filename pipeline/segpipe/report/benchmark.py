@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segpipe.core.errors import ConfigError, suggestion
-from segpipe.core.files import csv_text
+from segpipe.core.spreadsheet import csv_text
 from segpipe.metrics.comparison import lower_is_better, pretty
 from segpipe.report.judgement import Judgement
 from segpipe.report.results import Entry

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.config.context import Context
-from segpipe.core.files import read_array
+from segpipe.core.files import read_array, read_bytes
 from segpipe.core.opencv import cv2
 from segpipe.data import catalog
 from segpipe.data.dataset import Index, Row, read_target
@@ -162,7 +162,7 @@ def gallery(context: Context, index: Index, entries: Sequence[Entry]) -> list[Pi
     found: list[Piece] = []
     for i, row in enumerate(index.splits["test"]):
         files = [(e.name, e.folders[0] / "pictures" / f"{row.id}.png") for e in entries]
-        kept = [Picture(path.read_bytes(), name) for name, path in files if path.exists()]
+        kept = [Picture(read_bytes(path), name) for name, path in files if path.exists()]
         if kept:
             pair = [
                 Picture(png_bytes(images[i][row.inside]), f"{row.id}: image"),

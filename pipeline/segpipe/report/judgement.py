@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError, suggestion
-from segpipe.core.files import csv_text
+from segpipe.core.spreadsheet import csv_text
 from segpipe.metrics.bootstrap import Resampling, Tables, interval
 from segpipe.metrics.comparison import (
     Difference,

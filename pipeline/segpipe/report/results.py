@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe.core.files import csv_text, read_json
+from segpipe.core.files import read_csv, read_json
+from segpipe.core.spreadsheet import csv_text
 from segpipe.metrics.comparison import lower_is_better, pretty
 from segpipe.report.figures import MOST
 from segpipe.report.tables import Table
@@ -91,8 +91,7 @@ def foremost(entries: Sequence[Entry], metric: str, most: int = MOST) -> tuple[l
 
 def read_history(folder: Path) -> dict[str, list[float]]:
     """history.csv by column."""
-    with open(folder / "history.csv", newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(folder / "history.csv")
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 

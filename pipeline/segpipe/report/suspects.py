@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from segpipe.config.context import Context
 from segpipe.core.errors import DataError
-from segpipe.core.files import csv_text, read_json
+from segpipe.core.files import read_json
+from segpipe.core.spreadsheet import csv_text
 from segpipe.data.dataset import Index
 from segpipe.data.files import png_bytes
 from segpipe.data.predictions import read_probs

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from segpipe.config.context import HIDDEN, Context
 from segpipe.config.digests import digest_of
-from segpipe.core import files, seeding
+from segpipe.core import files, outputs, seeding
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import ConfigError, DataError, SegpipeError
 from segpipe.core.parallel import Pool
@@ -52,7 +52,7 @@ def run(context: Context) -> dict[str, Any]:
         "score": choice.score,
         "effect": {},
     }
-    with files.folder(context.path("crf"), {"config": context.digest("crf")}) as folder:
+    with outputs.folder(context.path("crf"), context.describe("crf")) as folder:
         for split in SPLITS:
             paths = work.each(split, "refining", lambda split, i: _refine(work, split, i, choice.parameters))
             for kind, dtype in (("probs", np.float16), ("labels", np.uint8)):
@@ -87,7 +87,7 @@ class _Work:
     def path(self, split: str, i: int, what: str) -> Path:
         """Where the result of an image waits; another image or label under its name is another file."""
         root, row = self.context.path("download"), self.index.splits[split][i]
-        inputs = files.digest_json([files.digest_file(root / name) for name in (row.image, *row.labels)])
+        inputs = outputs.digest_json([outputs.digest_file(root / name) for name in (row.image, *row.labels)])
         return self.folder / f"{split}-{i}-{inputs[:16]}{what}.npz"
 
     def sample(self, split: str, i: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
@@ -104,10 +104,10 @@ class _Work:
 def _resume(context: Context) -> Path:
     """Where finished images wait, named by output, parameters, data and code: others are never taken up."""
     source, prepared = context.path("predict"), context.path("prepare")
-    inputs = [files.digest_file(source / f"{split}.npy") for split in SPLITS]
-    inputs += [files.digest_file(prepared / "index.json"), digest_of(context, "crf"), context.digest("crf")]
+    inputs: list[Any] = [outputs.digests(source, "*.npy"), outputs.digests(prepared, "index.json")]
+    inputs += [digest_of(context, "crf"), context.digest("crf")]
     parent = HIDDEN / "crf" / context.path("crf").as_posix().replace("/", "__")
-    folder = parent / files.digest_json(inputs)[:32]
+    folder = parent / outputs.digest_json(inputs)[:32]
     for stale in parent.glob("*"):
         if stale != folder:
             shutil.rmtree(stale, ignore_errors=True)
@@ -126,7 +126,7 @@ def _tune(work: _Work) -> tuple[list[str], Choice]:
 
     def counted(split: str, i: int, points: list[Point]) -> Path:
         """Counts of one image under every point; without a point, of the prediction as it is."""
-        path = work.path(split, i, f"-tune-{files.digest_json(points)[:16]}")
+        path = work.path(split, i, f"-tune-{outputs.digest_json(points)[:16]}")
         if not path.exists():
             image, probs, target = work.sample(split, i)
             labels = {0: label_and_confidence(probs)[0]}

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from segpipe.config.context import HIDDEN, Context
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
 from segpipe.data import catalog, scenes
 from segpipe.data.card import GENERATED
@@ -23,7 +23,7 @@ def run(context: Context) -> dict[str, Any]:
     """Write the dataset's folder: its files and `samples.json`."""
     settings, out = context.params.download, context.path("download")
     card = catalog.card(settings.dataset)
-    with files.folder(out, {"config": context.digest("download")}) as folder:
+    with outputs.folder(out, context.describe("download")) as folder:
         generated = card.layout == GENERATED
         samples = _generate(card, folder, settings.limit) if generated else _copy(context, card, folder)
         files.write_json(folder / "samples.json", [vars(sample) for sample in samples])

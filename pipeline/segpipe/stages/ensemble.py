@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from segpipe.config.context import Context
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
 from segpipe.data.dataset import Index, Row
@@ -69,7 +69,7 @@ def _run(context: Context, pool: Pool) -> dict[str, Any]:
         "best_member": members[order[0]].key,
         "learned": method.learned,
     }
-    with files.folder(context.path("ensemble"), {"config": context.digest("ensemble")}) as folder:
+    with outputs.folder(context.path("ensemble"), context.describe("ensemble")) as folder:
         for split in SPLITS:
             found = _write_maps(folder, replace(gathering, split=split), pool, method, order, context.method)
         _write_definition(folder, definition, method, found, order)
@@ -180,5 +180,5 @@ def _write_definition(
     definition["pairs"] = Pairs.total([image.pairs for image in images if image.pairs is not None]).shares()
     if method.arrays:
         files.write_bytes(folder / "arrays.npz", files.npz_bytes(method.arrays))
-        definition["arrays"] = files.digest_file(folder / "arrays.npz")
+        definition["arrays"] = outputs.digest_file(folder / "arrays.npz")
     files.write_json(folder / "ensemble.json", definition)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segpipe.config.context import Context
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.parallel import Pool
 from segpipe.core.seeding import mix
+from segpipe.core.spreadsheet import csv_text
 from segpipe.data import catalog
 from segpipe.data.dataset import Index, Row, read_target
 from segpipe.data.files import png_bytes
@@ -38,7 +39,7 @@ def run(context: Context) -> dict[str, Any]:
     written = _Written(index.classes, name)
     scores: dict[str, Any] = {}
     fitted: dict[str, Any] | None = None
-    with files.folder(context.path("evaluate"), {"config": context.digest("evaluate")}) as folder:
+    with outputs.folder(context.path("evaluate"), context.describe("evaluate")) as folder:
         for split in SPLITS:
             options = Options(**settings.model_dump(exclude={"pictures"}))
             collected = Evaluation(len(index.classes), options, fitted["value"] if fitted else None)
@@ -70,19 +71,19 @@ class _Written:
 
     def __init__(self, classes: list[str], name: str) -> None:
         self.classes, self.name = classes, name
-        self.counts, self.bins, self.images = files.csv_text(COUNTS_HEADER), files.csv_text(BINS_HEADER), ""
+        self.counts, self.bins, self.images = csv_text(COUNTS_HEADER), csv_text(BINS_HEADER), ""
         self.curves: dict[str, Any] = {}
 
     def add(self, split: str, rows: list[Row], collected: Evaluation) -> None:
         """The images of a split."""
         tables, images = collected.tables, [(row.id, row.group) for row in rows]
-        self.counts += files.csv_text(None, counts_rows(tables.counts, split, self.name, images, self.classes))
+        self.counts += csv_text(None, counts_rows(tables.counts, split, self.name, images, self.classes))
         each = collected.image_rows()
         header = ("split", "variant", "image", "group", *each[0]) if not self.images else None
         lines = ((split, self.name, *one, *values.values()) for one, values in zip(images, each, strict=True))
-        self.images += files.csv_text(header, lines)
+        self.images += csv_text(header, lines)
         if collected.calibration is not None and tables.bins is not None:
-            self.bins += files.csv_text(None, bins_rows(tables.bins, split, self.name, images))
+            self.bins += csv_text(None, bins_rows(tables.bins, split, self.name, images))
             self.curves[split] = collected.calibration.curves()
         if collected.calibrated is not None:
             self.curves[f"{split} calibrated"] = collected.calibrated.curves()

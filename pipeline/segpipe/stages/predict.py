@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segpipe.config.context import Context
 from segpipe.config.sections import Predict
-from segpipe.core import files, seeding
+from segpipe.core import files, outputs, seeding
 from segpipe.core.parallel import Pool
 from segpipe.data import folds
 from segpipe.data.dataset import Index
@@ -43,10 +43,11 @@ def run(context: Context) -> dict[str, Any]:
     looks = inference.Options(**frozen, look=context.look)
     config, weights = trained.read(trained_at), trained.weights_of(trained_at, context.snapshot)
     place = device.choose(context.device)
-    network: Network = (trained_at, context.snapshot, files.digest_file(weights), looks, place, context.seed)
+    digest = outputs.digests(trained_at)[weights.name]
+    network: Network = (trained_at, context.snapshot, digest, looks, place, context.seed)
     number = {}
     index = Index.read(prepared)
-    with files.folder(out, {"config": context.digest("predict")}) as folder:
+    with outputs.folder(out, context.describe("predict")) as folder:
         for split in SPLITS if context.fold is None else ("train",):
             images = files.read_array(prepared / f"{split}_images.npy")
             rows = _rows(context, index, len(images), folder)
@@ -108,7 +109,7 @@ def _made(context: Context, index: Index, config: dict[str, Any], weights: Path)
     return {
         "classes": config["classes"],
         "splits": {split: index.digest(split) for split in index.splits},
-        "model": files.digest_file(weights),
+        "model": outputs.digest_file(weights),
         "looks": looks,
         "multiply_adds": round(seen * config.get("multiply_adds", 0)),
     }

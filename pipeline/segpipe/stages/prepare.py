@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segpipe import __version__
 from segpipe.config.context import HIDDEN, Context
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
 from segpipe.core.spoken import spoken
@@ -28,6 +28,7 @@ from segpipe.data.geometry import Geometry, place_image, place_labels
 from segpipe.data.journal import Journal, journal
 
 Bytes = NDArray[np.uint8]
+Record = tuple[dict[str, Any], dict[str, int] | None, int]  # what was found, where it was placed, checksum
 ANNOTATORS = "train_annotators"  # (N, A, H, W), where images have several
 
 
@@ -40,10 +41,10 @@ def run(context: Context) -> dict[str, Any]:
     for split in catalog.SPLITS:
         if not any(sample.split == split for sample in samples):
             raise DataError(f"{source} holds no image of split '{split}'; every split needs one")
-    key = f"{__version__} {context.digest('prepare')} {os.stat(source / files.MARKER).st_mtime_ns}"
+    key = f"{__version__} {context.digest('prepare')} {os.stat(source / outputs.MARKER).st_mtime_ns}"
     with (
         journal(HIDDEN / "checkpoints" / "prepare", key) as work,
-        files.folder(out, {"config": context.digest("prepare")}) as folder,
+        outputs.folder(out, context.describe("prepare")) as folder,
     ):
         placing = _Placing(context, source, card, work, context.pool())
         splits = {
@@ -119,7 +120,7 @@ class _Placing:
 
 
 def _restored(
-    sample: Sample, record: Any, arrays: Sequence[Bytes], position: int
+    sample: Sample, record: Record, arrays: Sequence[Bytes], position: int
 ) -> tuple[Checked, Geometry | None]:  # fmt: skip
     """A sample that was done before; ValueError, TypeError or KeyError when the journal says what is not so."""
     checked, geometry, checksum = record

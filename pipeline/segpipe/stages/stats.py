@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.config.context import Context
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.data import catalog
 from segpipe.data.dataset import Index, Row, read_samples
 from segpipe.data.frequencies import class_weights
@@ -30,7 +30,7 @@ def run(context: Context) -> dict[str, Any]:
     with_class = [int(sizes[present[:, k]].sum()) for k in range(card.num_classes)]
     counts = [int(n) for n in pixels.sum(0)]
     result = {
-        "config": context.digest("stats"),
+        **context.describe("stats"),
         "classes": card.classes,
         "pixels": counts,
         "images": [int(n) for n in present.sum(0)],
@@ -40,7 +40,7 @@ def run(context: Context) -> dict[str, Any]:
         "weights": class_weights(counts, with_class, total, effective_beta=context.params.stats.effective_beta),
         **_colors(prepared, index.splits["train"]),
     }
-    files.write_json(out, result)
+    files.write_json(out, outputs.sealed(result))
     return result
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +14,9 @@ from numpy.typing import NDArray
 from segpipe import losses, models
 from segpipe.config.context import HIDDEN, Context
 from segpipe.config.digests import digest_of
-from segpipe.core import distributed, files, registry, seeding
+from segpipe.core import distributed, files, outputs, registry, seeding
 from segpipe.core.errors import DataError
+from segpipe.core.spreadsheet import csv_text
 from segpipe.data import folds
 from segpipe.data.augment import Augmentation
 from segpipe.data.batches import TrainSet
@@ -153,7 +152,8 @@ def _source(context: Context) -> type[targets.Source]:
 
 def _config(context: Context, index: Index) -> dict[str, Any]:
     """All that predict needs to know, and all that a reader wants to: the resolved configuration."""
-    params, stats = context.params, files.read_json(context.path("stats"))
+    params, place = context.params, context.path("stats")
+    stats = outputs.unsealed(files.read_json(place), place)
     run, start = params.runs[context.run], params.model_of(context.run).weights
     if start is not None and not Path(start).expanduser().is_file():
         raise DataError(f"{start} is missing; check model.weights")
@@ -164,7 +164,7 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
         "teacher": run.teacher,
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
-        "weights_sha256": None if start is None else files.digest_file(Path(start).expanduser()),
+        "weights_sha256": None if start is None else outputs.digest_file(Path(start).expanduser()),
         "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),
         "classes": index.classes,
         "palette": index.palette,
@@ -176,30 +176,26 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
 
 def _write(context: Context, fitted: Fitted, config: dict[str, Any], ids: list[str]) -> None:
     """The folder of the run."""
-    with files.folder(context.path("train"), {"config": context.digest("train")}) as folder:
+    with outputs.folder(context.path("train"), context.describe("train")) as folder:
         weights.save(folder / "model.pt", fitted.state)
         for number, state in enumerate(fitted.snapshots):
             weights.save(folder / f"snapshot{number + 1}.pt", state)
         files.write_json(folder / "config.json", config)
         files.write_text(folder / "history.csv", _table(fitted.history))
-        files.write_json(folder / "train_ids.json", {"sha256": files.digest_json(sorted(ids)), "ids": ids})
+        files.write_json(folder / "train_ids.json", {"sha256": outputs.digest_json(sorted(ids)), "ids": ids})
 
 
 def _checkpoint_key(context: Context, config: dict[str, Any]) -> str:
     """Output, config, data and code: a checkpoint of anything else is not found, so never resumed."""
     prepared = context.path("prepare")
-    data = {path.name: files.digest_file(path) for path in sorted(prepared.glob("*.npy"))}
-    taught = None if context.teacher is None else files.digest_file(context.teacher.path("train") / "model.pt")
+    data = outputs.digests(prepared, "*.npy")
+    taught = None if context.teacher is None else outputs.digests(context.teacher.path("train"), "model.pt")
     code = digest_of(context, "train")
-    return files.digest_json(
+    return outputs.digest_json(
         [context.path("train").as_posix(), config, data, taught, code, context.params.threads]
     )[:32]  # fmt: skip
 
 
 def _table(history: list[dict[str, float]]) -> str:
     """The history as CSV; numbers with all their digits."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, history[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return stream.getvalue()
+    return csv_text(list(history[0]), [list(row.values()) for row in history])

@@ -129,17 +129,20 @@ class _Training:
         if not self.checkpoint.exists():
             return
         try:
-            state: dict[str, Any] = weights.load(self.checkpoint)
+            state: dict[str, Any] = weights.load_checkpoint(self.checkpoint)
         except DataError as error:
             Progress.tell(f"starting anew: {error}")
             return
+        if not {*self.modules, *self.state} <= state.keys():
+            raise DataError(f"{self.checkpoint} holds another training; delete it and run again")
         for name, module in self.modules.items():
             kept = state.pop(name)
             if module is not None:
                 module.load_state_dict(kept)
         self.state = state
-        inside = f", batch {state['batch']}" if state["batch"] else ""
-        Progress.tell(f"resuming after epoch {state['epoch']}{inside}")
+        Progress.tell(
+            f"resuming after epoch {state['epoch']}" + (f", batch {state['batch']}" if state["batch"] else "")
+        )
 
     def run(self, val: tuple[Images, Images]) -> Fitted:
         """All epochs that are left."""
@@ -165,7 +168,7 @@ class _Training:
     def _save(self) -> None:
         if distributed.rank() == 0:
             kept = {name: module.state_dict() if module is not None else {} for name, module in self.modules.items()}
-            weights.save(self.checkpoint, {**self.state, **kept})
+            weights.save_checkpoint(self.checkpoint, {**self.state, **kept})
 
     def _stop_if_asked(self, signals: Signals, *, save: bool) -> None:
         received = signals.received

@@ -1,7 +1,8 @@
-"""Tensors on disk: bytes that depend on their content alone, checked by sha256, never executed."""
+"""Tensors on disk: bytes that depend on their content alone, never executed."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -9,36 +10,53 @@ from typing import Any
 import torch
 
 from segpipe.core.errors import DataError
-from segpipe.core.files import digest, write_bytes, write_text
+from segpipe.core.files import read_bytes, write_bytes
+
+_SEAL = b"segpipe checkpoint sha256 "  # and the digest of all before: the end of a checkpoint
 
 
-def save(path: Path, content: Any) -> None:
-    """Write tensors and plain values to `path` and their sha256 beside it.
-
-    Saved through memory: torch.save to a path puts the file's name into its bytes.
-    """
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    write_bytes(path, stream.getvalue())
-    write_text(_sidecar(path), digest(stream.getvalue()) + "\n")
+def save(path: Path, content: object) -> None:
+    """Write tensors and plain values to `path`; the folder of a run holds its digest."""
+    write_bytes(path, _bytes(content))
 
 
 def load(path: Path) -> Any:
-    """Read what `save` wrote; a changed bit is an error, pickled code is refused."""
-    try:
-        content = Path(path).read_bytes()
-        wanted = _sidecar(path).read_text().strip()
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing; train the run again") from None
-    if digest(content) != wanted:
-        raise DataError(
-            f"{path} does not match its sha256, so it is damaged; delete its folder and train the run again"
-        )
+    """Read what `save` wrote; pickled code is refused, and so is a changed bit where the folder is whole.
+
+    Raises:
+        DataError: it is missing, damaged or does not hold plain tensors.
+    """
+    return _tensors(path, read_bytes(path))
+
+
+def save_checkpoint(path: Path, content: object) -> None:
+    """Replace a checkpoint by one rename: its digest is part of the file."""
+    stored = _bytes(content)
+    write_bytes(path, stored + _SEAL + hashlib.sha256(stored).digest())
+
+
+def load_checkpoint(path: Path) -> Any:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        DataError: a bit was changed, or it does not hold plain tensors.
+    """
+    whole = read_bytes(path)
+    end = len(whole) - len(_SEAL) - hashlib.sha256().digest_size
+    if end < 0 or whole[end:] != _SEAL + hashlib.sha256(whole[:end]).digest():
+        raise DataError(f"{path} does not match its sha256, so it is damaged; delete it and train the run again")
+    return _tensors(path, whole[:end])
+
+
+def _bytes(content: object) -> bytes:
+    """Through memory: torch.save to a path puts the file's name into its bytes."""
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def _tensors(path: Path, content: bytes) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(f"{path} does not hold plain tensors ({type(error).__name__}); train the run again") from None
-
-
-def _sidecar(path: Path) -> Path:
-    return Path(path).with_name(Path(path).name + ".sha256")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segpipe.core.errors import DataError
-from segpipe.core.files import digest
+from segpipe.core.outputs import digest
 from segpipe.data.card import Card
 from segpipe.data.sample import Sample
 
