@@ -68,7 +68,7 @@ EDITS = [
     ("help", "cli/options.py", "The random seed.", "The seed of chance.", set()),
     ("a line that is printed", "cli/train.py", "snapshots: segpipe predict", "snapshots; segpipe predict", set()),
     ("a type", "core/batch.py", "-> Batch:", "-> 'Batch':", set()),
-    ("the order of imports", "stages/train.py", "import csv\nimport io\n", "import io\nimport csv\n", set()),
+    ("the order of imports", "data/decode.py", "import gzip\nimport io\n", "import io\nimport gzip\n", set()),
     ("the type of a field", "training/settings.py", "    epochs: int\n", "    epochs: 'int'\n", set()),
     ("a new command", "cli/mine.py", None, "def mine() -> None:\n    print(1)\n", set()),
     ("a new loss in an old file", "losses/pixel.py", None, NEW_LOSS, set()),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import IMAGES, segpipe, segpipe_here
+from conftest import IMAGES, reseal, segpipe, segpipe_here
 
 
 def test_compare_of_two_says_the_verdict_in_words(finished):
@@ -67,10 +67,12 @@ def test_compare_refuses_tables_of_other_images_or_classes(finished, tmp_path):
         shutil.copytree(source, tmp_path / name)
         for path in (tmp_path / name).glob("*.csv"):
             path.write_text(path.read_text().replace(old, new))
+        reseal(tmp_path / name)
         done = segpipe_here("compare", source, tmp_path / name, cwd=tmp_path, check=False)
         assert done.returncode == 3
         assert f"has other {name} than" in done.stderr
     (tmp_path / "classes/counts.csv").write_text("split,image\ntest,a\n")
+    reseal(tmp_path / "classes")
     done = segpipe_here("compare", source, tmp_path / "classes", cwd=tmp_path, check=False)
     assert (done.returncode, "no table of counts" in done.stderr) == (3, True)
 

@@ -20,7 +20,7 @@ from segpipe.core.parallel import Pool
 from segpipe.data.maps import Maps
 from segpipe.metrics import Counts, summarize
 
-from conftest import call, segpipe, tracked
+from conftest import call, reseal, segpipe, tracked
 
 
 def replaced(text, ensembles):
@@ -99,6 +99,7 @@ def test_out_of_fold_stacking_sees_no_image_twice(folded, tmp_path):
     index = json.loads((folder / "data/prepare/index.json").read_text())
     seen = index["splits"]["train"][rows[0]]["id"]
     ids.write_text(json.dumps({"ids": [seen]}))
+    reseal(ids.parent)
     done = segpipe("ensemble", "--method", "stacked", cwd=folder, check=False)
     assert done.returncode == 3
     assert f"was trained on {seen}, which would also fit the ensemble" in done.stderr
@@ -108,6 +109,7 @@ def test_a_fit_on_images_of_the_training_is_refused(workspace):
     index = json.loads((workspace / "data/prepare/index.json").read_text())
     seen = index["splits"]["val"][0]["id"]
     (workspace / "data/predict/ce-0/train_ids.json").write_text(json.dumps({"ids": [seen]}))
+    reseal(workspace / "data/predict/ce-0")
     done = segpipe("ensemble", "--method", "average", cwd=workspace, check=False)
     assert done.returncode == 3
     assert f"trained on {seen}, which would also choose and fit the ensemble" in done.stderr
@@ -123,6 +125,7 @@ def test_a_fit_on_images_of_the_training_is_refused(workspace):
 def test_members_of_other_classes_or_images_are_refused(workspace, change, message):
     path = workspace / "data/predict/ce-0/made.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    reseal(path.parent)
     done = segpipe("ensemble", "--method", "average", cwd=workspace, check=False)
     assert done.returncode == 3
     assert message in done.stderr

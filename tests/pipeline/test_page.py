@@ -10,7 +10,7 @@ import pytest
 from segpipe.report.html import Code, Figure, Fold, Group, Legend, Picture, Slider, document, render
 from segpipe.report.page import Answer, Section, build
 
-from conftest import segpipe
+from conftest import reseal, segpipe
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 WIDTHS = ((390, "light"), (820, "dark"), (1280, "light"))
@@ -238,6 +238,7 @@ def test_a_partial_report_leaves_out_results_of_other_images_and_broken_files(co
     for name in ("counts.csv", "images.csv", "calibration.csv"):
         path = copied / "results/runs/ce_jml-0" / name
         path.write_text(path.read_text().replace("test_", "other_"))
+    reseal(path.parent)
     path = copied / "results/ensembles/average/metrics.json"
     path.write_text(path.read_text()[:100])
     segpipe("report", "--partial", cwd=copied)
@@ -261,6 +262,7 @@ def test_a_score_that_disagrees_with_its_counts_is_said(copied):
     metrics = json.loads(path.read_text())
     metrics["test"]["miou_image"] += 0.1
     path.write_text(json.dumps(metrics))
+    reseal(path.parent)
     segpipe("report", cwd=copied)
     assert "ce: metrics.json says miou_image" in (copied / "results/report.html").read_text()
 
@@ -297,6 +299,7 @@ def test_results_of_other_images_are_refused_by_the_report(copied):
     for name in ("counts.csv", "images.csv", "calibration.csv"):
         path = copied / "results/runs/ce_jml-0" / name
         path.write_text(path.read_text().replace("test_", "other_"))
+    reseal(path.parent)
     done = segpipe("report", cwd=copied, check=False)
     assert done.returncode == 3
     assert "has other images than" in done.stderr

@@ -14,7 +14,7 @@ import pytest
 
 from segpipe.config import yaml
 
-from conftest import IMAGES, call, make_workspace, segpipe, tracked
+from conftest import IMAGES, call, make_workspace, reseal, segpipe, tracked
 
 MANY_PARTS = {
     "schedule": "restarts(cycles=3)", "averaging": "ema(decay=0.9)", "accumulate": 2, "sampling": "oversample",
@@ -224,6 +224,7 @@ def test_a_fit_on_images_that_a_member_was_trained_on_is_refused(workspace):
     index = json.loads((workspace / "data/prepare/index.json").read_text())
     found["ids"].append(index["splits"]["val"][0]["id"])
     path.write_text(json.dumps(found))
+    reseal(path.parent)
     done = segpipe("crf", "--run", "ce", cwd=workspace, check=False)
     assert (done.returncode, "was trained on val_00_0" in done.stderr) == (3, True)
 
@@ -275,6 +276,7 @@ def test_verify_agrees_with_itself_and_names_what_differs(workspace, tmp_path):
     scores = json.loads(path.read_text())
     scores["test"]["miou_dataset"] += 0.001
     path.write_text(json.dumps(scores))
+    reseal(path.parent)
     done = segpipe("verify", "--against", tmp_path / "reference", cwd=workspace, check=False)
     assert done.returncode == 1
     assert "runs/ce-0/headline.json differs" in done.stdout
@@ -284,6 +286,7 @@ def test_verify_agrees_with_itself_and_names_what_differs(workspace, tmp_path):
     assert "within a bound" in segpipe("verify", "--against", tmp_path / "reference", cwd=workspace).stdout
     scores["test"]["miou_dataset"] += 0.5
     path.write_text(json.dumps(scores))
+    reseal(path.parent)
     done = segpipe("verify", "--against", tmp_path / "reference", cwd=workspace, check=False)
     assert (done.returncode, "test miou_dataset" in done.stdout) == (1, True)
 

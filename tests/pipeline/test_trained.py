@@ -18,7 +18,7 @@ from segpipe.config import params, yaml
 from segpipe.core.errors import ConfigError
 from segpipe.core.opencv import cv2
 
-from conftest import call, segpipe
+from conftest import call, reseal, segpipe
 
 STUDENTS = """
   student:
@@ -123,6 +123,7 @@ def test_a_teacher_with_other_classes_is_refused(taught, fails):
     config = json.loads(path.read_text())
     config["classes"] = [*config["classes"][:-1], "unicorn"]
     path.write_text(json.dumps(config))
+    reseal(path.parent)
     assert "knows 8 classes" in fails(3, "train", "--run", "student", cwd=taught)
 
 

@@ -170,7 +170,8 @@ def checked(path: Path) -> Path:
         now = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         place = _place(path)
-        raise DataError(f"{path} is missing; {_remedy(place[1] if place else {})}") from None
+        remedy = _remedy(place[1] if place else {})
+        raise DataError(f"{path} is missing; {remedy}") from None
     state, key = (now.st_mtime_ns, now.st_size, now.st_ino), os.path.abspath(path)
     if not stat.S_ISREG(now.st_mode) or _checked.get(key) == state:
         return path
