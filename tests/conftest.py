@@ -17,6 +17,10 @@ from pathlib import Path
 # Before torch is loaded: two test processes of as many threads as cores wait for each other, and take twice as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from segpipe.core import instructions
+
+instructions.pin()
+
 import pytest
 from filelock import FileLock
 

@@ -40,6 +40,7 @@ from segpipe.cli import (
     train,
     verify,
 )
+from segpipe.core import instructions
 from segpipe.core.errors import SegpipeError
 
 EPILOG = (
@@ -112,6 +113,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the error's kind asks for."""
+    instructions.pin()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     signal.signal(signal.SIGTERM, _terminate)
