@@ -17,14 +17,14 @@ from pathlib import Path
 # Before torch is loaded: two test processes of as many threads as cores wait for each other, and take twice as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from segpipe.core import instructions
-
-instructions.pin()
-
 import pytest
 from filelock import FileLock
 
+from segpipe.core import instructions
+
 import zygote
+
+instructions.pin()  # before torch and NumPy are loaded
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 6  # of a split of the tiny workspaces: most of a stage's time is spent on its images

@@ -136,13 +136,11 @@ class _Training:
         if not {*self.modules, *self.state} <= state.keys():
             raise DataError(f"{self.checkpoint} holds another training; delete it and run again")
         for name, module in self.modules.items():
-            kept = state.pop(name)
             if module is not None:
-                module.load_state_dict(kept)
-        self.state = state
-        Progress.tell(
-            f"resuming after epoch {state['epoch']}" + (f", batch {state['batch']}" if state["batch"] else "")
-        )
+                module.load_state_dict(state[name])
+        self.state = {name: held for name, held in state.items() if name not in self.modules}
+        inside = f", batch {state['batch']}" if state["batch"] else ""
+        Progress.tell(f"resuming after epoch {state['epoch']}{inside}")
 
     def run(self, val: tuple[Images, Images]) -> Fitted:
         """All epochs that are left."""
