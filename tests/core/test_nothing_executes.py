@@ -25,7 +25,13 @@ NEVER = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpick
 ONLY = {
     "subprocess": {"cli/init.py", "cli/repro.py", "cli/verify.py"},
     "importlib": {
-        *("core/registry.py", "cli/doctor.py", "metrics/__init__.py", "losses/contract/loading.py"),
+        *(
+            "core/registry.py",
+            "core/instructions.py",
+            "cli/doctor.py",
+            "metrics/__init__.py",
+            "losses/contract/loading.py",
+        ),
         *("config/depends.py", "data/card.py", "cli/init.py", "report/agreement.py"),
     },
 }

@@ -25,13 +25,13 @@ def write(compute: Callable[[], dict[str, Any]]) -> None:
     read = [path for path in (*map(Path, _READ), *sources) if path.is_file()]
     name = outputs.digest_json([sys.version, [(str(path), outputs.digest_file(path)) for path in read]])
     try:
-        kept = files.read_json(_KEPT)
+        kept = outputs.unsealed(files.read_json(_KEPT), _KEPT)
         found = kept["digests"] if kept["name"] == name else None
     except (DataError, KeyError, TypeError):
         found = None
     if found is None:
         found = compute()
-        files.write_json(_KEPT, {"name": name, "digests": found})
+        files.write_json(_KEPT, outputs.sealed({"name": name, "digests": found}))
     files.write_json(FILE, found)
 
 

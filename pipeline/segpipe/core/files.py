@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,9 @@ from segpipe.core.spreadsheet import csv_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_SEAL = b"segpipe sha256 "
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -64,6 +68,24 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}; check its mode and the disk") from None
 
 
+def write_sealed(path: Path, content: bytes) -> None:
+    """As `write_bytes`, with a digest behind the content: one rename replaces both."""
+    write_bytes(path, content + _SEAL + hashlib.sha256(content).digest())
+
+
+def read_sealed(path: Path) -> bytes:
+    """What `write_sealed` was given.
+
+    Raises:
+        DataError: it is missing, or a bit was changed.
+    """
+    whole = read_bytes(path)
+    end = len(whole) - len(_SEAL) - hashlib.sha256().digest_size
+    if end < 0 or whole[end:] != _SEAL + hashlib.sha256(whole[:end]).digest():
+        raise DataError(f"{path} does not match its sha256, so it is damaged; delete it and run again")
+    return whole[:end]
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; DataError says which file is missing or broken."""
     try:
@@ -100,10 +122,15 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz file by name; nothing pickled is ever executed."""
+    return arrays_of(read_bytes(path), path)
+
+
+def arrays_of(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of the content of an .npz file; `path` stands in errors."""
     import numpy as np
 
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return dict(stored)
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} holds no readable arrays ({error}); delete it and run again") from None

@@ -56,7 +56,7 @@ def run(context: Context) -> dict[str, Any]:
         for split in SPLITS:
             paths = work.each(split, "refining", lambda split, i: _refine(work, split, i, choice.parameters))
             for kind, dtype in (("probs", np.float16), ("labels", np.uint8)):
-                write_maps(folder / f"{split}_{kind}", (files.read_arrays(path)[kind] for path in paths), dtype)
+                write_maps(folder / f"{split}_{kind}", (_arrays(path)[kind] for path in paths), dtype)
             summary["effect"][split] = effect(
                 *_sides(paths), index.groups(split), metric=settings.metric, widths=measured.trimap,
                 quantiles=measured.quantiles, resamples=measured.resamples,
@@ -127,14 +127,14 @@ def _tune(work: _Work) -> tuple[list[str], Choice]:
     def counted(split: str, i: int, points: list[Point]) -> Path:
         """Counts of one image under every point; without a point, of the prediction as it is."""
         path = work.path(split, i, f"-tune-{outputs.digest_json(points)[:16]}")
-        if not path.exists():
+        if not _is_whole(path):
             image, probs, target = work.sample(split, i)
             labels = {0: label_and_confidence(probs)[0]}
             if points:
                 with _named(rows[i].id):
                     labels = dict(work.refiner.label_maps(image, probs, points, section.fixed))
             counts = Counts.concat([count(labels[j][None], target[None], classes) for j in range(len(labels))])
-            files.write_bytes(path, files.npz_bytes(vars(counts)))
+            files.write_sealed(path, files.npz_bytes(vars(counts)))
         return path
 
     named: dict[str, Any] = options_of([settings.metric])
@@ -142,7 +142,7 @@ def _tune(work: _Work) -> tuple[list[str], Choice]:
     def score(points: list[Point]) -> list[float]:
         what = f"tuning ({len(points)} points)" if points else "before the CRF"
         paths = work.each("val", what, lambda split, i: counted(split, i, points), chosen)
-        tables = [Counts(**files.read_arrays(path)) for path in paths]
+        tables = [Counts(**_arrays(path)) for path in paths]
         scores = []
         for j in range(max(1, len(points))):
             counts = Counts.concat([table[[j]] for table in tables])
@@ -158,7 +158,7 @@ def _tune(work: _Work) -> tuple[list[str], Choice]:
 def _refine(work: _Work, split: str, i: int, parameters: Point | None) -> Path:
     """One image, refined and measured on both sides, into a file of its own."""
     path = work.path(split, i, "")
-    if path.exists():
+    if _is_whole(path):
         return path
     settings = work.context.params.evaluate
     image, probs, target = work.sample(split, i)
@@ -171,8 +171,20 @@ def _refine(work: _Work, split: str, i: int, parameters: Point | None) -> Path:
         after = Measured.of(labels, probs.astype(np.float16), target, settings.trimap, settings.bins)
     arrays = {f"{side}.{name}": value for side, m in (("before", before), ("after", after))
               for name, value in m.arrays().items()}  # fmt: skip
-    files.write_bytes(path, files.npz_bytes({"probs": probs.astype(np.float16), "labels": labels, **arrays}))
+    files.write_sealed(path, files.npz_bytes({"probs": probs.astype(np.float16), "labels": labels, **arrays}))
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an image was done before; what a fault has damaged is done again."""
+    try:
+        return bool(files.read_sealed(path))
+    except DataError:
+        return False
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    return files.arrays_of(files.read_sealed(path), path)
 
 
 @contextmanager
@@ -190,7 +202,7 @@ def _sides(paths: Sequence[Path]) -> tuple[list[Measured], list[Measured]]:
     """What was measured before and after."""
     sides: dict[str, list[Measured]] = {"before": [], "after": []}
     for path in paths:
-        arrays = files.read_arrays(path)
+        arrays = _arrays(path)
         for side, found in sides.items():
             own = {name.removeprefix(f"{side}."): arrays[name] for name in arrays if name.startswith(f"{side}.")}
             found.append(Measured.from_arrays(own))

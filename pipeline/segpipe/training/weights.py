@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import torch
 
 from segpipe.core.errors import DataError
-from segpipe.core.files import read_bytes, write_bytes
-
-_SEAL = b"segpipe checkpoint sha256 "  # and the digest of all before: the end of a checkpoint
+from segpipe.core.files import read_bytes, read_sealed, write_bytes, write_sealed
 
 
 def save(path: Path, content: object) -> None:
@@ -31,8 +28,7 @@ def load(path: Path) -> Any:
 
 def save_checkpoint(path: Path, content: object) -> None:
     """Replace a checkpoint by one rename: its digest is part of the file."""
-    stored = _bytes(content)
-    write_bytes(path, stored + _SEAL + hashlib.sha256(stored).digest())
+    write_sealed(path, _bytes(content))
 
 
 def load_checkpoint(path: Path) -> Any:
@@ -41,11 +37,7 @@ def load_checkpoint(path: Path) -> Any:
     Raises:
         DataError: a bit was changed, or it does not hold plain tensors.
     """
-    whole = read_bytes(path)
-    end = len(whole) - len(_SEAL) - hashlib.sha256().digest_size
-    if end < 0 or whole[end:] != _SEAL + hashlib.sha256(whole[:end]).digest():
-        raise DataError(f"{path} does not match its sha256, so it is damaged; delete it and train the run again")
-    return _tensors(path, whole[:end])
+    return _tensors(path, read_sealed(path))
 
 
 def _bytes(content: object) -> bytes:
