@@ -60,14 +60,13 @@ def call(*command, cwd, check=True, env=None, timeout=600):
     return result
 
 
-def segpipe(*arguments, cwd, check=True, env=None):
+def segpipe(*arguments, cwd, check=True, env=None, seconds=None):
     """Run the command line in a process of its own, forked from one that has loaded it already (see zygote.py)."""
     words, environment = [str(word) for word in arguments], {**os.environ, **(env or {})}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull) as nothing:
         streams = [stream.fileno() for stream in (nothing, out, err)]
-        code = zygote.ask(
-            os.environ[zygote.ADDRESS], ["segpipe", *words], str(Path(cwd).resolve()), environment, streams
-        )
+        address, folder = os.environ[zygote.ADDRESS], str(Path(cwd).resolve())
+        code = zygote.ask(address, ["segpipe", *words], folder, environment, streams, seconds)
         texts = []
         for stream in (out, err):
             stream.seek(0)

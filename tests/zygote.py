@@ -13,6 +13,7 @@ import atexit
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -29,11 +30,22 @@ LOADED = (
     *(f"segpipe.stages.{name}" for name in ("download", "prepare", "stats", "train", "predict", "crf", "ensemble")),
     *("segpipe.stages.evaluate", "segpipe.stages.report"),
 )
+FAULT = "SEGPIPE_TEST_FAULT"  # the variable that arms a command, see tests/campaign/shim.py
 ADDRESS = "SEGPIPE_TEST_ZYGOTE"  # the variable that holds the server's socket
 
 
-def ask(address: str, command: list[str], cwd: str, environment: dict[str, str], streams: list[int]) -> int:
-    """Run a command of segpipe or DVC and wait for its exit code; a signal that this process gets is handed on."""
+def ask(
+    address: str,
+    command: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    streams: list[int],
+    seconds: float | None = None,
+) -> int:
+    """Run a command of segpipe or DVC and wait for its exit code; a signal that this process gets is handed on.
+
+    seconds: after which it is killed; it then gives 137.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         request = json.dumps([command, cwd, environment]).encode()
@@ -49,6 +61,8 @@ def ask(address: str, command: list[str], cwd: str, environment: dict[str, str],
         except ValueError:
             pass  # not the main thread
         try:
+            if seconds is not None and not select.select([connection], [], [], seconds)[0]:
+                os.kill(worker, signal.SIGKILL)
             answer = _receive(connection, 4)
         finally:
             for number, handler in before.items():
@@ -105,6 +119,9 @@ def _work(connection: socket.socket) -> None:
     connection.sendall(os.getpid().to_bytes(4, "big"))
     code = 1
     try:
+        if FAULT in environment:
+            sys.path.insert(0, str(Path(__file__).parent / "campaign"))
+            importlib.import_module("shim").install(environment[FAULT])
         if program == "dvc":
             sys.exit(sys.modules["dvc.cli"].main(arguments))
         sys.modules["segpipe.cli.app"].main(arguments)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.core import files
+from segpipe.core.arrays import new_array
 from segpipe.core.errors import DataError, SegpipeError
 
 
@@ -71,26 +72,6 @@ class Journal:
     def take(self, name: str, target: Path) -> None:
         """Move a finished array to where it belongs."""
         shutil.move(self.folder / f"{name}.npy", target / f"{name}.npy")
-
-
-def new_array(path: Path, shape: tuple[int, ...]) -> Any:
-    """A new array of bytes on disk, whose place is taken now.
-
-    Raises:
-        DataError: there is no space; later a full disk would end the process with a signal.
-    """
-    partial = path.with_suffix(".new")
-    found = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-    try:
-        with open(partial, "r+b") as stream:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror}; {partial.stat().st_size} bytes are needed: free space"
-        ) from None
-    os.replace(partial, path)
-    return found
 
 
 @contextmanager

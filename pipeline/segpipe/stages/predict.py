@@ -16,6 +16,7 @@ from tqdm import tqdm
 from segpipe.config.context import Context
 from segpipe.config.sections import Predict
 from segpipe.core import files, outputs, seeding
+from segpipe.core.arrays import new_array
 from segpipe.core.parallel import Pool
 from segpipe.data import folds
 from segpipe.data.dataset import Index
@@ -74,7 +75,7 @@ def _write_logits(
                 continue
             if array not in stored:
                 shape = (len(rows), *values.shape[1:])
-                stored[array] = np.lib.format.open_memmap(folder / f"{array}.npy", "w+", np.float16, shape)
+                stored[array] = new_array(folder / f"{array}.npy", shape, np.float16)
             stored[array][first : first + len(values)] = values
     for written in stored.values():
         written.flush()  # type: ignore[attr-defined]  # a memory map
