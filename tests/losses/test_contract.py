@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from test_zoo import VARIANTS
 from torch.nn import functional
 
 from segpipe import losses
@@ -21,9 +22,24 @@ SHARED = [
 ]  # fmt: skip
 
 
+OPTIONS = [spec for spec in VARIANTS if contract.subject_of(spec).shared and spec not in SHARED]
+OPTIONS.remove("lovasz_hinge(per_image=false)")  # each process ranks its own pixels, as its docstring says
+
+
 @pytest.fixture(scope="module")
 def processes():
     return slow.compare_processes(SHARED)
+
+
+@pytest.fixture(scope="module")
+def options_on_two_processes():
+    return slow.compare_processes(OPTIONS)
+
+
+@pytest.mark.parametrize("spec", OPTIONS)
+def test_two_processes_equal_one_under_every_option(spec, options_on_two_processes):
+    together, _ = options_on_two_processes[spec]
+    assert together < 1e-12
 
 
 @pytest.mark.parametrize("spec", SHARED)

@@ -62,8 +62,9 @@ def lovasz_hinge(batch: Batch, *, classes: Classes = "present", per_image: bool 
     """Lovász hinge: the extension of 1 - IoU at the hinge errors 1 - z (2 y - 1), clipped at 0.
 
     Binary logits (N, 1, H, W) or two classes (their difference): the foreground's loss. More
-    classes: each against the rest, mean over `classes`. In each image, or over the batch; images
-    without a valid pixel are left out. Hard labels only.
+    classes: each against the rest, mean over `classes`. In each image, or over the batch (under
+    torch.distributed over each process's share of it); images without a valid pixel are left out.
+    Hard labels only.
     """
     labels = batch.require_hard("lovasz_hinge")
     chosen = chosen_classes(classes, batch)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segpipe.core import distributed
 from segpipe.core.batch import Batch
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
@@ -91,7 +92,8 @@ def lmp_weights(
 
     f is convex and piecewise linear, f >= 0 at a_0 = sum s / m, so Newton's steps
     a <- sum of {s_i <= a} / (m - #{s_i > a}) descend to the root and reach it exactly as soon as
-    the count repeats: no sort. When at most m losses are positive, each takes the cap tau.
+    the count repeats: no sort. All of it is done in logarithms, since near p = 1 the powers s_i
+    leave float32. When at most m losses are positive, each takes the cap tau.
     """
     n = total(valid.sum(1, keepdim=True).double())
     wanted = (torch.full_like(n, m) if m is not None else ratio * n).clamp(min=1).minimum(n.clamp(min=1))
@@ -99,25 +101,37 @@ def lmp_weights(
         return (valid / n.clamp(min=1)).to(losses.dtype)
     if p == 1:
         size = losses.shape[1] if m is None else min(math.ceil(m), losses.shape[1])
-        return (_top_weights(losses, valid, wanted, size) / wanted).to(losses.dtype)
+        return (_top_weights(losses, valid, wanted, size, total) / wanted).to(losses.dtype)
     q = p / (p - 1)
     losses = losses.masked_fill(~valid, 0)
-    top = largest(losses.amax(1, keepdim=True))
-    s = (losses / top.clamp(min=torch.finfo(losses.dtype).tiny)).pow(q)
-    few = total((s > 0).sum(1, keepdim=True).double()) <= wanted
-    a = (total(s.sum(1, keepdim=True, dtype=torch.float64)) / wanted).to(s.dtype)
-    count = torch.full_like(n, -1)
-    for _ in range(100 if losses.device.type == "cpu" and not torch.compiler.is_compiling() else 24):
-        above = s > a
-        found = total(above.sum(1, keepdim=True).double())
-        below = total(s.minimum(a).sum(1, keepdim=True, dtype=torch.float64)) - found * a
-        a = torch.where(few | (found >= wanted), a, (below / (wanted - found).clamp(min=1e-300)).to(s.dtype))
-        if losses.device.type == "cpu" and not torch.compiler.is_compiling() and bool((few | (found == count)).all()):
+    few = total((losses > 0).sum(1, keepdim=True).double()) <= wanted
+    logs = losses.clamp(min=torch.finfo(losses.dtype).tiny).log()  # what is 0 stays the least
+    alpha = largest(logs.amax(1, keepdim=True)).double()
+    found, below = _above(logs, alpha, q, total, largest)
+    alpha = alpha + ((below.exp() + found) / wanted).log() / q  # a_0; at the largest nothing is above
+    count, eager = torch.full_like(n, -1), losses.device.type == "cpu" and not torch.compiler.is_compiling()
+    for _ in range(100 if eager else 24):
+        found, below = _above(logs, alpha, q, total, largest)
+        step = (below - (wanted - found).clamp(min=1e-300).log()) / q
+        alpha = torch.where(few | (found >= wanted), alpha, alpha + step)
+        if eager and bool((few | (found == count)).all()):
             break
         count = found
     tau = n.clamp(min=1).pow(1 / p - 1) * wanted.pow(-1 / p)
-    share = (s / a.clamp(min=torch.finfo(s.dtype).tiny)).clamp(max=1).pow(1 / p)
-    return torch.where(few, (s > 0).to(s.dtype), share) * tau.to(s.dtype)
+    share = ((logs - alpha.to(logs.dtype)) * (q - 1)).clamp(max=0).exp()
+    return torch.where(few, (losses > 0).to(losses.dtype), share) * tau.to(losses.dtype)
+
+
+def _above(
+    logs: Tensor, alpha: Tensor, q: float, total: Callable[[Tensor], Tensor], largest: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Of each row (R, 1): how many logs lie above alpha, and log sum exp(q (log - alpha)) of the others."""
+    powers = (logs - alpha.to(logs.dtype)) * q
+    above = powers > 0
+    powers = powers.masked_fill(above, -math.inf)
+    most = largest(powers.amax(1, keepdim=True)).clamp(min=-1e30)  # none is left: exp(-inf) below, a log of 0
+    rest = total((powers - most).exp().sum(1, keepdim=True, dtype=torch.float64))
+    return total(above.sum(1, keepdim=True).double()), rest.log() + most.double()
 
 
 @register("sampled_ce", source="after Mikolov et al. 2013, arXiv:1310.4546, eq. 5, for classes of pixels")
@@ -158,22 +172,43 @@ def sampled_ce(
     return batch.sum_over_valid(total) / torch.where(denominator > 0, denominator, 1)
 
 
-def _top_weights(losses: Tensor, valid: Tensor, number: Tensor, size: int) -> Tensor:
+def _top_weights(
+    losses: Tensor, valid: Tensor, number: Tensor, size: int, total: Callable[[Tensor], Tensor] = _same
+) -> Tensor:
     """(R, P) weight 1 for the `number` (R, 1) largest of each row, ties sharing what the last place leaves.
 
-    size: at least the largest number, known without looking at the tensor.
+    size: at least the largest number, known without looking at the tensor. total: sums over processes that hold
+    parts of the rows.
     """
     masked = losses.masked_fill(~valid, -math.inf)
     size = min(size, masked.shape[1])
     place = number.ceil().long().clamp(1, size) - 1
-    if losses.device.type == "cpu" and not torch.compiler.is_compiling():
+    if total is not _same and distributed.active():
+        bound = _shared_bound(masked, number.ceil().clamp(min=1), total)
+    elif losses.device.type == "cpu" and not torch.compiler.is_compiling():
         rank = masked.shape[1] - place.squeeze(1)  # the k-th largest as a rank from below
         bound = torch.stack([row.kthvalue(int(k)).values for row, k in zip(masked, rank, strict=True)])[:, None]
     else:
         bound = masked.topk(size, 1).values.gather(1, place)
     above, ties = masked > bound, (masked == bound) & valid
-    rest = (number - above.sum(1, keepdim=True)) / ties.sum(1, keepdim=True).clamp(min=1)
+    rest = (number - total(above.sum(1, keepdim=True).double())) / total(ties.sum(1, keepdim=True).double()).clamp(
+        min=1
+    )
     return torch.where(ties, rest.to(losses.dtype), above.to(losses.dtype))
+
+
+def _shared_bound(values: Tensor, number: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+    """(R, 1) the `number`-th largest of values >= 0 (or -inf) whose rows are shared among processes.
+
+    Bits of floats that are not negative have the order of the floats, so halving the range of bits finds it exactly.
+    """
+    kind, width = (torch.int64, 62) if values.dtype == torch.float64 else (torch.int32, 30)
+    low = torch.zeros(values.shape[0], 1, dtype=kind, device=values.device)  # bits whose float enough values reach
+    for bit in range(width, -1, -1):
+        higher = low | (1 << bit)
+        reached = total((values >= higher.view(values.dtype)).sum(1, keepdim=True).double()) >= number
+        low = torch.where(reached, higher, low)
+    return low.view(values.dtype)
 
 
 def _kth_smallest(values: Tensor, valid: Tensor, index: int, *, known: float) -> Tensor:
