@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from segpipe.data.reading import Reading
 
 IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
+# Hard links, so that the cache takes no second copy; DVC makes such files read-only, and stages replace them whole.
+DVC_CONFIG = "    analytics = false\n[cache]\n    type = \"hardlink,copy\"\n"
 DVC_IGNORED = (
     "__pycache__/\n*.pyc\n*.egg-info/\n.ipynb_checkpoints/\n/.segpipe/checkpoints/\n/.segpipe/locks/\n/runs/\n"
 )
@@ -189,7 +191,7 @@ def _make(folder: Path, params: str, name: str, card: str | None) -> None:
             files.write_text(partial / "cards" / f"{name}.toml", card)
         _dvc(partial, "init", "--no-scm", "--quiet")
         with open(partial / ".dvc" / "config", "a", encoding="utf-8") as config:
-            config.write("    analytics = false\n")
+            config.write(DVC_CONFIG)
         _write_dag(partial)
         if folder.exists():
             folder.rmdir()
