@@ -10,7 +10,7 @@ from plain_pixel_losses import pixels, places
 
 def region(
     logits, target, alpha, beta, inner, smooth=0.001, squared=False, log=False, classes="present",
-    average="dataset", class_weights=None, exponent=1.0, threshold=0.01,
+    average="dataset", class_weights=None, exponent=1.0, threshold=None,
 ):  # fmt: skip
     """dice, jaccard, tversky (inner) and jml, dml, ctl, straight from the definitions."""
     n, c = logits.shape[:2]
@@ -18,6 +18,7 @@ def region(
     mass = [[0.0] * c for _ in range(n)]
     label_mass = [[0.0] * c for _ in range(n)]
     largest = [[0.0] * c for _ in range(n)]
+    leads = [[False] * c for _ in range(n)]
     valid = [0] * n
     for i, probs, vector in pixels(logits, target):
         valid[i] += 1
@@ -29,6 +30,7 @@ def region(
             mass[i][k] += x * x if squared else x
             label_mass[i][k] += y * y if squared else y
             largest[i][k] = max(largest[i][k], y)
+            leads[i][k] |= y == max(vector)
 
     def loss(a, b, d):
         fp, fn = b - a, d - a
@@ -40,7 +42,7 @@ def region(
         if valid[i] == 0:
             return False
         if classes == "present":
-            return largest[i][k] > (threshold if target.ndim == 4 else 0)
+            return leads[i][k] if threshold is None else largest[i][k] > (threshold if target.ndim == 4 else 0)
         return classes == "all" or k in classes
 
     weights = class_weights or [1.0] * c
@@ -184,14 +186,14 @@ def lovasz_hinge(logits, target, classes="present", per_image=True):
     return _lovasz(logits, target, classes, per_image, lambda s, k, flag: max(0, 1 - s[k] * (1 if flag else -1)))
 
 
-def mcc(logits, target, smooth=0.001, classes="present", average="dataset", class_weights=None, threshold=0.01):
+def mcc(logits, target, smooth=0.001, classes="present", average="dataset", class_weights=None):
     n, c = logits.shape[:2]
-    rows, least = pixels(logits, target), threshold if target.ndim == 4 else 0
+    rows = pixels(logits, target)
     weights = class_weights or [1.0] * c
 
     def held(members, k):
         if classes == "present":
-            return any(v[k] > least for _, _, v in members)
+            return any(v[k] == max(v) for _, _, v in members)
         return bool(members) and (classes == "all" or k in classes)
 
     def loss(members, k):
@@ -214,5 +216,5 @@ def mcc(logits, target, smooth=0.001, classes="present", average="dataset", clas
     if average == "class":
         used = [[loss(members, k) for members in of_image if held(members, k)] for k in range(c)]
         return mean([mean(values) for values in used if values])
-    return sum(weight * mcc(logits, target, smooth, classes, name, class_weights, threshold)
+    return sum(weight * mcc(logits, target, smooth, classes, name, class_weights)
                for name, weight in average.items())  # fmt: skip

@@ -69,7 +69,7 @@ def hausdorff(logits, target, alpha=2.0, classes="present"):
     return mean_of_classes(logits, target, value, classes)
 
 
-def cldice(logits, target, iterations=3, smooth=1.0, classes="present", threshold=0.01):
+def cldice(logits, target, iterations=3, smooth=1.0, classes="present"):
     _, c, h, w = logits.shape
 
     def around(grid, y, x, steps):
@@ -110,8 +110,7 @@ def cldice(logits, target, iterations=3, smooth=1.0, classes="present", threshol
     for pixels in images(logits, target):
         if not pixels:
             continue
-        least = threshold if target.ndim == 4 else 0
-        held = [k for k in range(c) if any(v[k] > least for _, v in pixels.values())]
+        held = [k for k in range(c) if any(v[k] == max(v) for _, v in pixels.values())]
         if classes != "present":
             held = list(range(c)) if classes == "all" else classes
         values = []

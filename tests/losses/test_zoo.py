@@ -43,7 +43,8 @@ VARIANTS = [
     "generalized_dice(average={dataset: 0.3, image: 0.7})",
     *(f"{name}({options})" for name in REGION for options in (
         "average=image", "average=class", "average=all", "average={dataset: 0.5, image: 0.2, class: 0.3}",
-        "classes=all, smooth=1", "classes=[0, 3], average=class", "log=true", "squared=true", f"{W}, average=image",
+        "classes=all, smooth=1", "classes=[0, 3], average=class", "threshold=0.3", "log=true", "squared=true",
+        f"{W}, average=image",
     )),
     "mcc(average=image, smooth=1)", f"mcc(average=class, {W})", "mcc(classes=all)",
     "mcc(average={dataset: 0.5, class: 0.5}, classes=[0, 2])",
@@ -158,6 +159,19 @@ def test_float32_agrees_with_float64_where_pixels_are_many_and_logits_sharp(spec
         value.backward()
     difference = float((leaves[0].grad - leaves[1].grad).abs().sum() / leaves[1].grad.abs().sum().clamp(min=1e-30))
     assert difference < 1e-3
+
+
+@pytest.mark.parametrize("classes", [2, 5, 9, 10, 19, 150])
+def test_smoothing_makes_no_class_present_at_any_number_of_classes(classes):
+    logits, target = contract.case(classes, images=2)
+    soft = 0.9 * contract.one_hot(target, classes) + 0.1 / classes
+    criterion, shown = losses.create("jml"), sorted(set(target[target != 255].tolist()))
+    found = criterion(logits, soft, keep=target != 255)
+    wanted = losses.create(f"jml(classes={shown})")(logits, soft, keep=target != 255)
+    each = [set(one[one != 255].tolist()) for one in target]
+    if each[0] == each[1]:
+        assert float(found) == pytest.approx(float(wanted), rel=1e-12)
+    assert float(losses.create("jml(classes=all)")(logits, soft, keep=target != 255)) > 0
 
 
 @pytest.mark.parametrize("spec", NAMES)

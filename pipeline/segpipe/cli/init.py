@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IGNORED = "/data/\n/runs/\n/.segpipe/\n.*.partial\n"
 # Hard links, so that the cache takes no second copy; DVC makes such files read-only, and stages replace them whole.
-DVC_CONFIG = "    analytics = false\n[cache]\n    type = \"hardlink,copy\"\n"
+DVC_CONFIG = '    analytics = false\n[cache]\n    type = "hardlink,copy"\n'
 DVC_IGNORED = (
     "__pycache__/\n*.pyc\n*.egg-info/\n.ipynb_checkpoints/\n/.segpipe/checkpoints/\n/.segpipe/locks/\n/runs/\n"
 )

@@ -39,13 +39,20 @@ def chosen_classes(classes: Classes, batch: Batch) -> Tensor:
     return torch.tensor([k in listed for k in range(batch.num_classes)], device=batch.raw.device)
 
 
-def active_classes(classes: Classes, batch: Batch, threshold: float = 0.01) -> Tensor:
-    """(N, C) bool: the classes that count in each image; "present" wants a label pixel, or a soft one above
-    `threshold`. No class of a fully void image is active.
+def active_classes(classes: Classes, batch: Batch, threshold: float | None = None) -> Tensor:
+    """(N, C) bool: the classes that count in each image. "present" wants a pixel whose label they are: of a soft
+    target one where no class has more, or, with `threshold`, one where they have more than it. No class of a fully
+    void image is active.
+
+    So smoothing adds no class to those of the hard labels, at any number of classes, and a teacher those that it
+    predicts somewhere; a number cannot do both, since smoothing gives each of C classes eps / C.
     """
     chosen = chosen_classes(classes, batch).expand(len(batch.raw), -1)
-    if classes == "present":
-        chosen = batch.label_mass > 0 if batch.soft is None else batch.soft.amax(2) > threshold  # void is 0
+    if classes == "present" and batch.soft is None:
+        chosen = batch.label_mass > 0
+    elif classes == "present" and batch.soft is not None:
+        leads = batch.soft >= batch.soft.amax(1, keepdim=True) if threshold is None else batch.soft > threshold
+        chosen = (leads & batch.valid.unsqueeze(1)).any(2)
     return chosen & batch.valid.any(1, keepdim=True)
 
 

@@ -26,7 +26,7 @@ AVERAGES = ("dataset", "image", "class", "all")
 @register("dice", source="Milletari et al. 2016, arXiv:1606.04797; squared=True is its denominator")
 def dice(
     batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
-    average: Average = "dataset", class_weights: PerClass = None, threshold: float = 0.01,
+    average: Average = "dataset", class_weights: PerClass = None, threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """1 - 2 tp / (2 tp + fp + fn) with tp = sum x y."""
     return _loss(batch, 0.5, 0.5, True, smooth, squared, log, classes, average, class_weights, 1.0, threshold)
@@ -35,7 +35,7 @@ def dice(
 @register("jaccard", source="Rahman and Wang 2016, the inner-product form")
 def jaccard(
     batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
-    average: Average = "dataset", class_weights: PerClass = None, threshold: float = 0.01,
+    average: Average = "dataset", class_weights: PerClass = None, threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + fp + fn) with tp = sum x y."""
     return _loss(batch, 1.0, 1.0, True, smooth, squared, log, classes, average, class_weights, 1.0, threshold)
@@ -45,7 +45,7 @@ def jaccard(
 def tversky(
     batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 0.001, squared: bool = False,
     log: bool = False, classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None,
-    threshold: float = 0.01,
+    threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + alpha fp + beta fn) with tp = sum x y."""
     return _loss(batch, alpha, beta, True, smooth, squared, log, classes, average, class_weights, 1.0, threshold)
@@ -54,7 +54,7 @@ def tversky(
 @register("jml", source="Wang et al. 2023, arXiv:2302.05666 (Jaccard metric loss)")
 def jml(
     batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
-    average: Average = "dataset", class_weights: PerClass = None, exponent: float = 1.0, threshold: float = 0.01,
+    average: Average = "dataset", class_weights: PerClass = None, exponent: float = 1.0, threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + fp + fn) with tp = sum min(x, y): a metric, right on soft labels."""
     return _loss(batch, 1.0, 1.0, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
@@ -63,7 +63,7 @@ def jml(
 @register("dml", source="Wang et al. 2023, arXiv:2303.16296 (Dice semimetric loss)")
 def dml(
     batch: Batch, *, smooth: float = 0.001, squared: bool = False, log: bool = False, classes: Classes = "present",
-    average: Average = "dataset", class_weights: PerClass = None, exponent: float = 1.0, threshold: float = 0.01,
+    average: Average = "dataset", class_weights: PerClass = None, exponent: float = 1.0, threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """1 - 2 tp / (2 tp + fp + fn) with tp = sum min(x, y): right on soft labels."""
     return _loss(batch, 0.5, 0.5, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
@@ -73,7 +73,7 @@ def dml(
 def ctl(
     batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, smooth: float = 0.001, squared: bool = False,
     log: bool = False, classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None,
-    exponent: float = 1.0, threshold: float = 0.01,
+    exponent: float = 1.0, threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """1 - tp / (tp + alpha fp + beta fn) with tp = sum min(x, y): right on soft labels."""
     return _loss(batch, alpha, beta, False, smooth, squared, log, classes, average, class_weights, exponent, threshold)
@@ -82,7 +82,8 @@ def ctl(
 @register("focal_tversky", source="Abraham and Khan 2018, arXiv:1810.07842, eq. 4 (exponent is their 1 / gamma)")
 def focal_tversky(
     batch: Batch, *, alpha: float = 0.3, beta: float = 0.7, exponent: float = 0.75, smooth: float = 0.001,
-    classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None, threshold: float = 0.01,
+    classes: Classes = "present", average: Average = "dataset", class_weights: PerClass = None,
+    threshold: float | None = None,
 ) -> Tensor:  # fmt: skip
     """(1 - T)^exponent with the Tversky index T, per class before the mean.
 
@@ -152,7 +153,7 @@ def mcc(
 
 def _loss(
     batch: Batch, alpha: float, beta: float, product: bool, smooth: float, squared: bool, log: bool,
-    classes: Classes, average: Average, class_weights: PerClass, exponent: float, threshold: float,
+    classes: Classes, average: Average, class_weights: PerClass, exponent: float, threshold: float | None,
 ) -> Tensor:  # fmt: skip
     """The common path: masses, then the named averages of the per-class losses."""
     if min(alpha, beta, smooth) < 0 or exponent <= 0:
