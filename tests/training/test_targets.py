@@ -112,14 +112,18 @@ def test_semi_supervised_keeps_some_labels_and_trusts_sure_pixels_elsewhere():
     assert sorted(known) == [False, True]
     batch = given(extents=True)
     labels, pseudo = made.parts(batch)
-    # The ramp at half of the training: exp(-5 (1 - 0.5 / 0.8)^2).
-    assert pseudo.weight == pytest.approx(2 * math.exp(-5 * (1 - 0.5 / 0.8) ** 2))
+    sure = without = 0
     for n, y, x in np.ndindex(2, 5, 6):
         label = int(batch.labels[n, 0, y, x])
         assert int(labels.target[n, y, x]) == (label if known[n] else VOID)
         probs = softmax(batch.weak[n, :, y, x].tolist())  # of the average, which is the network at first
         assert pseudo.target[n, :, y, x].tolist() == pytest.approx(probs, abs=1e-6)
-        assert bool(pseudo.keep[n, y, x]) == (max(probs) >= 0.6 and not known[n] and y < 4)
+        open_to_it = not known[n] and y < 4
+        assert bool(pseudo.keep[n, y, x]) == (max(probs) >= 0.6 and open_to_it)
+        without, sure = without + open_to_it, sure + int(pseudo.keep[n, y, x])
+    # The ramp at half of the training, exp(-5 (1 - 0.5 / 0.8)^2), times the share of pixels that the teacher is sure of.
+    assert 0 < sure < without
+    assert float(pseudo.weight) == pytest.approx(2 * math.exp(-5 * (1 - 0.5 / 0.8) ** 2) * sure / without)
 
 
 def test_the_semi_supervised_teacher_follows_the_network():

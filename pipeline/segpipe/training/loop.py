@@ -277,7 +277,7 @@ class _Training:
             if bool(logits.isfinite().all()):
                 raise
             return logits.new_tensor(float("nan"), dtype=torch.float32)
-        return part.weight * t * t * value
+        return value * part.weight * t * t
 
     def _step(self) -> None:
         settings = self.settings

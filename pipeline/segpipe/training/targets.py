@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segpipe.core import distributed
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
 from segpipe.core.seeding import generator
@@ -51,7 +52,7 @@ class Part:
 
     target: Tensor
     keep: Tensor | None = None
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
     temperature: float = 1.0
 
 
@@ -160,7 +161,9 @@ class SemiSupervised(Source):
     """Labels of a share of the images; on the others what an average of the network itself is sure of.
 
     The teacher, an exponential moving average, sees an image before colours are changed. Pixels where
-    its largest probability reaches `confidence` count, padding never does. Which images keep their
+    its largest probability reaches `confidence` count, padding never does; the part weighs as much as
+    their share of the pixels without a label (Sohn et al., eq. 4, divide by all of them), so that a
+    teacher who is sure of little teaches little. Which images keep their
     labels follows from their ids: a smaller share is a subset of a larger one, for every seed.
 
     ramp: share of the training over which the weight of the second part rises, as exp(-5 (1 - t)^2).
@@ -190,8 +193,10 @@ class SemiSupervised(Source):
         left = max(0.0, 1 - given.progress / self.ramp) if self.ramp else 0.0
         weight = self.weight * math.exp(-5 * left**2)
         probs = probabilities(self.average.model, given.weak, labels.shape[-2:])
-        sure = (probs.amax(1) >= self.confidence) & ~known & (given.labels[:, -1] != VOID)
-        return [Part(labels), Part(probs, sure, weight)]
+        without = ~known & (given.labels[:, -1] != VOID)
+        sure = (probs.amax(1) >= self.confidence) & without
+        counts = distributed.all_sum(torch.stack([sure.sum(), without.sum()]).double())
+        return [Part(labels), Part(probs, sure, weight * counts[0] / counts[1].clamp(min=1))]
 
     def after_step(self, model: nn.Module) -> None:
         """The teacher follows."""
