@@ -121,7 +121,7 @@ def test_semi_supervised_keeps_some_labels_and_trusts_sure_pixels_elsewhere():
         open_to_it = not known[n] and y < 4
         assert bool(pseudo.keep[n, y, x]) == (max(probs) >= 0.6 and open_to_it)
         without, sure = without + open_to_it, sure + int(pseudo.keep[n, y, x])
-    # The ramp at half of the training, exp(-5 (1 - 0.5 / 0.8)^2), times the share of pixels that the teacher is sure of.
+    # The ramp at half of the training, exp(-5 (1 - 0.5 / 0.8)^2), times the share of pixels of which it is sure.
     assert 0 < sure < without
     assert float(pseudo.weight) == pytest.approx(2 * math.exp(-5 * (1 - 0.5 / 0.8) ** 2) * sure / without)
 
