@@ -23,13 +23,16 @@ def verify(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare results/ with the committed ones: bytes on the same kind of machine, a bound elsewhere."""
+    """Compare results/ with the committed ones: bytes on the same kind of machine, a bound elsewhere.
+
+    On any machine the committed tables are computed again from the committed counts of each image.
+    """
     import json
     import tempfile
 
     from segpipe.config import params as parameters
     from segpipe.core import files
-    from segpipe.report import agreement
+    from segpipe.report import agreement, derived
 
     if record:
         files.write_json(ENVIRONMENT, agreement.environment(parameters.load().threads))
@@ -42,6 +45,9 @@ def verify(
         if not reference.is_dir():
             raise ConfigError(f"{reference} is not a folder of results")
         found = agreement.compare(Path("results"), reference, parameters.load().threads)
+        if against is None:
+            found["derived"] = derived.differences(reference.parent)
+            found["agrees"] = found["agrees"] and not found["derived"]
     if as_json:
         print(json.dumps(found))
     else:
@@ -56,7 +62,8 @@ def _committed(scratch: Path) -> Path:
     import subprocess
     import tarfile
 
-    call = subprocess.run(["git", "archive", "HEAD", "results"], capture_output=True, check=False)
+    wanted = ["results", "params.yaml", *(["cards"] if Path("cards").is_dir() else [])]
+    call = subprocess.run(["git", "archive", "HEAD", *wanted], capture_output=True, check=False)
     if call.returncode:
         raise ConfigError(f"git holds no committed results/ here ({call.stderr.decode().strip()}); use --against DIR")
     with tarfile.open(fileobj=io.BytesIO(call.stdout)) as archive:
@@ -73,4 +80,6 @@ def _print(found: dict[str, Any]) -> None:
     print(f"{found['files']} {found['unit']}, made on {kind}")
     for line in found["differences"]:
         print(f"  {line}")
+    for line in found.get("derived", ()):
+        print(f"  committed: {line}")
     print("agrees" if found["agrees"] else "does not agree")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from segpipe.config.context import Context
@@ -53,8 +54,8 @@ class ReportBuilder:
 
         self.context, self.metric = context, context.params.report.metric
         self.missing, self.suspects = MissingResults(strict=not partial), ""
-        self.index = Index.read(context.require("prepare"))
         self.entries = collect_results(context, self.missing)
+        self.classes: list[str] = self.entries[0].metrics[0]["passport"]["classes"]
         self.kinds = {entry.name: entry.kind for entry in self.entries}
         evaluate = context.params.evaluate
         self.columns = [
@@ -67,13 +68,18 @@ class ReportBuilder:
         self.refined = {
             key: read_json(folder / "crf.json")
             for key in context.params.crf_keys()
-            if (folder := self.missing.read(lambda key=key: context.member(key).require("crf")))  # type: ignore[misc]
+            if (folder := self.missing.read(lambda key=key: context.member(f"{key}-crf").require("evaluate")))  # type: ignore[misc]
         }
         self.combined = {
             entry.name.removeprefix("ensemble: "): read_json(entry.folders[0] / "members.json")
             for entry in self.entries
             if entry.kind == "ensemble"
         }
+
+    @cached_property
+    def index(self) -> Index:
+        """The images, which pictures need and tables do not."""
+        return Index.read(self.context.require("prepare"))
 
     def summary(self) -> str:
         """The best and its ties in words."""
@@ -129,7 +135,7 @@ class ReportBuilder:
             Section("Scores", self._scores()),
             *analysis.sections(self.entries, self.judged, self.metric),
             Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
-            Section("Dense CRF", refinement.parts(self.refined, self.index.classes)),
+            Section("Dense CRF", refinement.parts(self.refined, self.classes)),
             Section("Where does it fail?", self._failures()),
             Section("Training", self._training()),
             Section("Pictures", failures.gallery(self.context, self.index, self.entries)),
@@ -138,7 +144,7 @@ class ReportBuilder:
 
     def tables(self) -> dict[str, str]:
         """results/tables, after the sections."""
-        classes = self.index.classes
+        classes = self.classes
         return {
             **results.tables(self.entries, self.metric, classes),
             "ranking.md": judgement.ranking_table(self.judged, self.metric).markdown(),
@@ -179,7 +185,7 @@ class ReportBuilder:
 
     def _scores(self) -> list[Piece]:
 
-        order, classes = results.ranked(self.entries, self.metric), self.index.classes
+        order, classes = results.ranked(self.entries, self.metric), self.classes
         columns = [c for c in self.columns if any(e.mean(c) is not None for e in order)]
         cells = benchmark.cells(order, self.judged, columns, classes)
         title = pretty(self.metric)

@@ -57,6 +57,8 @@ def run(context: Context) -> dict[str, Any]:
         passport = _passport(context, index, scores)
         files.write_json(folder / "metrics.json", {"passport": passport, "temperature": fitted, **scores})
         files.write_json(folder / "headline.json", headline)
+        if context.kind == "crf":  # the report's tables follow from results/ alone
+            files.write_bytes(folder / "crf.json", files.read_bytes(source / "crf.json"))
         if context.method:
             pixels = [row.geometry.original_height * row.geometry.original_width for row in index.splits["test"]]
             write_gain(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.config.context import Context
-from segpipe.core import files
+from segpipe.core import files, outputs
 from segpipe.report import page
 from segpipe.report.builder import ReportBuilder
 
@@ -28,4 +28,7 @@ def run(context: Context, out: Path | None = None, *, partial: bool = False) -> 
         if old.name not in tables:
             old.unlink()
     files.write_text(out / "report.html", html)
+    sums = {name: outputs.digest(text.encode()) for name, text in {**tables, "../report.html": html}.items()}
+    seal = outputs.sealed({**context.describe("report"), "files": sums})
+    files.write_json(out / "tables" / outputs.MARKER, seal)
     return {"path": str(out / "report.html"), "summary": report.summary(), "left_out": list(report.missing)}
