@@ -42,6 +42,8 @@ BOMBS = {
     "a long text": ("a: " + "x" * 2**21, "at most 1048576"),
     "a tag of Python": ("a: !!python/object/apply:os.system [echo]\n", "not valid YAML|extra|unknown|constructor"),
     "a control character": ("a: \x07\n", "not valid YAML"),
+    "a wrong truth value": ("x: !!bool q\n", "not valid YAML"),
+    "a wrong number": ('x: !!int ""\n', "not valid YAML"),
     "two documents": ("a: 1\n---\nb: 2\n", "not valid YAML"),
 }
 
@@ -49,10 +51,10 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_one_line_within_a_second(name):
     text, words = BOMBS[name]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError, match=words) as refused:
         params.parse(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert "\n" not in str(refused.value)
     assert str(refused.value).startswith("params.yaml")
 

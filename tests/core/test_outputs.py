@@ -98,3 +98,12 @@ def test_a_sealed_value_is_itself_or_damaged(tmp_path):
             outputs.unsealed(other, tmp_path)
     with pytest.raises(DataError, match="run `segpipe stats`"):
         outputs.unsealed({**seal, "config": "y"}, tmp_path)
+
+
+def test_a_file_deep_inside_is_checked_too(tmp_path):
+    deep = "a/b/c/d/e/f/x.json"
+    with outputs.folder(tmp_path / "out", {"config": "c"}) as folder:
+        files.write_json(folder / deep, 1)
+    (tmp_path / "out" / deep).write_text("2")
+    with pytest.raises(DataError, match="is damaged"):
+        files.read_json(tmp_path / "out" / deep)

@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import cv2
@@ -14,7 +15,7 @@ from segpipe.core.errors import DataError
 from segpipe.data import masks, reading
 from segpipe.data.card import Card
 from segpipe.data.decode import MAX_PIXELS
-from segpipe.data.files import read_colors, read_grey, read_ids, read_image
+from segpipe.data.files import read_colors, read_grey, read_ids, read_image, read_image_and_facts
 from segpipe.data.geotiff import read_bands
 from segpipe.data.reading import Reading, to_8_bits
 
@@ -204,3 +205,48 @@ def test_a_matlab_file_that_would_unpack_without_end_is_refused(tmp_path):
     path.write_bytes(b"MATLAB 4" + bytes(400))
     with pytest.raises(DataError, match="no MATLAB file of version 5"):
         masks.ids(path, card)
+
+
+@pytest.mark.parametrize("content", [b"garbage!", b"II*\0", b"MM\0*\xff\xff\xff\xff", b""])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
+def test_exif_that_cannot_be_read_is_no_orientation(tmp_path, kind, content):
+    path = tmp_path / "x"
+    Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(path, kind)
+    if kind in ("PNG", "WEBP"):
+        Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(path, kind, exif=content)
+    image, facts = read_image_and_facts(path)
+    assert facts.orientation == 0
+    assert image.shape == (8, 8, 3)
+
+
+def test_a_transparent_colour_is_transparent(tmp_path):
+    palette = Image.fromarray(np.array([[0, 1], [1, 1]], np.uint8))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    for name, mark in (("all.png", None), ("some.png", 0), ("unused.png", 5)):
+        palette.save(tmp_path / name, **({} if mark is None else {"transparency": mark}))
+        used = mark == 0
+        assert read_image_and_facts(tmp_path / name)[1].transparent is used
+        assert (read_ids(tmp_path / name) == [[0, 1], [1, 1]]).all()
+        if used:
+            with pytest.raises(DataError, match="partly transparent"):
+                read_colors(tmp_path / name)
+        else:
+            assert read_colors(tmp_path / name)[0].tolist() == [[255, 0, 0], [0, 255, 0]]
+
+
+def test_colours_of_16_bits_in_a_ppm_and_white_that_is_zero_are_not_cut(tmp_path):
+    (tmp_path / "x.ppm").write_bytes(b"P6 7 5 65535\n" + DEEP.astype(">u2").tobytes())
+    with pytest.raises(DataError, match="16 bits a channel"):
+        read_image(tmp_path / "x.ppm")
+    assert (read_image(tmp_path / "x.ppm", Reading("full")) == plain_window(DEEP, 0, 65535)).all()
+    Image.fromarray(DEEP[..., 0]).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    for read in (read_ids, read_image):
+        with pytest.raises(DataError, match="0 is white"):
+            read(tmp_path / "x.tif")
+
+
+def test_a_png_that_unpacks_without_end_is_read_in_the_time_of_its_size(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(8, 8, 16, 0, bytes(8 * 17 + 2**29)))
+    start = time.process_time()
+    read_image(tmp_path / "x.png", Reading("full"))
+    assert time.process_time() - start < 1

@@ -299,3 +299,26 @@ def test_nan_logits_and_improper_soft_targets_are_named():
         losses.create("ce")(logits.masked_fill(target.unsqueeze(1) == 0, float("nan")), target)
     with pytest.raises(ValueError, match=r"wanted probabilities in 0\.\.1"):
         losses.create("jml")(logits, logits)
+
+
+@pytest.mark.parametrize("p", [1.0001, 1.001, 1.01, 1.05, 1.3, 1.7, 3, 100])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("spread", ["uniform", "lognormal"])
+def test_pooled_weights_keep_the_norm_and_the_cap_however_far_apart_losses_lie(p, compiled, spread, monkeypatch):
+    from segpipe.losses.pooled import lmp_weights
+
+    if compiled:  # the path of a GPU and of torch.compile, which takes a fixed number of steps
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    random = torch.Generator().manual_seed(0)
+    losses_ = torch.rand(2, 4000, generator=random, dtype=torch.float64)
+    if spread == "lognormal":
+        losses_ = torch.randn(2, 4000, generator=random, dtype=torch.float64).mul(3).exp()
+    valid = torch.rand(2, 4000, generator=random) < 0.9
+    weights = lmp_weights(losses_, valid, p=p, ratio=0.3)
+    n = valid.sum(1).double()
+    m = 0.3 * n
+    tau = n ** (1 / p - 1) * m ** (-1 / p)
+    assert not weights[~valid].any()
+    assert bool((weights <= tau[:, None] * (1 + 1e-9)).all())
+    # The norm is tight: sum w^p = m tau^p.
+    torch.testing.assert_close((weights / tau[:, None]).pow(p).sum(1), m, rtol=1e-6, atol=0)

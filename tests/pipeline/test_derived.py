@@ -91,7 +91,9 @@ def table_more(work):
 
 
 def crf(work):
-    edited_json(work / "results/crf/ce-0/crf.json", lambda c: c["effect"]["test"].update(verdict="helps very much"))
+    edited_json(
+        work / "results/crf/ce-0/crf.json", lambda c: c["effect"]["test"]["differences"]["miou_image"].update(value=0.1)
+    )
 
 
 TAMPERED = [

@@ -223,12 +223,12 @@ def test_a_missing_result_is_refused_and_a_partial_report_names_it(copied):
 
 
 def test_a_partial_report_names_every_missing_piece(copied):
-    for piece in ("data/predict/ce_jml-0", "data/train/ce-0", "data/crf/ce-0", "results/runs/ce-0/curves.json"):
+    for piece in ("data/predict/ce_jml-0", "data/train/ce-0", "results/crf/ce-0", "results/runs/ce-0/curves.json"):
         path = copied / piece
         path.unlink() if path.is_file() else shutil.rmtree(path)
     done = segpipe("report", "--partial", cwd=copied)
     html = (copied / "runs/partial/report.html").read_text()
-    for piece in ("data/predict/ce_jml-0", "data/crf/ce-0", "results/runs/ce-0/curves.json"):
+    for piece in ("data/predict/ce_jml-0", "results/crf/ce-0", "results/runs/ce-0/curves.json"):
         assert piece in done.stdout
         assert piece in html.split("class='answer'")[0], piece
     assert len(done.stdout.splitlines()) == len(set(done.stdout.splitlines()))

@@ -47,7 +47,7 @@ def parse(text: str, name: str = "params.yaml", overrides: Sequence[str] = ()) -
         mark, twice = error.problem_mark, re.match(r'found duplicate key "(.*?)"', str(error.problem))
         problem = f"the key '{twice[1]}' occurs twice" if twice else error.problem
         raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not valid YAML: {problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except Exception as error:  # a wrong tag raises what its constructor meets
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{name} holds {type(data).__name__}, wanted sections such as 'train:'")
@@ -103,7 +103,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: no parameter '{path}'{suggestion(path, node)}")
     try:
         node[parts[-1]] = yaml.load(text)
-    except (yaml.YAMLError, ValueError):
+    except Exception:
         raise ConfigError(f"--set {override[:80]}: '{text[:80]}' is not valid YAML") from None
     if parts == ["model", "name"]:  # another network has other options
         data["model"] = {"name": node["name"]}

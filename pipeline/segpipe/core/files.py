@@ -140,8 +140,9 @@ def read_array(path: Path) -> NDArray[Any]:
     """A .npy file, memory-mapped for reading; nothing pickled is ever executed."""
     import numpy as np
 
+    checked(path)
     try:
-        array: NDArray[Any] = np.load(checked(path), mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a readable array ({error}); delete its folder and run again") from None
     return array

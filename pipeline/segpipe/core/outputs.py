@@ -18,7 +18,6 @@ from segpipe.core.errors import DataError
 MARKER = "complete.json"  # written last: what the folder was made of, and the digests
 PARTIAL = ".{}.partial"
 _OWN = {"config", "files", "sha256"}  # keys of a marker
-_ABOVE = 4  # folders between a file and its marker, at most
 _checked: dict[str, tuple[int, int, int]] = {}  # files that were found to be what they were, as long as they stay so
 
 
@@ -150,7 +149,7 @@ def _marker(marker: Path, changed: int, size: int) -> dict[str, Any] | None:
 
 def _place(path: Path) -> tuple[Path, dict[str, Any]] | None:
     """The folder of outputs that a file lies in, and its marker."""
-    for above in Path(os.path.abspath(path)).parents[:_ABOVE]:
+    for above in Path(os.path.abspath(path)).parents:
         found = description(above)
         if found is not None:
             return above, found

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 # What spreadsheets take for a formula (OWASP, CSV injection), behind any number of the apostrophes that mark text.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 
 def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]] = ()) -> str:

@@ -1,4 +1,6 @@
-"""Opening an image file that may be anything: known formats alone, bounded before it is decoded, whole or refused."""
+"""Opening an image file that may be anything: known formats alone, bounded before it is decoded, whole or refused, as
+far as the format tells: a JPEG has no checksum, and what is cut out of its middle shows as grey.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,23 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 MAX_PIXELS = 100_000_000  # about 1 GB while it is decoded: colours take 4 bytes in Pillow, 3 as an array, twice
 _MAX_BYTES = 8 * MAX_PIXELS  # of a file: four channels of 16 bits
 _SUBFILE, _REDUCED, _MASK = 254, 1, 4  # of TIFF: pages that are thumbnails or masks of others
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_MOST_PAGES = 1000
+_ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True)
 class Decoded:
     """A decoded picture. image: as Pillow has it; stored: how the file stores its pixels, in Pillow's words.
 
-    deep: (H, W, 3 or 4) RGB of 16 bits a channel, which Pillow would cut to 8; None of other files.
+    deep: (H, W, 3 or 4) RGB of 16 bits a channel, which Pillow would cut to 8, or None. orientation: EXIF's,
+    0 where there is none or it cannot be read.
     """
 
     image: Image.Image
     stored: str
     deep: NDArray[np.uint16] | None
+    orientation: int
 
 
 def decode(path: Path, page: int = 0) -> Decoded:
@@ -54,8 +61,10 @@ def decode(path: Path, page: int = 0) -> Decoded:
                         f"{path} claims {width} x {height} pixels, more than {MAX_PIXELS}; cut it into tiles"
                     )
                 stored = _stored(image)
+                if ";16" in stored and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+                    raise ValueError("16 bits in which 0 is white; save it with 0 as black")
                 _load(image, content)
-                return Decoded(image, stored, _deep(path, content, stored, page))
+                return Decoded(image, stored, _deep(path, content, stored, page), _orientation(image))
     except PermissionError:
         raise DataError(f"{path} cannot be read: permission denied; change its mode or owner") from None
     except DataError:
@@ -66,6 +75,14 @@ def decode(path: Path, page: int = 0) -> Decoded:
     except Exception as error:  # decoders raise many types on corrupt input
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 0)
+    except Exception:  # of what is no EXIF many kinds are raised; the pixels are none the worse
+        return 0
+    return found if isinstance(found, int) else 0
 
 
 def _content(path: Path) -> bytes:
@@ -108,14 +125,16 @@ def _choose(image: ImageFile.ImageFile, page: int, path: Path) -> None:
 
 def _pages(image: ImageFile.ImageFile) -> list[int]:
     """The frames that are pictures of their own; a JPEG's further ones are views of the same."""
-    frames = range(getattr(image, "n_frames", 1))
     if image.format == "MPO":
         return [0]
-    if image.format != "TIFF" or len(frames) == 1:
-        return list(frames)
+    if image.format != "TIFF":
+        return list(range(getattr(image, "n_frames", 1)))
     own = []
-    for frame in frames:
-        image.seek(frame)
+    for frame in range(_MOST_PAGES + 1):
+        try:
+            image.seek(frame)
+        except EOFError:
+            break
         kind = image.tag_v2.get(_SUBFILE, 0)  # type: ignore[attr-defined]  # of TIFF
         if not kind & (_REDUCED | _MASK):
             own.append(frame)
@@ -129,6 +148,10 @@ def _stored(image: ImageFile.ImageFile) -> str:
         return str(image.mode)
     codec, _, _, arguments = image.tile[0]
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    if image.format == "PPM" and image.mode == "1":
+        return "1;I"  # a bit of 1 is black
+    if image.format == "PPM" and image.mode == "RGB" and isinstance(arguments, tuple) and arguments[-1] == 65535:
+        return "RGB;16B"
     if image.format == "PPM" and codec != "raw":
         most = arguments[-1] if isinstance(arguments, tuple) else 255
         return str(image.mode) if most in (1, 255, 65535) else f"PNM with values to {most}"
@@ -147,28 +170,32 @@ def _load(image: ImageFile.ImageFile, content: bytes) -> None:
         image.im.paste(unlikely, row)
     image.load()
     doubtful = (np.asarray(image.crop(row)) == unlikely).all() if marked else image.format == "PNG"
-    if doubtful and _inflated(content) < _wanted(content):
+    wanted = _wanted(content) if doubtful else 0
+    if _inflated(content, wanted) < wanted:
         raise ValueError("its last rows are missing")
 
 
 def _chunks(content: bytes, wanted: bytes) -> list[bytes]:
     """The chunks of a kind, of a PNG whose checksums hold."""
-    at, found = 8, []
-    while at + 12 <= len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
-        if content[at + 4 : at + 8] == wanted:
+    at, found, kind = 8, [], b""
+    while at + 12 <= len(content) and kind != b"IEND":
+        size, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        if kind == wanted:
             found.append(content[at + 8 : at + 8 + size])
         at += size + 12
     return found
 
 
-def _inflated(content: bytes) -> int:
-    """Bytes of a PNG's pixels, counted without keeping them."""
-    machine, total, left = zlib.decompressobj(), 0, b"".join(_chunks(content, b"IDAT"))
-    while left and not machine.eof:
-        total += len(machine.decompress(left, 2**20))
-        left = machine.unconsumed_tail
-    return total + len(machine.flush())
+def _inflated(content: bytes, enough: int) -> int:
+    """Bytes of a PNG's pixels, counted without keeping them until there are enough."""
+    machine, total = zlib.decompressobj(), 0
+    for chunk in _chunks(content, b"IDAT"):
+        for at in range(0, len(chunk), 2**16):
+            left = chunk[at : at + 2**16]
+            while left and total < enough:
+                total += len(machine.decompress(left, 2**20))
+                left = machine.unconsumed_tail
+    return total
 
 
 def _wanted(content: bytes) -> int:

@@ -15,7 +15,6 @@ from segpipe.core.errors import DataError
 from segpipe.data.decode import Decoded, decode
 from segpipe.data.reading import CHOICES, PLAIN, Reading, to_8_bits
 
-_ORIENTATION = 0x0112  # of EXIF
 _STRETCHED = {"L;2": 85, "L;4": 17}  # what Pillow multiplies ids of fewer bits by
 _AS_THEY_ARE = ("L", "P", "1", "P;1", "P;2", "P;4", "I", "I;16", "I;16B", "I;16N", "1;8")
 _ID_MODES = ("P", "1", "L", "I;16", "I;16B", "I")
@@ -45,9 +44,7 @@ class Facts:
 def read_image_and_facts(path: Path, reading: Reading = PLAIN) -> tuple[NDArray[np.uint8], Facts]:
     """As `read_image`, and what else the file says."""
     found = decode(path, reading.page)
-    image, orientation = found.image, found.image.getexif().get(_ORIENTATION, 0)
-    transparent = "A" in image.getbands() and bool(np.asarray(image.getchannel("A")).min() < 255)
-    known = Facts(orientation if isinstance(orientation, int) else 0, transparent)
+    image, known = found.image, Facts(found.orientation, _is_transparent(found.image))
     deep = _deep(path, found)
     if deep is not None:
         if not reading.depth:
@@ -56,7 +53,22 @@ def read_image_and_facts(path: Path, reading: Reading = PLAIN) -> tuple[NDArray[
                 "--depth of `segpipe init`"
             )
         return to_8_bits(deep, reading.depth), known
-    return np.array(image if image.mode == "RGB" else image.convert("RGB")), known
+    return np.array(_opaque(image)), known
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """As RGB; a transparent colour is a colour."""
+    image.info.pop("transparency", None)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel shows what lies behind it, by an alpha channel or by a colour that is declared so."""
+    if "A" in image.getbands():
+        return bool(np.asarray(image.getchannel("A")).min(initial=255) < 255)
+    if "transparency" not in image.info or image.mode not in ("P", "L", "RGB", "1"):
+        return False
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min(initial=255) < 255)
 
 
 def _deep(path: Path, found: Decoded) -> NDArray[np.uint16] | None:
@@ -84,9 +96,9 @@ def read_colors(path: Path, reading: Reading = PLAIN) -> NDArray[np.uint8]:
         DataError: missing, corrupt, of several pages, of more than 8 bits, or partly transparent.
     """
     mask = _of_8_bits(path, reading)
-    if "A" in mask.getbands() and np.asarray(mask.getchannel("A")).min() < 255:
+    if _is_transparent(mask):
         raise DataError(f"{path} is partly transparent; save the mask without an alpha channel")
-    return np.array(mask.convert("RGB"))
+    return np.array(_opaque(mask))
 
 
 def read_grey(path: Path, reading: Reading = PLAIN) -> NDArray[np.uint8]:
@@ -95,7 +107,7 @@ def read_grey(path: Path, reading: Reading = PLAIN) -> NDArray[np.uint8]:
     Raises:
         DataError: missing, corrupt, of several pages, of more than 8 bits, or in colour.
     """
-    colors = np.asarray(_of_8_bits(path, reading).convert("RGB"))
+    colors = np.asarray(_opaque(_of_8_bits(path, reading)))
     if (colors != colors[..., :1]).any():
         raise DataError(f"{path} is in colour, wanted a grey mask; name its colours in the card")
     return np.array(colors[..., 0])

@@ -109,7 +109,7 @@ def _unpacked(content: bytes) -> int:
     return total
 
 
-_HEADER, _COMPRESSED, _MOST_OF_MAT = 128, 15, 2**28
+_HEADER, _COMPRESSED, _MOST_OF_MAT = 128, 15, 2**27
 _VOID, _UNKNOWN = -2, -1
 
 

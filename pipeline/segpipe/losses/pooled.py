@@ -92,8 +92,10 @@ def lmp_weights(
 
     f is convex and piecewise linear, f >= 0 at a_0 = sum s / m, so Newton's steps
     a <- sum of {s_i <= a} / (m - #{s_i > a}) descend to the root and reach it exactly as soon as
-    the count repeats: no sort. All of it is done in logarithms, since near p = 1 the powers s_i
-    leave float32. When at most m losses are positive, each takes the cap tau.
+    the count repeats: no sort. Where losses lie far apart a step passes one of them only, so every
+    other step halves the range in which the root lies, from the least positive loss up. All of it
+    is done in logarithms, since near p = 1 the powers s_i leave float32. When at most m losses are
+    positive, each takes the cap tau.
     """
     n = total(valid.sum(1, keepdim=True).double())
     wanted = (torch.full_like(n, m) if m is not None else ratio * n).clamp(min=1).minimum(n.clamp(min=1))
@@ -104,22 +106,39 @@ def lmp_weights(
         return (_top_weights(losses, valid, wanted, size, total) / wanted).to(losses.dtype)
     q = p / (p - 1)
     losses = losses.masked_fill(~valid, 0)
-    few = total((losses > 0).sum(1, keepdim=True).double()) <= wanted
-    logs = losses.clamp(min=torch.finfo(losses.dtype).tiny).log()  # what is 0 stays the least
-    alpha = largest(logs.amax(1, keepdim=True)).double()
-    found, below = _above(logs, alpha, q, total, largest)
-    alpha = alpha + ((below.exp() + found) / wanted).log() / q  # a_0; at the largest nothing is above
-    count, eager = torch.full_like(n, -1), losses.device.type == "cpu" and not torch.compiler.is_compiling()
-    for _ in range(100 if eager else 24):
-        found, below = _above(logs, alpha, q, total, largest)
-        step = (below - (wanted - found).clamp(min=1e-300).log()) / q
-        alpha = torch.where(few | (found >= wanted), alpha, alpha + step)
-        if eager and bool((few | (found == count)).all()):
-            break
-        count = found
+    positive = losses > 0
+    few = total(positive.sum(1, keepdim=True).double()) <= wanted
+    logs = losses.clamp(min=torch.finfo(losses.dtype).tiny).log()
+    alpha = _log_alpha(logs, positive, wanted, few, q, total, largest)
     tau = n.clamp(min=1).pow(1 / p - 1) * wanted.pow(-1 / p)
-    share = ((logs - alpha.to(logs.dtype)) * (q - 1)).clamp(max=0).exp()
-    return torch.where(few, (losses > 0).to(losses.dtype), share) * tau.to(losses.dtype)
+    share = ((logs - alpha.to(logs.dtype)) * (q - 1)).clamp(max=0).exp().masked_fill(~positive, 0)
+    return torch.where(few, positive.to(losses.dtype), share) * tau.to(losses.dtype)
+
+
+def _log_alpha(
+    logs: Tensor, positive: Tensor, wanted: Tensor, few: Tensor, q: float, total: Callable[[Tensor], Tensor],
+    largest: Callable[[Tensor], Tensor],
+) -> Tensor:  # fmt: skip
+    """(R, 1) the logarithm of alpha in `lmp_weights`; rows of a `few` positive losses do not matter."""
+    high = largest(logs.amax(1, keepdim=True)).double()
+    least = logs.masked_fill(~positive, math.inf).amin(1, keepdim=True)
+    low = largest(-least).neg().double().minimum(high)
+    found, below = _above(logs, high, q, total, largest)
+    high = high + ((below.exp() + found) / wanted).log() / q  # a_0; at the largest nothing is above
+    count, eager = torch.full_like(wanted, -1), logs.device.type == "cpu" and not torch.compiler.is_compiling()
+    for _ in range(100 if eager else 40):
+        found, below = _above(logs, high, q, total, largest)
+        step = (below - (wanted - found).clamp(min=1e-300).log()) / q
+        done = few | (found >= wanted) | (found == count)
+        high = torch.where(few | (found >= wanted), high, high + step)
+        if eager and bool(done.all()):
+            break
+        count, middle = found, (low + high) / 2
+        found, below = _above(logs, middle, q, total, largest)
+        beyond = (below.exp() + found <= wanted) & ~done  # f >= 0: the root lies below
+        high, low = torch.where(beyond, middle, high), torch.where(beyond | done, low, middle)
+        count = torch.where(beyond, -1, count)
+    return high
 
 
 def _above(
