@@ -300,10 +300,12 @@ def test_a_profile_kept_as_tables_is_verified_score_by_score(workspace, tmp_path
     cells = lines[1].split(",")
     cells[4] = "0.01"  # miou_dataset
     path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:-1]]) + "\n")
+    reseal(path.parent)
     done = segpipe("verify", "--against", kept, cwd=workspace, check=False)
     assert done.returncode == 1
     assert "miou_dataset 0.01 against" in done.stdout
     (kept / "tables/scores.csv").write_text("what,folder,acc\nce,results/runs/ce-0,high\n")
+    reseal(kept / "tables")
     broken = segpipe("verify", "--against", kept, cwd=workspace, check=False)
     assert (broken.returncode, "is no table of scores" in broken.stderr) == (3, True)
     assert f"{lines[-1].split(',')[0]} {lines[-1].split(',')[3].split('/')[-1]} is missing" in done.stdout

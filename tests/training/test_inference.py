@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from segpipe import models
+from segpipe.core import outputs
 from segpipe.core.errors import ConfigError, DataError, TrainingError
 from segpipe.core.files import write_json
 from segpipe.data.normalize import curve
 from segpipe.training import trained, weights
 from segpipe.training.inference import Options, Predictor, entropy, starts
+
+from conftest import reseal
 
 MINMAX = curve({"scheme": "minmax"})
 
@@ -154,16 +157,22 @@ def test_passes_need_dropout_and_answers_must_be_finite():
 def test_a_trained_network_is_read_back_or_refused(tmp_path):
     model = models.create("unet", 2, width=4)
     config = {"model": {"name": "unet", "weights": None, "width": 4}, "classes": ["a", "b"], "size": [8, 8]}
-    write_json(tmp_path / "config.json", {**config, "normalization": {"scheme": "minmax"}})
-    weights.save(tmp_path / "model.pt", model.state_dict())
-    weights.save(tmp_path / "snapshot1.pt", models.create("unet", 3, width=4).state_dict())
-    found, read = trained.load(tmp_path)
+    run = tmp_path / "run"
+    with outputs.folder(run) as folder:
+        write_json(folder / "config.json", {**config, "normalization": {"scheme": "minmax"}, "reading": {}})
+        weights.save(folder / "model.pt", model.state_dict())
+        weights.save(folder / "snapshot1.pt", models.create("unet", 3, width=4).state_dict())
+    found, read = trained.load(run)
     assert read["classes"] == ["a", "b"]
     assert all(torch.equal(v, found.state_dict()[k]) for k, v in model.state_dict().items())
     with pytest.raises(DataError, match="another network"):
-        trained.load(tmp_path, 1)
+        trained.load(run, 1)
     with pytest.raises(DataError, match="missing"):
-        trained.load(tmp_path, 2)
-    write_json(tmp_path / "config.json", config)
+        trained.load(run, 2)
+    write_json(run / "config.json", config)
+    reseal(run)
     with pytest.raises(DataError, match="no configuration of stage train"):
-        trained.load(tmp_path)
+        trained.load(run)
+    (run / outputs.MARKER).unlink()
+    with pytest.raises(DataError, match="is no whole folder of a run"):
+        trained.load(run)
