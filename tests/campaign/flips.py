@@ -9,6 +9,7 @@ damage is *told* when the stage that reads the file refuses it in one line that 
 
 from __future__ import annotations
 
+import argparse
 import random
 import re
 import shutil
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# What reads the files under a folder, and what it writes. {key}: a run and its seed; {method}: an ensemble.
+# What reads the files under a folder, and what it writes.
 READERS = (
     ("data/download/", ("prepare",), "data/prepare"),
     ("data/prepare/", ("train", "--run", "ce"), "data/train/ce-0"),
@@ -82,15 +83,32 @@ def files_of(workspace: Path, prefix: str) -> list[Path]:
     return [path for path in found if path.name != "truth.json"]  # the planted errors, which no stage reads
 
 
+def copied(source: Path, target: Path) -> Path:
+    """A copy of a workspace whose files may be changed: DVC makes what it links to its cache read-only."""
+    shutil.copytree(source, target, symlinks=True)
+    for path in target.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+    return target
+
+
 def content(path: Path) -> dict[str, bytes]:
-    """All bytes of an output."""
-    if path.is_file():
-        return {path.name: path.read_bytes()}
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    """All bytes of an output, by path from the folder that it lies in."""
+    inside = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {p.relative_to(path.parent).as_posix(): p.read_bytes() for p in inside}
+
+
+def restore(output: Path, wanted: dict[str, bytes]) -> None:
+    """Make an output what it was."""
+    shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
+    for name, held in wanted.items():
+        target = output.parent / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(held)
 
 
 def campaign(workspace: Path, number: int, seed: int, run: Run) -> Iterator[Damage]:
-    """Damage `number` files in turn, over all readers alike; the workspace is whole again after each."""
+    """Damage `number` files, one at a time, as many for each reader; each is restored before the next."""
     draw = random.Random(seed)
     order = [READERS[k % len(READERS)] for k in range(number)]
     for prefix, command, output in order:
@@ -105,11 +123,7 @@ def campaign(workspace: Path, number: int, seed: int, run: Run) -> Iterator[Dama
         yield Damage(name, kind, " ".join(command), _outcome(code, said, name, wanted, content(out)), said.strip())
         path.write_bytes(before)
         if content(out) != wanted:
-            shutil.rmtree(out) if out.is_dir() else out.unlink()
-            for file, held in wanted.items():
-                target = out if out.suffix == ".json" else out / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(held)
+            restore(out, wanted)
 
 
 def _outcome(code: int, said: str, name: str, wanted: dict[str, bytes], found: dict[str, bytes]) -> str:
@@ -129,12 +143,15 @@ def run_segpipe(command: tuple[str, ...], workspace: Path) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Run the campaign and print what came of it."""
-    source, number, seed = Path(sys.argv[1]), int((*sys.argv, "300")[2]), int((*sys.argv, "", "0")[3] or 0)
+    """Run the campaign and print the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("number", type=int, nargs="?", default=300)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder) / "w"
-        shutil.copytree(source, work, symlinks=True)
-        found = list(campaign(work, number, seed, run_segpipe))
+        work = copied(given.workspace, Path(folder) / "w")
+        found = list(campaign(work, given.number, given.seed, run_segpipe))
     for damage in found:
         if damage.outcome in ("silent", "crash"):
             print(f"{damage.outcome}: {damage.path} ({damage.kind}), {damage.command}: {damage.said[-300:]}")

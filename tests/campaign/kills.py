@@ -11,6 +11,7 @@ that gave a traceback.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import shutil
@@ -22,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from flips import content, copied, restore
 
 STAGES = (
     (("download",), "data/download/scenes"),
@@ -47,12 +50,6 @@ class Try:
     what: str
     struck: bool
     problems: tuple[str, ...]
-
-
-def content(path: Path) -> dict[str, bytes]:
-    """All bytes of an output."""
-    inside = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return {p.relative_to(path.parent).as_posix(): p.read_bytes() for p in inside}
 
 
 def leftovers(workspace: Path) -> list[str]:
@@ -110,10 +107,7 @@ def _mend(workspace: Path, output: str, wanted: dict[str, bytes]) -> None:
         shutil.rmtree(workspace / ".segpipe" / name, ignore_errors=True)
     for path in [path for top in ("data", "results") for path in (workspace / top).rglob(".*.partial")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name, held in wanted.items():
-        target = (workspace / output).parent / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(held)
+    restore(workspace / output, wanted)
 
 
 CODE = "import sys; sys.path.insert(0, {folder!r}); import shim; {arm}from segpipe.cli.app import main; main()"
@@ -138,21 +132,24 @@ def run_segpipe(command: tuple[str, ...], workspace: Path, fault: str, moment: f
 
 
 def main() -> None:
-    """Run the campaign and print what broke."""
-    source = Path(sys.argv[1])
-    kills, faults, seed = (int(word) for word in (*sys.argv[2:], *("500", "300", "0")[len(sys.argv) - 2 :]))
+    """Run the campaign and print what broke a promise."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("kills", type=int, nargs="?", default=500)
+    parser.add_argument("faults", type=int, nargs="?", default=300)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder) / "w"
-        shutil.copytree(source, work, symlinks=True)
+        work = copied(given.workspace, Path(folder) / "w")
         tries = []
-        for one in campaign(work, kills, faults, seed, run_segpipe):
+        for one in campaign(work, given.kills, given.faults, given.seed, run_segpipe):
             tries.append(one)
             for problem in one.problems:
                 print(f"{one.command}, {one.what}: {problem}", flush=True)
     struck, broken = (
         sum(bool(held) for held in of) for of in zip(*((t.struck, t.problems) for t in tries), strict=True)
     )
-    print(f"{kills} kills and {faults} faults, {struck} struck; {broken} broke a promise")
+    print(f"{given.kills} kills and {given.faults} faults, {struck} struck; {broken} broke a promise")
     sys.exit(any(one.problems for one in tries))
 
 

@@ -1,8 +1,6 @@
 """A small part of the campaign of flips; `python tests/campaign/flips.py` runs it at any size."""
 
-import shutil
-
-from flips import READERS, campaign
+from flips import READERS, campaign, copied
 
 from conftest import segpipe
 
@@ -13,8 +11,7 @@ def run(command, workspace):
 
 
 def test_no_damaged_file_goes_unnoticed(finished, tmp_path):
-    work = tmp_path / "w"
-    shutil.copytree(finished, work, symlinks=True)
+    work = copied(finished, tmp_path / "w")
     found = list(campaign(work, len(READERS), 7, run))
     assert len(found) > len(READERS) / 2
     assert [damage for damage in found if damage.outcome in ("silent", "crash")] == []

@@ -1,8 +1,7 @@
 """A small part of the campaign of kills and faults; `python tests/campaign/kills.py` runs it at any size."""
 
-import shutil
-
 import kills
+from flips import copied
 
 from conftest import segpipe
 
@@ -14,8 +13,7 @@ def run(command, workspace, fault, moment):
 
 
 def test_the_same_command_after_a_kill_or_a_fault_gives_the_same_bytes(finished, tmp_path):
-    work = tmp_path / "w"
-    shutil.copytree(finished, work, symlinks=True)
+    work = copied(finished, tmp_path / "w")
     tries = list(kills.campaign(work, 9, 9, 5, run))
     assert [one for one in tries if one.problems] == []
     assert sum(one.struck for one in tries) > 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -11,7 +12,7 @@ from segpipe.core import files, outputs
 from segpipe.core.errors import SegpipeError
 from segpipe.report.builder import SAME, ReportBuilder
 
-TABLES, PAGE = Path("results/tables"), Path("results/report.html")
+TABLES = Path("results/tables")
 
 
 def differences(workspace: Path) -> list[str]:
@@ -53,6 +54,6 @@ def _of_tables() -> Iterator[str]:
     for name, wanted in marker["files"].items():
         path = TABLES / name
         if not path.is_file() or outputs.digest_file(path) != wanted:
-            yield f"{path.parent / path.name} is not what the report wrote".replace("tables/../", "")
+            yield f"{os.path.normpath(path)} is not what the report wrote"
     extra = {path.name for path in TABLES.iterdir()} - marker["files"].keys() - {outputs.MARKER}
     yield from (f"{TABLES / name} is none of the report's tables" for name in sorted(extra))
