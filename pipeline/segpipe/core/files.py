@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.core.errors import BusyError, DataError
-from segpipe.core.outputs import PARTIAL, checked, sync_directory
+from segpipe.core.outputs import PARTIAL, checked, read, sync_directory
 from segpipe.core.spreadsheet import csv_rows
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
         DataError: it is missing, unreadable or damaged.
     """
     try:
-        return checked(path).read_bytes()
+        return read(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; check its mode and the disk") from None
 
@@ -126,7 +126,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def arrays_of(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of the content of an .npz file; `path` stands in errors."""
+    """All arrays in the bytes of an .npz file. Error messages name `path`."""
     import numpy as np
 
     try:

@@ -1,4 +1,4 @@
-"""One set of processor instructions for all libraries that compute, so that other processors round alike.
+"""Limit all numerical libraries to the same processor instructions, so that results differ less between processors.
 
 A library that finds AVX-512 adds in another order than on AVX2, and training makes two networks of that. MKL
 also chooses by where memory happens to lie, so that one of eight trainings on one busy machine had other bytes;

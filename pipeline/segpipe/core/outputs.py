@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -164,24 +163,41 @@ def checked(path: Path) -> Path:
     Raises:
         DataError: it has other bytes, is missing, or is none of its folder's files; says what makes it anew.
     """
-    path = Path(path)
+    state = _state(Path(path))
+    if _checked.get(os.path.abspath(path)) != state:
+        _compare(Path(path), digest_file)
+        _checked[os.path.abspath(path)] = state
+    return Path(path)
+
+
+def read(path: Path) -> bytes:
+    """The content of a file that `checked` would let pass."""
+    _state(Path(path))
+    content = Path(path).read_bytes()
+    _compare(Path(path), lambda _: digest(content))
+    return content
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does; DataError when it is missing."""
     try:
-        now = os.stat(path)
+        found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         place = _place(path)
         remedy = _remedy(place[1] if place else {})
         raise DataError(f"{path} is missing; {remedy}") from None
-    state, key = (now.st_mtime_ns, now.st_size, now.st_ino), os.path.abspath(path)
-    if not stat.S_ISREG(now.st_mode) or _checked.get(key) == state:
-        return path
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _compare(path: Path, digest_of: Callable[[Path], str]) -> None:
+    """DataError when the folder of outputs that a file lies in holds another digest of it."""
     place = _place(path)
-    if place is not None:
-        above, marker = place
-        name = Path(key).relative_to(above).as_posix()
-        if name != MARKER and marker["files"].get(name) != digest_file(path):
-            raise DataError(f"{path} is damaged: its bytes are not those that were written; {_remedy(marker)}")
-    _checked[key] = state
-    return path
+    if place is None or not path.is_file():
+        return
+    above, marker = place
+    name = Path(os.path.abspath(path)).relative_to(above).as_posix()
+    if name != MARKER and marker["files"].get(name) != digest_of(path):
+        raise DataError(f"{path} is damaged: its bytes are not those that were written; {_remedy(marker)}")
 
 
 def _remedy(marker: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segpipe.core.errors import DataError
+from segpipe.core.files import read_bytes
 from segpipe.core.opencv import cv2
-from segpipe.core.outputs import checked
 
 # Pillow would also open PostScript, through Ghostscript, and forty formats that nobody labels in.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
@@ -65,8 +65,6 @@ def decode(path: Path, page: int = 0) -> Decoded:
                     raise ValueError("16 bits in which 0 is white; save it with 0 as black")
                 _load(image, content)
                 return Decoded(image, stored, _deep(path, content, stored, page), _orientation(image))
-    except PermissionError:
-        raise DataError(f"{path} cannot be read: permission denied; change its mode or owner") from None
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -87,13 +85,18 @@ def _orientation(image: Image.Image) -> int:
 
 def _content(path: Path) -> bytes:
     """The file's bytes; of a gzip what is in it, up to what an image may hold."""
-    content = bytearray()
-    with gzip.open(checked(path)) if path.suffix == ".gz" else open(checked(path), "rb") as stream:
+    if path.exists() and path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path} holds more than {_MAX_BYTES} bytes; cut it into tiles")
+    content = read_bytes(path)
+    if path.suffix != ".gz":
+        return content
+    with gzip.open(io.BytesIO(content)) as stream:
+        unpacked = bytearray()
         while block := stream.read(2**20):
-            content += block
-            if len(content) > _MAX_BYTES:
+            unpacked += block
+            if len(unpacked) > _MAX_BYTES:
                 raise DataError(f"{path} holds more than {_MAX_BYTES} bytes; cut it into tiles")
-    return bytes(content)
+    return bytes(unpacked)
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
@@ -170,8 +173,7 @@ def _load(image: ImageFile.ImageFile, content: bytes) -> None:
         image.im.paste(unlikely, row)
     image.load()
     doubtful = (np.asarray(image.crop(row)) == unlikely).all() if marked else image.format == "PNG"
-    wanted = _wanted(content) if doubtful else 0
-    if _inflated(content, wanted) < wanted:
+    if doubtful and _inflated(content, _wanted(content)) < _wanted(content):
         raise ValueError("its last rows are missing")
 
 
