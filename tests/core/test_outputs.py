@@ -41,7 +41,9 @@ def test_any_flip_or_cut_is_told_with_the_file_and_the_command_that_makes_it_ane
         whole + b" ",
     ]:
         path.write_bytes(broken)
-        with pytest.raises(DataError, match=r"is damaged: its bytes are not.*run `segpipe predict --run ce`") as told:
+        with pytest.raises(
+            DataError, match=r"is damaged: it has changed since.*run `segpipe predict --run ce`"
+        ) as told:
             READ[name](path)
         assert str(path) in str(told.value)
     path.write_bytes(whole)

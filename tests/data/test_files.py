@@ -76,7 +76,7 @@ def test_missing_files_and_deep_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="missing"):
         read_image(tmp_path / "none.png")
     Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match="16 bits a channel, wanted 8"):
+    with pytest.raises(DataError, match="16 bits per channel, wanted 8"):
         read_image(tmp_path / "deep.png")
 
 

@@ -35,13 +35,13 @@ def plain_window(values, low, high):
 @pytest.mark.parametrize("name", ["colour.png", "colour.tif"])
 def test_16_bits_a_channel_are_refused_unless_a_choice_is_made(tmp_path, name):
     cv2.imwrite(str(tmp_path / name), DEEP[..., ::-1])
-    with pytest.raises(DataError, match="has 16 bits a channel, wanted 8; say in the card") as refused:
+    with pytest.raises(DataError, match="has 16 bits per channel, wanted 8; set depth in the card") as refused:
         read_image(tmp_path / name)
     assert "--depth" in str(refused.value)
     assert (read_image(tmp_path / name, Reading("full")) == plain_window(DEEP, 0, 65535)).all()
     assert (read_image(tmp_path / name, Reading("window 100 4095")) == plain_window(DEEP, 100, 4095)).all()
     for read in (read_colors, read_grey):
-        with pytest.raises(DataError, match="wanted a mask of 8 bits a channel"):
+        with pytest.raises(DataError, match="wanted a mask of 8 bits per channel"):
             read(tmp_path / name)
 
 
@@ -75,7 +75,7 @@ def test_percentiles_leave_out_pixels_without_data():
 def test_floating_point_and_32_bits_are_refused(tmp_path):
     for name, values in (("f.tif", np.full((4, 4), 0.5, np.float32)), ("i.tif", np.full((4, 4), 70_000, np.int32))):
         Image.fromarray(values).save(tmp_path / name)
-        with pytest.raises(DataError, match="wanted 8 or 16 bits a channel"):
+        with pytest.raises(DataError, match="wanted 8 or 16 bits per channel"):
             read_image(tmp_path / name, Reading("full"))
 
 
@@ -91,7 +91,7 @@ def test_of_several_pages_the_card_names_one(tmp_path, kind):
     path = tmp_path / f"x.{kind.lower()}"
     pages[0].save(path, kind, save_all=True, append_images=pages[1:], **({"lossless": True} if kind == "WEBP" else {}))
     for read in (read_image, read_grey, read_colors):
-        with pytest.raises(DataError, match="holds 3 pages or frames, wanted one picture"):
+        with pytest.raises(DataError, match="holds 3 pages or frames, wanted one"):
             read(path)
         for page in (1, 2, 3):
             assert np.unique(read(path, Reading(page=page))).tolist() == [10 * page], (kind, page)
@@ -174,9 +174,11 @@ def test_a_workspace_of_deep_images_says_how_they_become_8(tmp_path):
     given = ("init", "deep", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
     refused = segpipe_here(*given, cwd=tmp_path, check=False)
     assert refused.returncode == 3
-    assert "has 16 bits a channel" in refused.stderr
+    assert "has 16 bits per channel" in refused.stderr
     wrong = segpipe_here(*given, "--depth", "all", cwd=tmp_path, check=False)
     assert (wrong.returncode, "--depth is 'all', wanted 'full'" in wrong.stderr) == (2, True)
+    known = segpipe_here("init", "scenes", "--depth", "full", cwd=tmp_path, check=False)
+    assert (known.returncode, "--depth and --page go with --images" in known.stderr) == (2, True)
     done = segpipe_here(*given, "--depth", "window 0 4095", cwd=tmp_path)
     assert "guessed: 16 bits become 8 by 'window 0 4095'" in done.stdout
     segpipe_here("download", cwd=tmp_path / "deep")
@@ -236,7 +238,7 @@ def test_a_transparent_colour_is_transparent(tmp_path):
 
 def test_colours_of_16_bits_in_a_ppm_and_white_that_is_zero_are_not_cut(tmp_path):
     (tmp_path / "x.ppm").write_bytes(b"P6 7 5 65535\n" + DEEP.astype(">u2").tobytes())
-    with pytest.raises(DataError, match="16 bits a channel"):
+    with pytest.raises(DataError, match="16 bits per channel"):
         read_image(tmp_path / "x.ppm")
     assert (read_image(tmp_path / "x.ppm", Reading("full")) == plain_window(DEEP, 0, 65535)).all()
     Image.fromarray(DEEP[..., 0]).save(tmp_path / "x.tif", tiffinfo={262: 0})

@@ -174,5 +174,5 @@ def test_a_trained_network_is_read_back_or_refused(tmp_path):
     with pytest.raises(DataError, match="no configuration of stage train"):
         trained.load(run)
     (run / outputs.MARKER).unlink()
-    with pytest.raises(DataError, match="is no whole folder of a run"):
+    with pytest.raises(DataError, match="is not a complete run"):
         trained.load(run)

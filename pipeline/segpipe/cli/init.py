@@ -44,11 +44,11 @@ GroupOption = Annotated[
 DepthOption = Annotated[
     str,
     typer.Option(
-        help="How your images of 16 bits become 8: full, percentile or 'window LOW HIGH'.", show_default=False
+        help="How to convert 16-bit images to 8 bits: full, percentile or 'window LOW HIGH'.", show_default=False
     ),
 ]
 PageOption = Annotated[
-    int, typer.Option(help="Which page of your files with several, from 1.", min=0, show_default=False)
+    int, typer.Option(help="Page to read from multi-page files, starting at 1.", min=0, show_default=False)
 ]
 ProfileOption = Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)]
 SetOption = Annotated[
@@ -88,6 +88,8 @@ def init(
         reading = choices.Reading(depth, page)
         source, own = _guessed(dataset, images, masks, classes, void, group, (val, test), reading)
         card = _read_own(dataset, own)
+    elif depth or page:
+        raise ConfigError("--depth and --page go with --images and --masks; for a card, set its keys depth and page")
     elif dataset.endswith(".toml"):
         card = catalog.read_card(Path(dataset))
         own = Path(dataset).read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ def verify(
 ) -> None:
     """Compare results/ with the committed ones: bytes on the same kind of machine, a bound elsewhere.
 
-    On any machine the committed tables are computed again from the committed counts of each image.
+    On any machine, also recompute the committed tables from the committed counts of each image.
     """
     import json
     import tempfile

@@ -76,7 +76,7 @@ def _check_keys(data: object, name: str, path: tuple[str, ...] = ()) -> None:
     for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
         if isinstance(data, dict) and not isinstance(key, str):
             raise ConfigError(
-                f"{name}: the key {key!r} of {'.'.join(path) or 'the file'} is no word; quote or rename it"
+                f"{name}: the key {key!r} of {'.'.join(path) or 'the file'} is not text; quote or rename it"
             )
         _check_keys(value, name, (*path, str(key)))
 

@@ -33,7 +33,7 @@ from segpipe.training import parts
 
 # DVC matrix names: no dash, no at sign; and file names everywhere, so short and no device of Windows.
 NAME = re.compile(r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z)[a-z][a-z0-9_]{0,63}\Z")
-NAME_RULE = "[a-z][a-z0-9_]*, have at most 64 characters and be no device name such as con"
+NAME_RULE = "[a-z][a-z0-9_]*, have at most 64 characters and not be a device name such as con"
 _S = TypeVar("_S", bound=Section)
 
 

@@ -54,7 +54,7 @@ def _refuse_bombs(text: str) -> None:
             anchor, size = nodes.pop()
         elif isinstance(event, AliasEvent):
             if anchor is None or anchor not in sizes:
-                raise YAMLError(f"{where}the alias '*{anchor}' means nothing or itself")
+                raise YAMLError(f"{where}alias '*{anchor}' is undefined or refers to itself")
             size, anchor = sizes[anchor], None
         elif not isinstance(event, ScalarEvent):
             continue

@@ -119,7 +119,7 @@ def unsealed(value: object, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or digest_json(found) != value.get("sha256"):
         made = found.get("command")
         remedy = f"run `{made}`" if isinstance(made, str) else "delete it and run the stage that writes it"
-        raise DataError(f"{path} is damaged: its content is not what was written; {remedy}")
+        raise DataError(f"{path} is damaged: it has changed since it was written; {remedy}")
     return found
 
 
@@ -172,9 +172,11 @@ def checked(path: Path) -> Path:
 
 def read(path: Path) -> bytes:
     """The content of a file that `checked` would let pass."""
-    _state(Path(path))
+    state = _state(Path(path))
     content = Path(path).read_bytes()
-    _compare(Path(path), lambda _: digest(content))
+    if _checked.get(os.path.abspath(path)) != state:
+        _compare(Path(path), lambda _: digest(content))
+        _checked[os.path.abspath(path)] = state
     return content
 
 
@@ -197,7 +199,7 @@ def _compare(path: Path, digest_of: Callable[[Path], str]) -> None:
     above, marker = place
     name = Path(os.path.abspath(path)).relative_to(above).as_posix()
     if name != MARKER and marker["files"].get(name) != digest_of(path):
-        raise DataError(f"{path} is damaged: its bytes are not those that were written; {_remedy(marker)}")
+        raise DataError(f"{path} is damaged: it has changed since it was written; {_remedy(marker)}")
 
 
 def _remedy(marker: dict[str, Any]) -> str:

@@ -118,8 +118,8 @@ def _choose(image: ImageFile.ImageFile, page: int, path: Path) -> None:
         return
     if not page:
         raise DataError(
-            f"{path} holds {len(pages)} pages or frames, wanted one picture; save them as files of their own, or say "
-            "which one in the card: page = 1"
+            f"{path} holds {len(pages)} pages or frames, wanted one; save each as its own file, or choose one "
+            "with page = 1 in the card"
         )
     if page > len(pages):
         raise DataError(f"{path} holds {len(pages)} pages, the card asks for page {page}; correct the card")

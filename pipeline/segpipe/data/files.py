@@ -49,8 +49,8 @@ def read_image_and_facts(path: Path, reading: Reading = PLAIN) -> tuple[NDArray[
     if deep is not None:
         if not reading.depth:
             raise DataError(
-                f"{path} has 16 bits a channel, wanted 8; say in the card how they become 8: depth = {CHOICES}, or "
-                "--depth of `segpipe init`"
+                f"{path} has 16 bits per channel, wanted 8; set depth in the card, or --depth of `segpipe init`, to "
+                f"convert it: {CHOICES}"
             )
         return to_8_bits(deep, reading.depth), known
     return np.array(_opaque(image)), known
@@ -79,7 +79,7 @@ def _deep(path: Path, found: Decoded) -> NDArray[np.uint16] | None:
         return None
     grey = np.asarray(found.image)
     if grey.dtype.kind not in "iu" or grey.min(initial=0) < 0 or grey.max(initial=0) >= 2**16:
-        raise DataError(f"{path} has {found.image.mode} pixels, wanted 8 or 16 bits a channel; convert it first")
+        raise DataError(f"{path} has {found.image.mode} pixels, wanted 8 or 16 bits per channel; convert it first")
     return np.repeat(grey.astype(np.uint16)[..., None], 3, -1)
 
 
@@ -116,7 +116,7 @@ def read_grey(path: Path, reading: Reading = PLAIN) -> NDArray[np.uint8]:
 def _of_8_bits(path: Path, reading: Reading) -> Image.Image:
     found = decode(path, reading.page)
     if found.deep is not None or found.image.mode.startswith(("I", "F")):
-        raise DataError(f"{path} has {found.stored} pixels, wanted a mask of 8 bits a channel; convert it first")
+        raise DataError(f"{path} has {found.stored} pixels, wanted a mask of 8 bits per channel; convert it first")
     return found.image
 
 

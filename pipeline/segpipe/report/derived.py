@@ -56,4 +56,4 @@ def _of_tables() -> Iterator[str]:
         if not path.is_file() or outputs.digest_file(path) != wanted:
             yield f"{os.path.normpath(path)} is not what the report wrote"
     extra = {path.name for path in TABLES.iterdir()} - marker["files"].keys() - {outputs.MARKER}
-    yield from (f"{TABLES / name} is none of the report's tables" for name in sorted(extra))
+    yield from (f"{TABLES / name} is not one of the report's tables" for name in sorted(extra))

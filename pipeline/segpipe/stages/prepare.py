@@ -98,7 +98,7 @@ class _Placing:
             known = zip(samples, records, strict=False)
             done = [_restored(sample, record, arrays, k) for k, (sample, record) in enumerate(known)]
         except (ValueError, TypeError, KeyError):
-            self.context.log(f"{split}: what was done before is damaged; starting anew")
+            self.context.log(f"{split}: the progress of an earlier run is damaged; starting anew")
             self.work.forget(split)
             done = []
         if done:

@@ -28,7 +28,9 @@ def load(folder: Path, snapshot: int | None = None) -> tuple[nn.Module, dict[str
 def read(folder: Path) -> dict[str, Any]:
     """The resolved configuration of a run."""
     if outputs.description(folder) is None:
-        raise DataError(f"{folder} is no whole folder of a run: {outputs.MARKER} is missing; copy or train it again")
+        raise DataError(
+            f"{folder} is not a complete run: {outputs.MARKER} is missing; copy the whole folder or train it again"
+        )
     config = files.read_json(folder / "config.json")
     if not isinstance(config, dict) or not {"model", "classes", "normalization", "size", "reading"} <= config.keys():
         raise DataError(f"{folder / 'config.json'} is no configuration of stage train; train the run again")
