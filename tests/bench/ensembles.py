@@ -12,6 +12,7 @@ median and range of CPU time.
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import resource
@@ -33,6 +34,7 @@ from segpipe import ensembles  # noqa: E402
 from segpipe.core.parallel import Pool  # noqa: E402
 from segpipe.data.dataset import Index, Row  # noqa: E402
 from segpipe.data.geometry import Geometry  # noqa: E402
+from segpipe.data.maps import Packed, write_maps  # noqa: E402
 from segpipe.ensembles import members as work  # noqa: E402
 from segpipe.ensembles import methods, samples  # noqa: E402
 from segpipe.ensembles.samples import Sample  # noqa: E402
@@ -90,15 +92,15 @@ def speed(rounds):
 def generate(folder, images):
     """Logits of MEMBERS members as stage predict leaves them; all members share the files of the first."""
     random = np.random.default_rng(0)
-    shape = (images, CLASSES, HEIGHT // 4, WIDTH // 4)
+    shape = (CLASSES, HEIGHT // 4, WIDTH // 4)
     for number in range(MEMBERS):
         (folder / str(number)).mkdir()
     for split in ("val", "test"):
-        stored = np.lib.format.open_memmap(folder / "0" / f"{split}.npy", "w+", np.float16, shape)
-        for image in stored:
-            image[:] = random.normal(0, 2, shape[1:]).astype(np.float16)
-        for number in range(1, MEMBERS):
-            os.link(folder / "0" / f"{split}.npy", folder / str(number) / f"{split}.npy")
+        maps = (Packed.scores(random.normal(0, 2, shape).astype(np.float32)) for _ in range(images))
+        write_maps(folder / "0" / f"{split}_logits", maps)
+        for name, number in itertools.product(("bin", "json"), range(1, MEMBERS)):
+            own = f"{split}_logits.{name}"
+            os.link(folder / "0" / own, folder / str(number) / own)
 
 
 def measure(folder, images, method):

@@ -6,12 +6,10 @@ import subprocess
 import sys
 import textwrap
 
-import numpy as np
 import pytest
 
 from segpipe.core import files, outputs
 from segpipe.core.errors import BusyError, DataError
-from segpipe.data.maps import Maps, write_maps
 from segpipe.training import weights
 
 
@@ -160,18 +158,6 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
     with files.lock(tmp_path / "x.lock", "data/x"):
         pass  # free again
     assert BusyError.exit_code == 5
-
-
-def test_maps_of_unequal_size_come_back(tmp_path):
-    maps = [np.full((2, k + 1, 3), k, np.float16) for k in range(4)]
-    write_maps(tmp_path / "probs", iter(maps), np.float16)
-    found = Maps(tmp_path / "probs")
-    assert len(found) == 4
-    assert all((a == b).all() and a.shape == b.shape for a, b in zip(found, maps, strict=True))
-    binary = tmp_path / "probs.bin"
-    binary.write_bytes(binary.read_bytes()[:-1])
-    with pytest.raises(DataError, match="cut short"):
-        Maps(tmp_path / "probs")
 
 
 def test_broken_json_and_arrays_are_one_error(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
-from segpipe.data.maps import Maps, write_maps
+from segpipe.data.maps import Maps, Packed, write_maps
 
 
 def made(path):
@@ -17,7 +17,7 @@ def made(path):
         files.write_json(folder / "a.json", {"x": 1})
         np.save(folder / "b.npy", np.arange(1000, dtype=np.float32), allow_pickle=False)
         files.write_bytes(folder / "c.npz", files.npz_bytes({"z": np.arange(3)}))
-        write_maps(folder / "d", [np.zeros((2, 3), np.uint8)], np.uint8)
+        write_maps(folder / "d", [Packed.labels(np.zeros((2, 3), np.uint8))])
         (folder / "in").mkdir()
         files.write_text(folder / "in/e.csv", "a,b\n1,2\n")
     return path

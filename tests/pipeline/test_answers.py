@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.data.maps import Maps
+
 from conftest import IMAGES, reseal, segpipe, segpipe_here
 
 
@@ -196,7 +198,7 @@ def test_folds_hold_out_every_train_image_once_by_group(folded):
     for k in (0, 1):
         trained = json.loads((folded / f"data/train/ce-0-fold{k}/train_ids.json").read_text())["ids"]
         assert not {index[i]["id"] for i in held[k]} & set(trained)
-        assert len(np.load(folded / f"data/predict/ce-0-fold{k}/train.npy")) == len(held[k])
+        assert len(Maps(folded / f"data/predict/ce-0-fold{k}/train_logits")) == len(held[k])
     assert not {index[i]["group"] for i in held[0]} & {index[i]["group"] for i in held[1]}
 
 

@@ -17,6 +17,7 @@ from test_trained import fails  # noqa: F401
 from segpipe.config import params, yaml
 from segpipe.core.errors import ConfigError
 from segpipe.core.parallel import Pool
+from segpipe.data.geometry import softmax
 from segpipe.data.maps import Maps
 from segpipe.metrics import Counts, summarize
 
@@ -70,10 +71,9 @@ def test_members_are_looks_and_crf_outputs_too(workspace):
     assert "data/crf/ce-0" in stages["ensemble_refined"]["deps"]
     assert "data/predict/ce-0-look2" in stages["ensemble"]["deps"]
     call("dvc", "repro", "--glob", "evaluate_crf@*", "evaluate_ensemble*", cwd=folder)
-    mean = np.load(folder / "data/predict/ce-0/test.npy").astype(np.float64)
-    looks = [np.load(folder / f"data/predict/ce-0-look{n}/test.npy").astype(np.float64) for n in (1, 2)]
-    shares = [np.exp(look) / np.exp(look).sum(1, keepdims=True) for look in looks]
-    np.testing.assert_allclose(np.exp(mean), sum(shares) / 2, atol=2e-3)
+    each = [Maps(folder / f"data/predict/ce-0{look}/test_logits") for look in ("", "-look1", "-look2")]
+    for mean, *looks in zip(*each, strict=True):
+        np.testing.assert_allclose(softmax(mean), sum(softmax(look) for look in looks) / 2, atol=0.02)
     found = {name: json.loads((folder / f"results/ensembles/{name}/members.json").read_text()) for name in methods}
     assert [member["key"] for member in found["refined"]["members"]] == ["ce_jml-0", "ce-0-crf"]
     refined = json.loads((folder / "results/crf/ce-0/headline.json").read_text())
@@ -175,9 +175,8 @@ def test_infer_gives_what_the_stage_gave(workspace, fails):  # noqa: F811
         stored = Maps(workspace / f"data/ensemble/{name}/test_labels")
         for i, row in enumerate(rows):
             stem = row["image"].rsplit("/", 1)[-1].rsplit(".", 1)[0]
-            # The pipeline keeps logits as float16: a pixel in a thousand may change its label.
             found = np.array(Image.open(workspace / f"out/{name}/{stem}.png"))
-            assert (found != stored[i]).mean() < 5e-3
+            assert (found != stored[i]).mean() < 1e-3  # a batch of one image may end in other last bits
     image = images[0]
     assert "--probs: this ensemble votes" in fails(
         2, "infer", image, "--ensemble", "plurality", "--probs", cwd=workspace

@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from segpipe import losses
+from segpipe.config.refinement import Crf
 from segpipe.config.sections import (
     METHODS,
     Count,
-    Crf,
     Download,
     Ensemble,
     Evaluate,

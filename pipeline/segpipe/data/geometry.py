@@ -56,11 +56,15 @@ def restore(logits: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:
     The one way back for all stages: bilinear to the padded grid, crop the padding, resize to the
     original size, softmax.
     """
-    restored = resize_back(logits, geometry)
-    restored -= restored.max(0)
-    np.exp(restored, out=restored)
-    restored /= restored.sum(0)
-    return restored
+    return softmax(resize_back(logits, geometry))
+
+
+def softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of scores (C, H, W), in the place of the scores."""
+    scores -= scores.max(0)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(0)
+    return scores
 
 
 def resize_back(maps: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:

@@ -10,32 +10,35 @@ from numpy.typing import NDArray
 
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
-from segpipe.core.files import read_array, read_json
+from segpipe.core.files import read_json
 from segpipe.data.dataset import Row
-from segpipe.data.geometry import restore
+from segpipe.data.geometry import restore, softmax
 from segpipe.data.maps import open_maps
 
 
 def read_probs(predicted: Path, split: str, row: Row, position: int) -> NDArray[np.float32]:
     """The probabilities (C, H, W) of one image at its original size, from logits or from stored maps."""
-    if (predicted / f"{split}.npy").exists():
-        return restore(read_array(predicted / f"{split}.npy")[position], row.geometry)
-    return np.asarray(open_maps(predicted / f"{split}_probs")[position], np.float32)
+    if _holds_logits(predicted, split):
+        return restore(open_maps(predicted / f"{split}_logits")[position], row.geometry)
+    return softmax(open_maps(predicted / f"{split}_probs")[position])
 
 
 def read_stored(
     predicted: Path, split: str, row: Row, position: int
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.floating] | None]:
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
     """(labels or None, probabilities or None) of an image: from logits, or from the stored maps.
 
-    Stored labels are taken as they are: argmax of float16 probabilities would break ties anew.
+    Stored labels are taken as they are: the probabilities are rounded, and their arg max would break ties anew.
     """
-    if (predicted / f"{split}.npy").exists():
+    if _holds_logits(predicted, split):
         return None, read_probs(predicted, split, row, position)
     held = (predicted / f"{split}_probs.json").exists()
-    return open_maps(predicted / f"{split}_labels")[position], (
-        open_maps(predicted / f"{split}_probs")[position] if held else None
-    )
+    labels = open_maps(predicted / f"{split}_labels")[position]
+    return labels, read_probs(predicted, split, row, position) if held else None
+
+
+def _holds_logits(predicted: Path, split: str) -> bool:
+    return (predicted / f"{split}_logits.json").exists()
 
 
 def read_predicted_labels(predicted: Path, split: str, row: Row, position: int) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from segpipe.core import outputs
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
 from segpipe.data.dataset import Index, Row, read_target
+from segpipe.data.maps import Packed
 from segpipe.data.predictions import read_probs
 from segpipe.ensembles.diversity import Pairs
 from segpipe.ensembles.methods import Method
@@ -46,8 +47,8 @@ class Member:
 class Combined:
     """One image: the ensemble's map, the counts of the members and of the first 1..M in order, and their pairs."""
 
-    labels: NDArray[np.uint8]
-    probs: NDArray[np.float16] | None  # None of votes
+    labels: Packed
+    probs: Packed | None  # None of votes
     counts: Counts
     pairs: Pairs | None  # of test alone
 
@@ -89,8 +90,9 @@ class Gathering:
             grown.append(part if method.votes else label_and_confidence(part)[0])
         maps = np.stack([*labels, *grown])
         counts = count(maps, np.broadcast_to(target, maps.shape), len(self.index.classes))
-        probs16 = None if method.votes else found.astype(np.float16)
-        return Combined(own, probs16, counts, Pairs.of(list(labels), target) if judged else None)
+        stored = None if method.votes else Packed.probs(found)
+        pairs = Pairs.of(list(labels), target) if judged else None
+        return Combined(Packed.labels(own), stored, counts, pairs)
 
     def _read(
         self, i: int, row: Row, folders: Sequence[Path]

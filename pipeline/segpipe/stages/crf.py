@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from segpipe.core.errors import ConfigError, DataError, SegpipeError
 from segpipe.core.parallel import Pool
 from segpipe.data.dataset import Index, read_target
 from segpipe.data.files import read_image
-from segpipe.data.maps import write_maps
+from segpipe.data.geometry import softmax
+from segpipe.data.maps import Kind, Packed, write_maps
 from segpipe.data.predictions import read_probs, refuse_leak
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.measures import named_in
@@ -55,8 +56,8 @@ def run(context: Context) -> dict[str, Any]:
     with outputs.folder(context.path("crf"), context.describe("crf")) as folder:
         for split in SPLITS:
             paths = work.each(split, "refining", lambda split, i: _refine(work, split, i, choice.parameters))
-            for kind, dtype in (("probs", np.float16), ("labels", np.uint8)):
-                write_maps(folder / f"{split}_{kind}", (_arrays(path)[kind] for path in paths), dtype)
+            for kind in ("probs", "labels"):
+                write_maps(folder / f"{split}_{kind}", (_packed(kind, _arrays(path)) for path in paths))
             summary["effect"][split] = effect(
                 *_sides(paths), index.groups(split), metric=settings.metric, widths=measured.trimap,
                 quantiles=measured.quantiles, resamples=measured.resamples,
@@ -104,7 +105,7 @@ class _Work:
 def _resume(context: Context) -> Path:
     """Where finished images wait, named by output, parameters, data and code: others are never taken up."""
     source, prepared = context.path("predict"), context.path("prepare")
-    inputs: list[Any] = [outputs.digests(source, "*.npy"), outputs.digests(prepared, "index.json")]
+    inputs: list[Any] = [outputs.digests(source, "*_logits.*"), outputs.digests(prepared, "index.json")]
     inputs += [digest_of(context, "crf"), context.digest("crf")]
     parent = HIDDEN / "crf" / context.path("crf").as_posix().replace("/", "__")
     folder = parent / outputs.digest_json(inputs)[:32]
@@ -168,11 +169,21 @@ def _refine(work: _Work, split: str, i: int, parameters: Point | None) -> Path:
         with _named(work.index.splits[split][i].id):
             probs = work.refiner(**parameters, **work.context.params.crf.fixed).apply(image, probs)
         labels = label_and_confidence(probs)[0]
-        after = Measured.of(labels, probs.astype(np.float16), target, settings.trimap, settings.bins)
+    packed = Packed.probs(probs)
+    if parameters is not None:  # as stage evaluate will see it
+        after = Measured.of(labels, softmax(packed.unpack()), target, settings.trimap, settings.bins)
     arrays = {f"{side}.{name}": value for side, m in (("before", before), ("after", after))
               for name, value in m.arrays().items()}  # fmt: skip
-    files.write_sealed(path, files.npz_bytes({"probs": probs.astype(np.float16), "labels": labels, **arrays}))
+    kept = {"shape": np.array(probs.shape), "probs": np.frombuffer(packed.content, np.uint8)}
+    kept["labels"] = np.frombuffer(Packed.labels(labels).content, np.uint8)
+    files.write_sealed(path, files.npz_bytes({**kept, **arrays}))
     return path
+
+
+def _packed(kind: Kind, arrays: Mapping[str, NDArray[Any]]) -> Packed:
+    """A map of an image that `_refine` has kept."""
+    shape = tuple(arrays["shape"].tolist())
+    return Packed(kind, arrays[kind].tobytes(), shape[1:] if kind == "labels" else shape)
 
 
 def _is_whole(path: Path) -> bool:

@@ -18,7 +18,7 @@ from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
 from segpipe.data.dataset import Index, Row
-from segpipe.data.maps import MapWriter
+from segpipe.data.maps import MapWriter, Packed
 from segpipe.data.predictions import refuse_leak
 from segpipe.ensembles import methods
 from segpipe.ensembles.diversity import Pairs
@@ -28,6 +28,8 @@ from segpipe.ensembles.samples import Sample
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.scores import miou_dataset
 from segpipe.stages import SPLITS
+
+_WRITTEN = Packed("labels", b"", ())  # stands for a map that is in its file
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -155,18 +157,15 @@ def _write_maps(
 ) -> list[Combined]:
     """Write the maps of a split as they come; what judges the ensemble is kept."""
     rows, kept = gathering.index.splits[gathering.split], []
-    kinds = {"labels": np.uint8} if method.votes else {"labels": np.uint8, "probs": np.float16}
+    kinds = ("labels",) if method.votes else ("labels", "probs")
     items = ((i, row, method, order) for i, row in enumerate(rows))
     with ExitStack() as stack:
-        writers = {
-            kind: stack.enter_context(MapWriter(folder / f"{gathering.split}_{kind}", dtype))
-            for kind, dtype in kinds.items()
-        }
+        writers = {kind: stack.enter_context(MapWriter(folder / f"{gathering.split}_{kind}")) for kind in kinds}
         done = pool.map(gathering.combine, items)
         for image in tqdm(done, f"{name} {gathering.split}", len(rows), unit="image", disable=None):
             for kind, writer in writers.items():
                 writer.add(getattr(image, kind))
-            kept.append(replace(image, labels=np.empty(0, np.uint8), probs=None))
+            kept.append(replace(image, labels=_WRITTEN, probs=None))
     return kept
 
 

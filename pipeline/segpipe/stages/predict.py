@@ -1,4 +1,4 @@
-"""Stage predict: logits of val and test images at the network's stride, as float16."""
+"""Stage predict: logits of val and test images at the network's stride, compressed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from segpipe.core.arrays import new_array
 from segpipe.core.parallel import Pool
 from segpipe.data import folds
 from segpipe.data.dataset import Index
+from segpipe.data.maps import MapWriter, Packed
 from segpipe.data.normalize import curve
 from segpipe.stages import SPLITS
 from segpipe.training import device, inference, trained
 
 _ALONE = Lock()
-_LARGEST = float(np.finfo(np.float16).max)
 # Folder of the training, snapshot, digest of the weights, looks, device, seed: what a worker needs to read a network.
 Network = tuple[Path, int | None, str, inference.Options, str, int]
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write `<split>.npy` of shape (N, C, h, w); of a fold, `train.npy` holds its images, named by `rows.json`.
+    """Write `<split>_logits` (C, h, w) of each image; of a fold, `train_logits` holds its images, see `rows.json`.
 
     Monte Carlo passes add `<split>_uncertainty.npy` (N, 2, h, w): entropy and mutual information.
     """
@@ -63,31 +63,33 @@ def _write_logits(
     folder: Path, split: str, images: NDArray[np.uint8], rows: Sequence[int], network: Network, size: int, pool: Pool,
     name: str,
 ) -> None:  # fmt: skip
-    """The arrays of a split, which grow on disk batch by batch."""
-    stored: dict[str, NDArray[np.float16]] = {}
+    """The maps of a split, which grow on disk batch by batch."""
+    uncertainties: NDArray[np.float16] | None = None
     starts = range(0, len(rows), size)
     done = pool.map(logits_of, ((network, images[rows[first : first + size]], first) for first in starts))
     shown = tqdm(done, f"{name} {split}", len(starts), unit="batch", disable=None)
-    for first, (logits, uncertainty) in zip(starts, shown, strict=True):
-        found = {split: np.clip(logits, -_LARGEST, _LARGEST), f"{split}_uncertainty": uncertainty}
-        for array, values in found.items():
-            if values is None:
+    with MapWriter(folder / f"{split}_logits") as writer:
+        for first, (logits, uncertainty) in zip(starts, shown, strict=True):
+            for one in logits:
+                writer.add(one)
+            if uncertainty is None:
                 continue
-            if array not in stored:
-                shape = (len(rows), *values.shape[1:])
-                stored[array] = new_array(folder / f"{array}.npy", shape, np.float16)
-            stored[array][first : first + len(values)] = values
-    for written in stored.values():
-        written.flush()  # type: ignore[attr-defined]  # a memory map
+            if uncertainties is None:
+                shape = (len(rows), *uncertainty.shape[1:])
+                uncertainties = new_array(folder / f"{split}_uncertainty.npy", shape, np.float16)
+            uncertainties[first : first + len(uncertainty)] = uncertainty
+    if uncertainties is not None:
+        uncertainties.flush()  # type: ignore[attr-defined]  # a memory map
 
 
 def logits_of(
     network: Network, images: NDArray[np.uint8], first: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+) -> tuple[list[Packed], NDArray[np.float32] | None]:
     """Logits of a batch and, of Monte Carlo passes, its uncertainty; the network is read once a process."""
     with _ALONE:  # passes draw from torch's global generator
         logits, uncertainty = _predictor(*network).logits(images, first)
-        return logits.cpu().numpy(), None if uncertainty is None else uncertainty.cpu().numpy()
+    packed = [Packed.scores(one) for one in logits.cpu().numpy()]
+    return packed, None if uncertainty is None else uncertainty.cpu().numpy()
 
 
 @lru_cache(1)

@@ -16,10 +16,13 @@ from segpipe.core.errors import TrainingError
 from segpipe.core.seeding import seed_torch
 from segpipe.core.upsample import upsample
 from segpipe.data.geometry import Geometry, place_image, resize_back, restore
+from segpipe.data.maps import rounded
 from segpipe.data.normalize import Curve, to_input
 from segpipe.models.blocks.layers import awake
 
 FLOOR = 1e-12  # of a probability whose logarithm is taken
+MOST = 2**22  # numbers of an image that are kept at a network's own stride
+_COARSEST = 4  # stride beyond which nothing is averaged unasked
 _PASSES = 6  # stream of the seed that dropout draws from
 
 
@@ -30,7 +33,8 @@ class Options:
     flips: also mirrored. scales: at these sizes. window: height and width of the pieces that an image is cut
     into, None for whole images; overlap: share that neighbouring windows have in common at least. passes:
     Monte Carlo passes with dropout awake, 0 for none. look: from 1, that look alone instead of the mean of all:
-    passes vary slowest, sizes fastest.
+    passes vary slowest, sizes fastest. stride: of the logits, at least the network's own; None: its own, but up to 4
+    where an image has more than `MOST` numbers.
     """
 
     flips: bool = False
@@ -39,6 +43,7 @@ class Options:
     overlap: float = 0.5
     passes: int = 0
     look: int | None = None
+    stride: int | None = None
 
     @property
     def plain(self) -> bool:
@@ -60,11 +65,12 @@ class Predictor:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.curve, self.options, self.seed = curve, options, seed
+        self.stride = int(getattr(self.model, "stride", 1))
         awake(self.model) if options.passes else self.model.eval()
 
     @torch.no_grad()
     def logits(self, images: NDArray[np.uint8], first: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Logits (N, C, h, w) of images (N, H, W, 3) at the network's stride, and (N, 2, h, w) uncertainty.
+        """Logits (N, C, h, w) of images (N, H, W, 3) at the stride of the options, and (N, 2, h, w) uncertainty.
 
         Where several looks are averaged, the logits are logarithms of mean probabilities. Uncertainty, of Monte
         Carlo passes alone, is the entropy of the mean and the mutual information, in nats (Gal et al. 2017,
@@ -72,6 +78,20 @@ class Predictor:
 
         first: the number of the first image: passes draw by it, so that a rerun draws the same.
         """
+        logits, uncertainty = self._logits(images, first)
+        times = self._times(logits.shape[1], *images.shape[1:3])
+        return _averaged(logits, times), None if uncertainty is None else _averaged(uncertainty, times)
+
+    def _times(self, classes: int, height: int, width: int) -> int:
+        """How many times coarser than the network's logits are those of the options, in each direction."""
+        kept, wanted = self.stride, self.options.stride
+        if wanted is not None:
+            return max(1, wanted // kept)
+        while kept < _COARSEST and classes * -(-height // kept) * -(-width // kept) > MOST:
+            kept *= 2
+        return kept // self.stride
+
+    def _logits(self, images: NDArray[np.uint8], first: int) -> tuple[Tensor, Tensor | None]:
         batch = to_input(images, self.curve).to(self.device)
         if self.options.plain:
             return self._forward(batch), None
@@ -88,8 +108,7 @@ class Predictor:
 
     def _looks(self, batch: Tensor, first: int) -> Iterator[Tensor]:
         """The probabilities of every look, all at the stride of the whole image."""
-        stride = int(getattr(self.model, "stride", 1))
-        size = [-(-side // stride) for side in batch.shape[-2:]]
+        size = [-(-side // self.stride) for side in batch.shape[-2:]]
         flips, scales = (False, True) if self.options.flips else (False,), self.options.scales
         looks = itertools.product(range(max(1, self.options.passes)), flips, scales)
         for position, (_, flipped, scale) in enumerate(looks, 1):
@@ -134,6 +153,14 @@ class Predictor:
         return found
 
 
+def _averaged(maps: Tensor, times: int) -> Tensor:
+    """Means over cells of maps (N, K, h, w)."""
+    if times == 1:
+        return maps
+    height, width = maps.shape[-2:]
+    return functional.adaptive_avg_pool2d(maps, (-(-height // times), -(-width // times)))
+
+
 def starts(side: int, window: int, overlap: float) -> list[int]:
     """Where windows begin so that they cover a side, evenly, with at least this share in common.
 
@@ -171,7 +198,7 @@ def image_probs(
     whole = predictor.options.window is not None and not fitted
     geometry = Geometry(*size, *size, *size) if whole else Geometry.fit((size[0], size[1]), (grid[0], grid[1]))
     logits, uncertainty = predictor.logits(place_image(image, geometry)[None], number)
-    found = restore(logits[0].cpu().numpy(), geometry)
+    found = restore(rounded(logits[0].cpu().numpy()), geometry)  # as stage predict keeps them
     if uncertainty is None:
         return found, None
     return found, resize_back(uncertainty[0].cpu().numpy(), geometry)
