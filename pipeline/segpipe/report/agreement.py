@@ -1,8 +1,10 @@
-"""Do two result folders agree? Bytes on one kind of machine, elsewhere a bound drawn from the seeds.
+"""Do two result folders agree? Bytes on one kind of machine; elsewhere a test against the spread of retraining.
 
-Another instruction set, thread count or library version changes the last bits of a sum; training
-amplifies them like another seed does. So elsewhere a score may move by `SEED_FACTOR` times the
-spread between seeds, but by `SMALLEST_BOUND` at least, since two seeds estimate a spread poorly.
+Another instruction set, thread count or library version changes the last bits of a sum, and training amplifies them
+like another seed does. So elsewhere the difference of two honest scores of a result is that of two seeds: normal, with
+twice the variance between seeds of one run, which is pooled over the runs of both folders. A difference is refused
+when Student's t, corrected for the number of comparisons (Bonferroni), says that honest folders as a whole have one as
+large once in 20 times. What this test can notice is said beside the answer (`Spread.noticed`).
 """
 
 from __future__ import annotations
@@ -12,19 +14,25 @@ import math
 import os
 import platform
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy import optimize, stats
 
 from segpipe.core.errors import DataError
 from segpipe.core.files import read_csv, read_json
 from segpipe.core.outputs import digest_file
 
-SEED_FACTOR = 6.0
-SMALLEST_BOUND = 0.06
-BOUNDED = ("acc", "miou_dataset", "miou_image", "miou_class")
+LEVEL = 0.05  # how often honest folders may be refused
+POWER = 0.95  # of what is said to be noticed
+COMPARED = ("acc", "miou_dataset", "miou_image", "miou_class", "ece_dataset", "nll_dataset")
+_SPLIT = "test"
+Scores = dict[str, dict[str, float]]  # by result (a path or a name), its scores
 _SCORES = Path("tables/scores.csv")
 _PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "matplotlib", "scipy")
 
@@ -58,10 +66,12 @@ def compare(found: Path, reference: Path, threads: int) -> dict[str, Any]:
     changed = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
     if same:
         differences = [f"{name} differs in its bytes" for name in changed]
+        noticed: dict[str, float] | None = None
     else:
-        differences = _beyond_bound(found, reference, [n for n in changed if n.endswith("headline.json")])
+        differences, noticed = beyond_retraining(_headlines(found), _headlines(reference))
     problems = missing + extra + differences
     return {
+        "noticed": noticed,
         "agrees": not problems,
         "same_machine": same,
         "files": len(ours),
@@ -74,34 +84,28 @@ def compare(found: Path, reference: Path, threads: int) -> dict[str, Any]:
 def _compare_scores(found: Path, reference: Path, *, same: bool) -> dict[str, Any]:
     """The same of a profile that is kept as tables: every score of tables/scores.csv, a line a seed."""
     ours, theirs = _scores(found / _SCORES), _scores(reference / _SCORES)
-    problems = [f"{' '.join(line)} is missing" for line in theirs.keys() - ours.keys()]
-    problems += [f"{' '.join(line)} is not among the reference" for line in ours.keys() - theirs.keys()]
-    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for (what, _), row in theirs.items():
-        for metric in BOUNDED:
-            if metric in row:
-                groups["test", metric, what].append(row[metric])
-    bounds, equal = _pooled(groups), 0
-    for line in ours.keys() & theirs.keys():
-        equal += ours[line] == theirs[line]
-        for metric in ours[line].keys() | theirs[line].keys() if same else BOUNDED:
-            a, b = ours[line].get(metric), theirs[line].get(metric)
-            bound = 0.0 if same else bounds["test", metric]
-            if (a is None) != (b is None) or (a is not None and b is not None and abs(a - b) > bound):
-                problems.append(f"{' '.join(line)}: {metric} {a} against {b}, bound {bound:.3f}")
+    problems = [f"{name} is missing" for name in theirs.keys() - ours.keys()]
+    problems += [f"{name} is not among the reference" for name in ours.keys() - theirs.keys()]
+    equal = sum(ours[line] == theirs[line] for line in ours.keys() & theirs.keys())
+    noticed: dict[str, float] | None = None
+    if same:
+        problems += [f"{name} differs" for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
+    else:
+        differences, noticed = beyond_retraining(ours, theirs)
+        problems += differences
     return {
         "agrees": not problems, "same_machine": same, "files": len(ours), "unit": "results", "bytes_equal": equal,
-        "differences": sorted(problems),
+        "differences": sorted(problems), "noticed": noticed,
     }  # fmt: skip
 
 
-def _scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """By name and folder, the scores that are defined."""
+def _scores(path: Path) -> Scores:
+    """By folder, the scores that are defined."""
     rows = read_csv(path)
     names = ("what", "kind", "loss", "folder")
     try:
         return {
-            (row["what"], Path(row["folder"]).name): {k: float(v) for k, v in row.items() if k not in names and v}
+            row["folder"].removeprefix("results/"): {k: float(v) for k, v in row.items() if k not in names and v}
             for row in rows
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -114,43 +118,71 @@ def _tracked(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): digest_file(p) for p in names}
 
 
-def _beyond_bound(found: Path, reference: Path, names: list[str]) -> list[str]:
-    bounds = _bounds(reference)
-    problems = []
-    for name in names:
-        ours, theirs = read_json(found / name), read_json(reference / name)
-        for split in theirs:
-            for metric in BOUNDED:
-                a, b = ours.get(split, {}).get(metric), theirs[split].get(metric)
-                bound = bounds[split, metric]
-                if (a is None) != (b is None) or (a is not None and abs(a - b) > bound):
-                    problems.append(f"{name}: {split} {metric} {a} against {b}, bound {bound:.3f}")
-    return problems
+def _headlines(folder: Path) -> Scores:
+    """The scores of every result on test."""
+    paths = sorted(folder.glob("*/*/headline.json"))
+    return {p.parent.relative_to(folder).as_posix(): read_json(p).get(_SPLIT, {}) for p in paths}
 
 
-def _bounds(reference: Path) -> dict[tuple[str, str], float]:
-    """By split and metric: the pooled spread between seeds of one run, times the factor."""
-    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for path in sorted(reference.glob("runs/*/headline.json")):
-        run = path.parent.name.rpartition("-")[0]
-        for split, scores in read_json(path).items():
-            for metric in BOUNDED:
-                if scores.get(metric) is not None:
-                    groups[split, metric, run].append(scores[metric])
-    return _pooled(groups)
+@dataclass(frozen=True)
+class Spread:
+    """Of a score between seeds of one run: standard deviation, with its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+    @staticmethod
+    def pooled(groups: Sequence[Sequence[float]]) -> Spread | None:
+        """Of scores by run; None where no run has two seeds."""
+        freedom = sum(len(values) - 1 for values in groups)
+        squares = math.fsum((v - math.fsum(values) / len(values)) ** 2 for values in groups for v in values)
+        return Spread(math.sqrt(squares / freedom), freedom) if freedom else None
+
+    def bound(self, comparisons: int) -> float:
+        """What a difference of two honest scores exceeds with probability `LEVEL` in all comparisons together."""
+        return float(stats.t.ppf(1 - LEVEL / (2 * comparisons), self.freedom)) * math.sqrt(2) * self.deviation
+
+    def noticed(self, comparisons: int) -> float:
+        """The difference that is refused with probability `POWER`, were the deviation the true one."""
+        quantile = stats.t.ppf(1 - LEVEL / (2 * comparisons), self.freedom)
+        missed = partial(stats.nct.cdf, quantile, self.freedom)
+        shift = optimize.brentq(lambda place: missed(place) - (1 - POWER), 0, 20 * quantile)
+        return float(shift) * math.sqrt(2) * self.deviation
 
 
-def _pooled(groups: dict[tuple[str, str, str], list[float]]) -> dict[tuple[str, str], float]:
-    """By split and metric, the bound from the scores of each run's seeds."""
-    bounds: dict[tuple[str, str], float] = defaultdict(lambda: SMALLEST_BOUND)
-    variances: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (split, metric, _), values in groups.items():
-        if len(values) > 1:
-            mean = math.fsum(values) / len(values)
-            variances[split, metric].append(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    for key, items in variances.items():
-        bounds[key] = max(SMALLEST_BOUND, SEED_FACTOR * math.sqrt(math.fsum(items) / len(items)))
-    return bounds
+def beyond_retraining(ours: Scores, theirs: Scores) -> tuple[list[str], dict[str, float]]:
+    """Differences that retraining does not explain, and by score the difference that would be noticed.
+
+    Results of one run are those whose names differ in the number at the end alone. Without two seeds of a run nothing
+    is known of the spread: any difference is one too many.
+    """
+    common = sorted(ours.keys() & theirs.keys())
+    problems = [
+        f"{name}: {metric} is undefined on one side"
+        for name in common
+        for metric in COMPARED
+        if (ours[name].get(metric) is None) != (theirs[name].get(metric) is None)
+    ]
+    noticed: dict[str, float] = {}
+    measured = {m: [n for n in common if None not in (ours[n].get(m), theirs[n].get(m))] for m in COMPARED}
+    comparisons = sum(len(names) for names in measured.values())
+    for metric, names in measured.items():
+        groups: dict[tuple[int, str], list[float]] = defaultdict(list)
+        for side, scores in enumerate((ours, theirs)):
+            for name in (n for n in names if n.startswith("runs/")):
+                groups[side, name.rpartition("-")[0]].append(scores[name][metric])
+        spread = Spread.pooled(list(groups.values()))
+        if spread is None:
+            if any(ours[name][metric] != theirs[name][metric] for name in names):
+                problems.append(f"{metric} differs, and no run has two seeds that would say how much retraining moves")
+            continue
+        bound, noticed[metric] = spread.bound(comparisons), spread.noticed(comparisons)
+        problems += [
+            f"{name}: {metric} {ours[name][metric]:.4f} against {theirs[name][metric]:.4f}, bound {bound:.4f}"
+            for name in names
+            if abs(ours[name][metric] - theirs[name][metric]) > bound
+        ]
+    return problems, noticed
 
 
 def _processor() -> str:
