@@ -94,6 +94,9 @@ def campaign(workspace: Path, kills: int, seed: int) -> Iterator[Try]:
         waiting = sum(1 for _ in (workspace / ".segpipe/checkpoints").rglob("state.pt"))
         again, said, _ = run(command, workspace, None, draw)
         problems = [] if again == 0 else [f"the same command gave {again}: {said.strip()[-400:]}"]
+        if "RWLock-file" in said:  # DVC's own record, which a kill can cut; nothing else is to suffer from it
+            (workspace / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+            again, said, _ = run(command, workspace, None, draw)
         if said.count("resuming after epoch") < waiting:
             problems.append(f"{waiting} checkpoints, {said.count('resuming after epoch')} trainings resumed")
         for top, files in wanted[rate].items():

@@ -1,6 +1,6 @@
 """What a data set of some size costs: time, memory and disk of every stage.
 
-    python tests/campaign/scale.py WORKSPACE [--images 400] [--side 512] [--classes 150] [--epochs 40] ...
+    python tests/campaign/scale.py WORKSPACE [--images 400] [--side 512] [--classes 150] [--epochs 15] ...
 
 WORKSPACE is a new folder. The images are drawn: regions of about twelve classes in each, a colour and a grain of its
 own to every class. Half of the images are for test, a tenth is for val. Memory is what a stage allocates at most
@@ -31,6 +31,7 @@ PARAMS = {
     "seeds": "[0]", "runs": "{ce: {loss: ce}}", "crf.runs": "[ce]", "crf.tune.points": "1", "crf.tune.images": "1",
     "crf.tune.unary_scale": "[1.0]", "crf.tune.pos_w": "[3.0]", "crf.tune.bi_w": "[4.0]",
     "crf.tune.bi_xy_std": "[30.0]", "crf.tune.bi_rgb_std": "[13.0]", "predict.batch_size": "4",
+    "train.augment.color": "0.0",
     "ensemble": f"{{average: {{method: average, {MEMBERS}}}, majority: {{method: majority, {MEMBERS}}}}}",
 }  # fmt: skip
 
@@ -38,7 +39,7 @@ PARAMS = {
 def draw(folder: Path, images: int, side: int, classes: int) -> None:
     """Images and masks: polygons of random classes over one another."""
     random = np.random.default_rng(0)
-    colors, grain = random.integers(30, 226, (classes, 3)), random.uniform(4, 40, classes)
+    colors, grain = random.integers(30, 226, (classes, 3)), random.uniform(1, 6, classes)
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for i in range(images):
@@ -94,7 +95,7 @@ def main() -> None:
         ("images", 400),
         ("side", 512),
         ("classes", 150),
-        ("epochs", 40),
+        ("epochs", 15),
         ("stride", 4),
         ("crop", 256),
     ):

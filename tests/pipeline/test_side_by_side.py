@@ -22,6 +22,13 @@ def test_only_what_changed_and_what_follows_runs(work):
     assert (work / "results/report.html").is_file()
 
 
+@pytest.mark.parametrize("cut", ["", '{"write": {"data/'])
+def test_a_lock_that_a_killed_dvc_left_half_written_is_in_nobodys_way(work, cut):
+    (work / ".dvc/tmp").mkdir(exist_ok=True)
+    (work / ".dvc/tmp/rwlock").write_text(cut)
+    assert segpipe("repro", cwd=work).stdout.startswith("0 stages ran")
+
+
 def test_a_failed_stage_is_one_line_and_the_rest_waits(work):
     text = (work / "params.yaml").read_text()
     (work / "params.yaml").write_text(text.replace(f"limit: {IMAGES}", f"limit: {IMAGES - 1}"))

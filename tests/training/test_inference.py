@@ -12,7 +12,7 @@ from segpipe.core import outputs
 from segpipe.core.errors import ConfigError, DataError, TrainingError
 from segpipe.core.files import write_json
 from segpipe.data.normalize import curve
-from segpipe.training import trained, weights
+from segpipe.training import inference, trained, weights
 from segpipe.training.inference import Options, Predictor, entropy, starts
 
 from conftest import reseal
@@ -176,3 +176,25 @@ def test_a_trained_network_is_read_back_or_refused(tmp_path):
     (run / outputs.MARKER).unlink()
     with pytest.raises(DataError, match="is not a complete run"):
         trained.load(run)
+
+
+def test_a_wider_stride_keeps_the_means_of_its_cells():
+    model, given = Pixels(), images(2, 8, 12)
+    fine = Predictor(model, MINMAX, Options(stride=1)).logits(given)[0]
+    coarse = Predictor(model, MINMAX, Options(stride=4)).logits(given)[0]
+    assert coarse.shape == (2, fine.shape[1], 2, 3)
+    for n, c, y, x in np.ndindex(*coarse.shape):
+        cell = [float(fine[n, c, 4 * y + i, 4 * x + j]) for i in range(4) for j in range(4)]
+        assert float(coarse[n, c, y, x]) == pytest.approx(sum(cell) / 16, abs=1e-5)
+
+
+@pytest.mark.parametrize(("most", "cells"), [(240, (8, 10)), (239, (4, 5)), (60, (4, 5)), (59, (2, 3)), (1, (2, 3))])
+def test_unasked_logits_are_averaged_up_to_a_stride_of_four_where_they_are_too_many(monkeypatch, most, cells):
+    monkeypatch.setattr(inference, "MOST", most)
+    assert Predictor(Pixels(), MINMAX, Options()).logits(images(1, 8, 10))[0].shape == (1, 3, *cells)
+
+
+def test_a_network_that_is_coarser_than_asked_stays_as_it_is():
+    model = models.create("unet", 2, width=4, depth=2, stem_stride=4).eval()
+    shapes = {s: Predictor(model, MINMAX, Options(stride=s)).logits(images(1, 16, 16))[0].shape for s in (None, 1, 4)}
+    assert set(shapes.values()) == {(1, 2, 4, 4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from segpipe.cli import code
 from segpipe.core.errors import ConfigError, DataError, SegpipeError
 
 LOGS = Path(".segpipe/repro")
+_SETTLED = 0.5  # seconds, in which a living DVC has written its record
 _PAUSE = 0.05  # seconds between looks at the running stages
 
 
@@ -42,6 +44,7 @@ def repro(jobs: Annotated[int, typer.Option("--jobs", "-j", help="Stages at once
     """Run every stage whose inputs changed, independent ones side by side: the same results as `dvc repro`."""
     from tqdm import tqdm
 
+    _free(Path(".dvc/tmp/rwlock"))
     plan, unchanged = _planned()
     plan.done |= unchanged
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -69,6 +72,22 @@ def repro(jobs: Annotated[int, typer.Option("--jobs", "-j", help="Stages at once
         _explain(plan)
     ran = len(plan.done) - len(unchanged)
     print(f"{ran} stages ran, {len(unchanged)} were up to date; {time.monotonic() - began:.0f} s")
+
+
+def _free(path: Path) -> None:
+    """Remove DVC's record of who reads and writes what, when a killed DVC has left it half-written.
+
+    DVC writes it in place and refuses to work until a broken one is gone. One that stays broken has no living writer.
+    """
+    for pause in (_SETTLED, 0):
+        try:
+            json.loads(path.read_bytes())
+            return
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(pause)
+    path.unlink(missing_ok=True)
 
 
 def _planned() -> tuple[Plan, set[str]]:

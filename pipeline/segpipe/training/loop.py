@@ -272,7 +272,7 @@ class _Training:
         """One part of the loss; nan where the network's logits are not finite, which the criterion refuses."""
         t = part.temperature
         try:
-            value: Tensor = self.criterion(logits if t == 1 else logits / t, part.target, part.keep)
+            value: Tensor = (part.criterion or self.criterion)(logits if t == 1 else logits / t, part.target, part.keep)
         except ValueError:
             if bool(logits.isfinite().all()):
                 raise

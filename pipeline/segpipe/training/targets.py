@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segpipe import losses
 from segpipe.core import distributed
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import register
@@ -48,12 +49,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Part:
-    """A target, hard (N, H, W) or soft (N, C, H, W), where it counts (N, H, W), its weight and temperature."""
+    """A target, hard (N, H, W) or soft (N, C, H, W), where it counts (N, H, W), its weight and temperature.
+
+    criterion: None is the loss of the run.
+    """
 
     target: Tensor
     keep: Tensor | None = None
     weight: float | Tensor = 1.0
     temperature: float = 1.0
+    criterion: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -166,14 +171,16 @@ class SemiSupervised(Source):
     teacher who is sure of little teaches little. Which images keep their
     labels follows from their ids: a smaller share is a subset of a larger one, for every seed.
 
+    loss: of this part; "ce" as theirs, "run" is that of the run. A region loss over the sure pixels alone knows
+    neither the misses nor the false alarms of the others: under jml it lost .04 to .08 of val mIoU^D.
     ramp: share of the training over which the weight of the second part rises, as exp(-5 (1 - t)^2).
     """
 
     extents = True
 
     def __init__(
-        self, setup: Setup, *, labelled: float = 0.25, confidence: float = 0.95, weight: float = 1.0,
-        ramp: float = 0.25, decay: float = 0.99,
+        self, setup: Setup, *, labelled: float = 0.25, confidence: float = 0.99, weight: float = 1.0,
+        ramp: float = 1.0, decay: float = 0.99, loss: str = "ce",
     ) -> None:  # fmt: skip
         super().__init__(setup)
         if not (0 < labelled <= 1 and 0 <= confidence <= 1 and weight >= 0 and 0 <= ramp <= 1 and 0 <= decay < 1):
@@ -183,6 +190,7 @@ class SemiSupervised(Source):
             )
 
         self.confidence, self.weight, self.ramp = confidence, weight, ramp
+        self.criterion = None if loss == "run" else losses.create(loss)
         self.labelled = labelled_images(setup.ids, labelled)
         self.average = ExponentialAverage(setup.model, 1, decay=decay)
 
@@ -196,7 +204,7 @@ class SemiSupervised(Source):
         without = ~known & (given.labels[:, -1] != VOID)
         sure = (probs.amax(1) >= self.confidence) & without
         counts = distributed.all_sum(torch.stack([sure.sum(), without.sum()]).double())
-        return [Part(labels), Part(probs, sure, weight * counts[0] / counts[1].clamp(min=1))]
+        return [Part(labels), Part(probs, sure, weight * counts[0] / counts[1].clamp(min=1), criterion=self.criterion)]
 
     def after_step(self, model: nn.Module) -> None:
         """The teacher follows."""
