@@ -34,7 +34,8 @@ from segpipe import ensembles  # noqa: E402
 from segpipe.core.parallel import Pool  # noqa: E402
 from segpipe.data.dataset import Index, Row  # noqa: E402
 from segpipe.data.geometry import Geometry  # noqa: E402
-from segpipe.data.maps import Packed, write_maps  # noqa: E402
+from segpipe.data.maps import write_maps  # noqa: E402
+from segpipe.data.packed import Packed  # noqa: E402
 from segpipe.ensembles import members as work  # noqa: E402
 from segpipe.ensembles import methods, samples  # noqa: E402
 from segpipe.ensembles.samples import Sample  # noqa: E402

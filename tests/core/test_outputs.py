@@ -9,7 +9,8 @@ import pytest
 
 from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
-from segpipe.data.maps import Maps, Packed, write_maps
+from segpipe.data.maps import Maps, write_maps
+from segpipe.data.packed import Packed
 
 
 def made(path):

@@ -8,7 +8,8 @@ import pytest
 
 from segpipe.core.errors import DataError
 from segpipe.data.geometry import softmax
-from segpipe.data.maps import Maps, Packed, write_maps
+from segpipe.data.maps import Maps, write_maps
+from segpipe.data.packed import Packed
 
 
 def smooth(random, classes, height, width, spread):

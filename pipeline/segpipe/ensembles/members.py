@@ -14,7 +14,7 @@ from segpipe.core import outputs
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
 from segpipe.data.dataset import Index, Row, read_target
-from segpipe.data.maps import Packed
+from segpipe.data.packed import Packed
 from segpipe.data.predictions import read_probs
 from segpipe.ensembles.diversity import Pairs
 from segpipe.ensembles.methods import Method

@@ -23,7 +23,8 @@ from segpipe.core.parallel import Pool
 from segpipe.data.dataset import Index, read_target
 from segpipe.data.files import read_image
 from segpipe.data.geometry import softmax
-from segpipe.data.maps import Kind, Packed, write_maps
+from segpipe.data.maps import write_maps
+from segpipe.data.packed import Kind, Packed
 from segpipe.data.predictions import read_probs, refuse_leak
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.measures import named_in

@@ -18,7 +18,8 @@ from segpipe.core import files, outputs
 from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
 from segpipe.data.dataset import Index, Row
-from segpipe.data.maps import MapWriter, Packed
+from segpipe.data.maps import MapWriter
+from segpipe.data.packed import Packed
 from segpipe.data.predictions import refuse_leak
 from segpipe.ensembles import methods
 from segpipe.ensembles.diversity import Pairs

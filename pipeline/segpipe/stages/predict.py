@@ -20,8 +20,9 @@ from segpipe.core.arrays import new_array
 from segpipe.core.parallel import Pool
 from segpipe.data import folds
 from segpipe.data.dataset import Index
-from segpipe.data.maps import MapWriter, Packed
+from segpipe.data.maps import MapWriter
 from segpipe.data.normalize import curve
+from segpipe.data.packed import Packed
 from segpipe.stages import SPLITS
 from segpipe.training import device, inference, trained
 

@@ -16,8 +16,8 @@ from segpipe.core.errors import TrainingError
 from segpipe.core.seeding import seed_torch
 from segpipe.core.upsample import upsample
 from segpipe.data.geometry import Geometry, place_image, resize_back, restore
-from segpipe.data.maps import rounded
 from segpipe.data.normalize import Curve, to_input
+from segpipe.data.packed import rounded
 from segpipe.models.blocks.layers import awake
 
 FLOOR = 1e-12  # of a probability whose logarithm is taken
