@@ -92,52 +92,58 @@ class Calibration:
                 f"probs are {probs.shape} and target is {target.shape}, wanted ({self.num_classes}, H, W) and (H, W)"
             )
         valid = np.ones(target.shape, bool) if self.ignore_index is None else target != self.ignore_index
-        p = probs[:, valid].astype(np.float64)  # (C, P)
+        index, planes = np.flatnonzero(valid), probs.reshape(self.num_classes, -1)
         true = target[valid].astype(np.int64)
-        if p.size and not (np.abs(p.sum(0) - 1) <= TOLERANCE).all():  # NaN fails as well
-            raise ValueError(
-                f"probabilities must be finite and sum to one over the classes (within {TOLERANCE}); "
-                "apply a softmax first"
-            )
-        if p.size and not (p.min() >= 0 and true.min() >= 0 and true.max() < self.num_classes):
-            raise ValueError(f"probabilities must not be negative and labels must be 0..{self.num_classes - 1}")
-        predicted = label_and_confidence(p[:, None])[0][0].astype(np.int64) if p.size else true
-        places = np.arange(len(true))
-        confidence, of_true = p[predicted, places], p[true, places]
+        if true.size and not (true.min() >= 0 and true.max() < self.num_classes):
+            raise ValueError(f"labels must be 0..{self.num_classes - 1}")
+        self._refuse(planes, index)
+        predicted = label_and_confidence(planes[:, None, index])[0][0].astype(np.int64) if index.size else true
+        confidence, of_true = (planes[which, index].astype(np.float64) for which in (predicted, true))
         hit = predicted == true
         top = _table(_level(confidence, LEVELS), confidence, (hit,), LEVELS)
-        each = self._classes(p, true, hit)
         self.levels += top
-        self.of_class += each
+        folded, squares = np.empty((4, self.num_classes, self.bins)), 0.0
+        for k, plane in enumerate(planes):  # one class at a time: memory does not grow with their number
+            p, of_class = plane[index].astype(np.float64), true == k
+            each = _table(_level(p, CLASS_LEVELS), p, (of_class, of_class & hit), CLASS_LEVELS)
+            self.of_class[:, k] += each
+            folded[:, k] = _fold(each, self.bins)
+            squares += float((p * p).sum())
         here = np.bincount(true, minlength=self.num_classes) > 0
-        folded = _fold(top, self.bins)
-        gaps = [_class_gaps(each[:2], each[k], self.bins) for k in (2, 3)]
+        gaps = [_class_gaps(folded, k) for k in (2, 3)]
+        row = _fold(top, self.bins)
         self.images.append(
             Bins(
-                pixels=folded[None, 0].astype(np.int64),
-                confidence=folded[None, 1],
-                correct=folded[None, 2].astype(np.int64),
+                pixels=row[None, 0].astype(np.int64),
+                confidence=row[None, 1],
+                correct=row[None, 2].astype(np.int64),
                 nll=np.array([-np.log(np.maximum(of_true, FLOOR)).sum()]),
-                brier=np.array([(p * p).sum() - 2 * of_true.sum() + len(true)]),
+                brier=np.array([squares - 2 * of_true.sum() + len(true)]),
                 sce=np.array([gaps[0][here].mean() if here.any() else np.nan]),
                 sce_jdt=np.array([gaps[1][here].mean() if here.any() else np.nan]),
             )
         )
+
+    def _refuse(self, planes: NDArray[Any], index: NDArray[np.int64]) -> None:
+        """ValueError unless these are probabilities at the pixels."""
+        total, smallest = np.zeros(len(index)), 0.0
+        for plane in planes:
+            p = plane[index]
+            total += p
+            smallest = min(smallest, float(p.min(initial=0)))
+        if not (np.abs(total - 1) <= TOLERANCE).all():  # NaN fails as well
+            raise ValueError(
+                f"probabilities must be finite and sum to one over the classes (within {TOLERANCE}); "
+                "apply a softmax first"
+            )
+        if smallest < 0:
+            raise ValueError("probabilities must not be negative")
 
     def merge(self, other: Calibration) -> None:
         """Take over the images of another collection, after one's own."""
         self.levels += other.levels
         self.of_class += other.of_class
         self.images += other.images
-
-    def _classes(self, p: Floats, true: NDArray[np.int64], hit: NDArray[np.bool_]) -> Floats:
-        """(4, C, CLASS_LEVELS) of one image."""
-        level = _level(p, CLASS_LEVELS) + np.arange(self.num_classes)[:, None] * CLASS_LEVELS
-        of_true = level[true, np.arange(len(true))]
-        size = self.num_classes * CLASS_LEVELS
-        parts = [np.bincount(level.ravel(), minlength=size), np.bincount(level.ravel(), p.ravel(), size)]
-        parts += [np.bincount(of_true[which], minlength=size) for which in (slice(None), hit)]
-        return np.stack(parts).reshape(4, self.num_classes, CLASS_LEVELS).astype(np.float64)
 
     def table(self) -> Bins:
         """The kept rows of all images."""
@@ -162,8 +168,9 @@ class Calibration:
         folded, total = _fold(self.levels, count), self.levels[0].sum()
         found["ece_dataset"] = float(np.abs(folded[1] - folded[2]).sum() / total) if total else None
         classes = slice(1, 2) if self.num_classes == 2 else slice(None)
+        by_class = _fold(self.of_class, count)
         for k, name in ((2, "sce"), (3, "sce_jdt")):
-            gaps = _class_gaps(self.of_class[:2], self.of_class[k], count)
+            gaps = _class_gaps(by_class, k)
             found[f"{name}_dataset"] = float(gaps[classes].mean()) if total else None
             of_images = getattr(table, name)
             defined = of_images[~np.isnan(of_images)]
@@ -223,10 +230,10 @@ def _fold(table: Floats, bins: int) -> Floats:
     return folded
 
 
-def _class_gaps(pixels_and_sums: Floats, right: Floats, bins: int) -> Floats:
-    """(C,) sum over bins of |summed probability - right| over the number of pixels."""
-    pixels, sums = _fold(pixels_and_sums, bins)
-    gaps: Floats = np.abs(sums - _fold(right, bins)).sum(1) / np.maximum(pixels.sum(1), 1)
+def _class_gaps(folded: Floats, right: int) -> Floats:
+    """(C,) sum over bins of |summed probability - right| over the number of pixels, of (4, C, bins)."""
+    pixels, sums = folded[:2]
+    gaps: Floats = np.abs(sums - folded[right]).sum(1) / np.maximum(pixels.sum(1), 1)
     return gaps
 
 

@@ -86,8 +86,10 @@ def fit(scores: Floats, true: NDArray[np.int64], weight: Floats | None = None) -
 
 def apply(probs: NDArray[Any], temperature: float) -> NDArray[np.float32]:
     """probs (C, ...) with their logits divided by T."""
-    z = np.log(np.maximum(probs.astype(np.float32), np.float32(FLOOR))) / np.float32(temperature)
+    z: NDArray[np.float32] = np.maximum(probs, np.float32(FLOOR), dtype=np.float32)
+    np.log(z, out=z)
+    z /= np.float32(temperature)
     z -= z.max(0)
     np.exp(z, out=z)
-    scaled: NDArray[np.float32] = z / z.sum(0)
-    return scaled
+    z /= z.sum(0)
+    return z
