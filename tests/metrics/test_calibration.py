@@ -148,3 +148,17 @@ def test_sampled_pixels_are_valid_ones_and_the_same_every_time():
     assert 255 not in first[1]
     everything = temperature.sample(probs[0], target[0], 10_000, seed=4)
     assert len(everything[1]) == (target[0] != 255).sum()
+
+
+def test_memory_does_not_grow_with_the_classes_beyond_the_probabilities_themselves():
+    import tracemalloc
+
+    random = np.random.default_rng(0)
+    probs = random.dirichlet(np.ones(100), (96, 96)).transpose(2, 0, 1).astype(np.float32)
+    target = random.integers(0, 100, (96, 96)).astype(np.uint8)
+    collected = Calibration(100)
+    tracemalloc.start()
+    collected.add(probs, target)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * probs.nbytes
