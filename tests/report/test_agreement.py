@@ -6,25 +6,22 @@ import pytest
 from segpipe.report.agreement import COMPARED, LEVEL, POWER, Spread, beyond_retraining
 
 WORLDS = 1500
-KINDS = pytest.mark.parametrize(("runs", "seeds"), [(2, 2), (4, 2), (4, 3), (9, 2), (4, 10)])
+KINDS = pytest.mark.parametrize(("runs", "seeds"), [(3, 2), (4, 2), (4, 3), (9, 2), (4, 10)])
 
 
 def world(random, runs, seeds, common=0.5):
-    """Two honest folders: the same runs, other trainings; scores share half of their noise, ensembles less of it."""
-    level = random.uniform(0.2, 0.8, (runs, len(COMPARED)))
-    folders = []
+    """Two honest folders of other trainings; scores share half of their noise; the CRF has four times it."""
+    folders, level = [], random.uniform(0.2, 0.8, (runs, len(COMPARED)))
     for _ in range(2):
         noise = 0.02 * (
             common**0.5 * random.normal(size=(runs, seeds, 1))
             + (1 - common) ** 0.5 * random.normal(size=(runs, seeds, len(COMPARED)))
         )
-        scores = {
-            f"runs/r{r}-{s}": dict(zip(COMPARED, (level[r] + noise[r, s]).tolist(), strict=True))
-            for r in range(runs)
-            for s in range(seeds)
-        }
-        scores["ensembles/average"] = dict(zip(COMPARED, (level.mean(0) + noise.mean((0, 1))).tolist(), strict=True))
-        folders.append(scores)
+        places = [(r, s) for r in range(runs) for s in range(seeds)]
+        scores = {f"runs/r{r}-{s}": level[r] + noise[r, s] for r, s in places}
+        scores |= {f"crf/r{r}-{s}": level[r] + 4 * noise[r, s] for r, s in places}
+        scores |= {f"ensembles/{name}": level[0] + 9 * noise.mean((0, 1)) for name in ("average", "majority")}
+        folders.append({name: dict(zip(COMPARED, row.tolist(), strict=True)) for name, row in scores.items()})
     return folders
 
 
@@ -36,21 +33,28 @@ def test_honest_retraining_is_refused_in_one_of_twenty_worlds_at_most(runs, seed
 
 
 @KINDS
-def test_a_result_that_is_off_by_what_is_said_to_be_noticed_is_refused(runs, seeds):
+@pytest.mark.parametrize("kind", ["runs", "crf"])
+def test_a_score_that_is_wrong_by_what_is_said_to_be_noticed_is_refused(runs, seeds, kind):
     random = np.random.default_rng(runs * 10 + seeds)
-    comparisons = len(COMPARED) * (runs * seeds + 1)
-    # At the true spread; the seeds of the folders estimate it anew in each world.
-    off = Spread(0.02, 2 * runs * (seeds - 1)).noticed(comparisons)
+    deviation, comparisons = 0.02 if kind == "runs" else 0.08, 2 * len(COMPARED) * runs * seeds
+    wrong = Spread(deviation, runs * (seeds - 1)).noticed(comparisons)
     noticed = 0
     for _ in range(WORLDS):
         ours, theirs = world(random, runs, seeds)
-        theirs["ensembles/average"]["miou_dataset"] = ours["ensembles/average"]["miou_dataset"] + off + (
-            0.02 * 2**0.5 * random.normal()
-        )  # fmt: skip
-        noticed += any(
-            line.startswith("ensembles/average: miou_dataset") for line in beyond_retraining(ours, theirs)[0]
-        )
+        theirs[f"{kind}/r0-0"]["miou_dataset"] += wrong
+        noticed += any(line.startswith(f"{kind}/r0-0: miou_dataset") for line in beyond_retraining(ours, theirs)[0])
     assert noticed / WORLDS >= POWER - 0.02
+
+
+@pytest.mark.parametrize("name", ["runs/r1-0", "crf/r3-1"])
+def test_no_score_is_so_wrong_that_it_hides_itself_or_others(name):
+    ours, theirs = world(np.random.default_rng(0), 4, 2)
+    theirs[name]["acc"] += 1000
+    assert [line.split(",")[0].split(" ")[:2] for line in beyond_retraining(ours, theirs)[0]] == [[f"{name}:", "acc"]]
+    theirs["runs/r0-0"]["miou_dataset"], theirs["runs/r0-1"]["miou_dataset"] = float("nan"), 9.0
+    found = beyond_retraining(ours, theirs)[0]
+    assert any("runs/r0-0: miou_dataset is" in line and "nan there" in line for line in found)
+    assert any(line.startswith("runs/r0-1: miou_dataset") for line in found)
 
 
 def test_the_spread_is_pooled_within_runs():
@@ -65,7 +69,7 @@ def test_without_two_seeds_any_difference_is_refused_and_equal_scores_agree():
     assert beyond_retraining(one, {name: dict(held) for name, held in one.items()}) == ([], {})
     problems, noticed = beyond_retraining(one, {"runs/a-0": {"acc": 0.5}, "crf/a-0": {"acc": 0.61}})
     assert (problems, noticed) == (
-        ["acc differs, and no run has two seeds that would say how much retraining moves"],
+        ["acc differs, and too few runs have two seeds that would say how much retraining moves"],
         {},
     )
 
@@ -74,4 +78,5 @@ def test_a_score_that_one_side_lacks_is_named():
     ours = {f"runs/a-{s}": {"acc": 0.5 + s / 10, "miou_dataset": 0.3} for s in (0, 1)}
     theirs = {name: {**held, "miou_dataset": None} for name, held in ours.items()}
     problems, _ = beyond_retraining(ours, theirs)
-    assert problems == [f"runs/a-{s}: miou_dataset is undefined on one side" for s in (0, 1)]
+    assert problems == [f"runs/a-{s}: miou_dataset is 0.3 here and None there" for s in (0, 1)]
+    assert beyond_retraining({"runs/a-0": {}}, {"runs/a-0": {}})[0] == ["no result has a score in both folders"]

@@ -75,7 +75,7 @@ def _print(found: dict[str, Any]) -> None:
     kind = (
         "the same kind of machine: bytes must agree"
         if found["same_machine"]
-        else "another kind of machine: numbers must agree as those of two seeds do"
+        else "another kind of machine: scores may differ as much as those of two seeds"
     )
     print(f"{found['files']} {found['unit']}, made on {kind}")
     for line in found["differences"]:
@@ -84,5 +84,5 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  committed: {line}")
     if found["noticed"]:
         sizes = ", ".join(f"{name} {size:.3f}" for name, size in found["noticed"].items())
-        print(f"  noticed in 19 of 20 cases: one result that is off by {sizes}")
+        print(f"  the smallest error of one score that this finds in 19 of 20 cases: {sizes}")
     print("agrees" if found["agrees"] else "does not agree")

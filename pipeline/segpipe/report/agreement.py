@@ -1,10 +1,11 @@
 """Do two result folders agree? Bytes on one kind of machine; elsewhere a test against the spread of retraining.
 
 Another instruction set, thread count or library version changes the last bits of a sum, and training amplifies them
-like another seed does. So elsewhere the difference of two honest scores of a result is that of two seeds: normal, with
-twice the variance between seeds of one run, which is pooled over the runs of both folders. A difference is refused
-when Student's t, corrected for the number of comparisons (Bonferroni), says that honest folders as a whole have one as
-large once in 20 times. What this test can notice is said beside the answer (`Spread.noticed`).
+like another seed does. So elsewhere two honest scores of a result differ like those of two seeds: normally, with twice
+the variance between seeds. That variance is pooled over the runs of one kind (runs, crf) in the folder that was made
+here; the folder that is checked has no say in it. A difference is refused by Student's t, corrected for the number of
+comparisons (Bonferroni), so that one honest folder in 20 is refused at most. Scores on test are compared. Results of a
+kind with hardly a repetition are not, ensembles among them: too little is known of their spread.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -29,6 +30,7 @@ from segpipe.core.files import read_csv, read_json
 from segpipe.core.outputs import digest_file
 
 LEVEL = 0.05  # how often honest folders may be refused
+FEWEST = 3  # degrees of freedom; with fewer, no error would be noticed
 POWER = 0.95  # of what is said to be noticed
 COMPARED = ("acc", "miou_dataset", "miou_image", "miou_class", "ece_dataset", "nll_dataset")
 _SPLIT = "test"
@@ -82,7 +84,7 @@ def compare(found: Path, reference: Path, threads: int) -> dict[str, Any]:
 
 
 def _compare_scores(found: Path, reference: Path, *, same: bool) -> dict[str, Any]:
-    """The same of a profile that is kept as tables: every score of tables/scores.csv, a line a seed."""
+    """The same of a profile that is kept as tables, from tables/scores.csv: a line for each result."""
     ours, theirs = _scores(found / _SCORES), _scores(reference / _SCORES)
     problems = [f"{name} is missing" for name in theirs.keys() - ours.keys()]
     problems += [f"{name} is not among the reference" for name in ours.keys() - theirs.keys()]
@@ -143,7 +145,7 @@ class Spread:
         return float(stats.t.ppf(1 - LEVEL / (2 * comparisons), self.freedom)) * math.sqrt(2) * self.deviation
 
     def noticed(self, comparisons: int) -> float:
-        """The difference that is refused with probability `POWER`, were the deviation the true one."""
+        """The error of one score that is refused with probability `POWER`, were the deviation the true one."""
         quantile = stats.t.ppf(1 - LEVEL / (2 * comparisons), self.freedom)
         missed = partial(stats.nct.cdf, quantile, self.freedom)
         shift = optimize.brentq(lambda place: missed(place) - (1 - POWER), 0, 20 * quantile)
@@ -151,38 +153,51 @@ class Spread:
 
 
 def beyond_retraining(ours: Scores, theirs: Scores) -> tuple[list[str], dict[str, float]]:
-    """Differences that retraining does not explain, and by score the difference that would be noticed.
+    """Differences that retraining does not explain, and by kind and score the error that would be noticed.
 
-    Results of one run are those whose names differ in the number at the end alone. Without two seeds of a run nothing
-    is known of the spread: any difference is one too many.
+    ours were made here. A result's kind is the first part of its name; results of one run are those whose names
+    differ in the number at the end alone.
     """
-    common = sorted(ours.keys() & theirs.keys())
-    problems = [
-        f"{name}: {metric} is undefined on one side"
-        for name in common
-        for metric in COMPARED
-        if (ours[name].get(metric) is None) != (theirs[name].get(metric) is None)
-    ]
-    noticed: dict[str, float] = {}
-    measured = {m: [n for n in common if None not in (ours[n].get(m), theirs[n].get(m))] for m in COMPARED}
-    comparisons = sum(len(names) for names in measured.values())
-    for metric, names in measured.items():
-        groups: dict[tuple[int, str], list[float]] = defaultdict(list)
-        for side, scores in enumerate((ours, theirs)):
-            for name in (n for n in names if n.startswith("runs/")):
-                groups[side, name.rpartition("-")[0]].append(scores[name][metric])
+    problems, spreads = [], dict[tuple[str, str], Spread]()
+    pairs = dict[tuple[str, str], list[str]]()
+    for name in sorted(ours.keys() & theirs.keys()):
+        for metric in COMPARED:
+            sides = [scores[name].get(metric) for scores in (ours, theirs)]
+            defined = [side is not None and math.isfinite(side) for side in sides]
+            if all(defined):
+                pairs.setdefault((name.split("/")[0], metric), []).append(name)
+            elif any(defined) or sides != [None, None]:
+                problems.append(f"{name}: {metric} is {sides[0]} here and {sides[1]} there")
+    for (kind, metric), names in pairs.items():
+        groups: dict[str, list[float]] = defaultdict(list)
+        for name in names:
+            run, dash, _ = name.rpartition("-")
+            groups[run if dash else name].append(ours[name][metric])
         spread = Spread.pooled(list(groups.values()))
-        if spread is None:
-            if any(ours[name][metric] != theirs[name][metric] for name in names):
-                problems.append(f"{metric} differs, and no run has two seeds that would say how much retraining moves")
-            continue
-        bound, noticed[metric] = spread.bound(comparisons), spread.noticed(comparisons)
+        if spread is not None and spread.freedom >= FEWEST:
+            spreads[kind, metric] = spread
+    if not spreads:
+        problems += _unequal(ours, theirs, pairs)
+    comparisons = sum(len(pairs[key]) for key in spreads)
+    for (kind, metric), spread in spreads.items():
+        bound = spread.bound(comparisons)
         problems += [
             f"{name}: {metric} {ours[name][metric]:.4f} against {theirs[name][metric]:.4f}, bound {bound:.4f}"
-            for name in names
+            for name in pairs[kind, metric]
             if abs(ours[name][metric] - theirs[name][metric]) > bound
         ]
-    return problems, noticed
+    return problems, {f"{kind} {metric}": spread.noticed(comparisons) for (kind, metric), spread in spreads.items()}
+
+
+def _unequal(ours: Scores, theirs: Scores, pairs: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+    """What differs at all, where nothing says how much retraining moves."""
+    if not pairs:
+        return ["no result has a score in both folders"]
+    changed = sorted({m for (_, m), names in pairs.items() for n in names if ours[n][m] != theirs[n][m]})
+    return [
+        f"{metric} differs, and too few runs have two seeds that would say how much retraining moves"
+        for metric in changed
+    ]
 
 
 def _processor() -> str:
