@@ -55,7 +55,7 @@ def campaign(workspace: Path, tries: int, seed: int) -> Iterator[Try]:
                 code, said = run_segpipe(command, work, "", None)
                 there = any((work / ".segpipe/checkpoints").rglob("state.pt"))
                 problems = [] if code in (0, 3) else [f"exit {code}: {said.strip()[-300:]}"]
-                if code == 3 and "space" not in said:
+                if code == 3 and "No space left" not in said and "free space" not in said:
                     problems.append(f"it does not speak of space: {said.strip()[-300:]}")
                 mount("remount", "size=1g", at=disk)
                 again, words = run_segpipe(command, work, "", None)

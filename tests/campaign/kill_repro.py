@@ -4,9 +4,9 @@
 
 WORKSPACE is whole (`segpipe init scenes --profile tiny`, then `dvc repro`); a copy is worked on. Before each try the
 learning rate changes, so that every stage from the trainings on has to run; DVC's memory of former runs is deleted. At
-a random moment all processes are killed with `kill -9`, or a random one of them. Then the same command runs again. A
-try that broke a promise is printed: another byte under data/ or results/, a training that started anew though a
-checkpoint was there, a file that was left over, a second run that failed.
+a random moment all processes are killed with `kill -9`, or a random one of them. Then the same command runs again. Each
+try is printed with the promises that it broke: another byte under data/ or results/, a training that started anew
+though a checkpoint was there, a file that was left over, a second run that failed.
 """
 
 from __future__ import annotations

@@ -91,13 +91,41 @@ def test_what_is_scored_of_stored_probabilities_is_what_was_to_be_scored():
     assert {name: abs(float(np.mean(values))) < 1e-3 for name, values in errors.items()} == dict.fromkeys(errors, True)
 
 
-def test_far_classes_are_their_mean_over_sixteen_pixels():
-    probs = np.full((3, 8, 8), 1e-7, np.float32)
-    probs[0], probs[2] = 1, 1e-9
+def test_far_classes_have_the_mean_distance_of_the_far_pixels_of_their_cell():
+    random = np.random.default_rng(6)
+    distance = random.uniform(6, 26, (2, 8, 12))  # below 10: near
+    probs = np.concatenate([np.ones((1, 8, 12)), np.exp(-distance)]).astype(np.float32)
     found = Packed.probs(probs).unpack()
     assert (found[0] == 0).all()
-    np.testing.assert_allclose(found[1], math.log(1e-7), rtol=1 / 32)
-    np.testing.assert_allclose(found[2], math.log(1e-9), rtol=1 / 32)
+    for c, y, x in np.ndindex(2, 8, 12):
+        cell = distance[c, y // 4 * 4 : y // 4 * 4 + 4, x // 4 * 4 : x // 4 * 4 + 4]
+        wanted = distance[c, y, x] if distance[c, y, x] < 10 else cell[cell >= 10].mean()
+        assert -found[c + 1, y, x] == pytest.approx(wanted, rel=1 / 31)
+
+
+def test_a_map_is_kept_as_values_or_as_differences_whichever_repeats_more():
+    slope = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    noise = (np.random.default_rng(7).random((64, 64)) < 0.1).astype(np.uint8)
+    flags = [Packed.labels(labels).content[0] for labels in (slope, noise)]
+    assert flags == [128, 0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused(value):
+    scores = np.zeros((3, 4, 4), np.float32)
+    scores[1, 2, 2] = value
+    for pack in (Packed.scores, Packed.probs):
+        with pytest.raises(ValueError, match="must be finite"):
+            pack(scores)
+
+
+def test_double_precision_and_views_are_taken_too():
+    scores = np.random.default_rng(8).normal(0, 3, (6, 10, 3))
+    for given in (scores, scores.astype(np.float16), scores.transpose(2, 1, 0)):
+        plain = np.ascontiguousarray(given, np.float32)
+        assert np.abs(Packed.scores(given).unpack() - Packed.scores(plain).unpack()).max() < 0.02
+        probs = softmax(plain.copy())
+        assert Packed.probs(probs.astype(np.float64)).unpack().shape == plain.shape
 
 
 def test_smooth_maps_take_a_fraction_of_float16():
@@ -114,6 +142,10 @@ def test_maps_of_unequal_size_come_back(tmp_path):
     assert len(found) == 4
     for one, wanted in zip(found, maps, strict=True):
         np.testing.assert_array_equal(one, wanted)
+    np.testing.assert_array_equal(found[-3], maps[1])
+    for index in (4, -5):
+        with pytest.raises(IndexError):
+            found[index]
     binary = tmp_path / "labels.bin"
     binary.write_bytes(binary.read_bytes()[:-1])
     with pytest.raises(DataError, match="cut short"):
@@ -125,7 +157,18 @@ def test_no_map_at_all_is_a_file_too(tmp_path):
     assert len(Maps(tmp_path / "labels")) == 0
 
 
-@pytest.mark.parametrize("header", ["{}", "[]", '{"kind": "labels", "shapes": 3, "ends": []}'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{}", "[]", '{"kind": "labels", "shapes": 3, "ends": []}', '{"kind": "foo", "shapes": [], "ends": []}',
+        '{"kind": "labels", "shapes": [[-1, 1]], "ends": [0]}',
+        '{"kind": "labels", "shapes": [[1, 1, 1]], "ends": [0]}',
+        '{"kind": "labels", "shapes": [[1.5, 1]], "ends": [0]}',
+        '{"kind": "labels", "shapes": [[1, 1]], "ends": [null]}',
+        '{"kind": "labels", "shapes": [[1, 1], [1, 1]], "ends": [5, 0]}',
+        '{"kind": "labels", "shapes": [], "ends": [0]}',
+    ],
+)  # fmt: skip
 def test_another_header_is_refused_by_name(tmp_path, header):
     write_maps(tmp_path / "labels", [])
     (tmp_path / "labels.json").write_text(header)
@@ -133,9 +176,17 @@ def test_another_header_is_refused_by_name(tmp_path, header):
         Maps(tmp_path / "labels")
 
 
-@pytest.mark.parametrize("content", [b"", b"no zlib", zlib.compress(bytes(7)), zlib.compress(bytes(10**7))])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\0no zlib", b"\0" + zlib.compress(bytes(7)), b"\0" + zlib.compress(bytes(9)),
+        b"\0" + zlib.compress(bytes(10**7)), b"\0" + zlib.compress(bytes(8))[:-4],
+        b"\0" + zlib.compress(bytes(8)) + b"x",
+    ],
+)  # fmt: skip
 def test_a_map_of_other_bytes_is_refused_before_it_fills_the_memory(content):
     with pytest.raises(DataError, match="a compressed map"):
         Packed("labels", content, (2, 4)).unpack()
+    assert (Packed("labels", b"\0" + zlib.compress(bytes(8)), (2, 4)).unpack() == 0).all()
     with pytest.raises(DataError, match="a compressed map"):
         Packed("probs", b"\xff" + (9).to_bytes(4, "little") + content, (2, 4, 4)).unpack()

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from segpipe.cli import repro
 from segpipe.cli.repro import Plan
 
 from conftest import IMAGES, segpipe
@@ -27,6 +28,14 @@ def test_a_lock_that_a_killed_dvc_left_half_written_is_in_nobodys_way(work, cut)
     (work / ".dvc/tmp").mkdir(exist_ok=True)
     (work / ".dvc/tmp/rwlock").write_text(cut)
     assert segpipe("repro", cwd=work).stdout.startswith("0 stages ran")
+
+
+def test_a_lock_that_is_whole_stays(tmp_path):
+    path = tmp_path / "rwlock"
+    path.write_text('{"write": {}, "read": {}}')
+    repro._free(path)
+    assert path.exists()
+    repro._free(tmp_path / "none")
 
 
 def test_a_failed_stage_is_one_line_and_the_rest_waits(work):

@@ -5,7 +5,7 @@ import pytest
 
 from segpipe.report.agreement import COMPARED, LEVEL, POWER, Spread, beyond_retraining
 
-WORLDS = 1500
+WORLDS = 500
 KINDS = pytest.mark.parametrize(("runs", "seeds"), [(3, 2), (4, 2), (4, 3), (9, 2), (4, 10)])
 
 
@@ -43,7 +43,7 @@ def test_a_score_that_is_wrong_by_what_is_said_to_be_noticed_is_refused(runs, se
         ours, theirs = world(random, runs, seeds)
         theirs[f"{kind}/r0-0"]["miou_dataset"] += wrong
         noticed += any(line.startswith(f"{kind}/r0-0: miou_dataset") for line in beyond_retraining(ours, theirs)[0])
-    assert noticed / WORLDS >= POWER - 0.02
+    assert noticed / WORLDS >= POWER - 0.03
 
 
 @pytest.mark.parametrize("name", ["runs/r1-0", "crf/r3-1"])

@@ -126,6 +126,23 @@ def test_semi_supervised_keeps_some_labels_and_trusts_sure_pixels_elsewhere():
     assert float(pseudo.weight) == pytest.approx(2 * math.exp(-5 * (1 - 0.5 / 0.8) ** 2) * sure / without)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [("", "ce"), (", loss=dice", "dice"), (", loss=run", None)])
+def test_pseudo_labels_have_a_loss_of_their_own(given, wanted):
+    made = source(f"semi_supervised(labelled=0.5, confidence=0{given})")
+    criterion = made.criterion
+    assert (criterion is None) == (wanted is None)
+    if wanted is None:
+        return
+    logits, target = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 5).softmax(1)
+    assert float(criterion(logits, target)) == float(losses.create(wanted)(logits, target))
+
+
+@pytest.mark.parametrize("loss", ["nope", "lovasz", 3])
+def test_a_loss_that_pseudo_labels_cannot_have_is_refused(loss):
+    with pytest.raises(ConfigError, match="another loss of soft labels"):
+        source(f"semi_supervised(loss={loss})")
+
+
 def test_the_semi_supervised_teacher_follows_the_network():
     model = Linear()
     made = source("semi_supervised(decay=0.5)", model=model)

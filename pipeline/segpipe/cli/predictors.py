@@ -19,7 +19,9 @@ from segpipe import refine
 from segpipe.core import files, outputs
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
+from segpipe.data.geometry import softmax
 from segpipe.data.normalize import curve
+from segpipe.data.packed import Packed
 from segpipe.ensembles import methods
 from segpipe.refine.base import Refiner
 from segpipe.training import inference, trained
@@ -97,7 +99,7 @@ class EnsemblePredictor:
                 predictor, refiner = member
                 probs[:] = image_probs(predictor, image, self.config["size"], number, fitted=True)[0]
                 if refiner is not None:
-                    probs[:] = refiner.apply(image, probs)
+                    probs[:] = softmax(Packed.probs(refiner.apply(image, probs)).unpack())  # as stage crf keeps them
         found = self.method.combine(members)
         return Prediction(found) if self.votes else Prediction(label_and_confidence(found)[0], found)
 

@@ -17,7 +17,7 @@ from segpipe.cli import code
 from segpipe.core.errors import ConfigError, DataError, SegpipeError
 
 LOGS = Path(".segpipe/repro")
-_SETTLED = 0.5  # seconds, in which a living DVC has written its record
+_SETTLED = 0.5  # seconds; a living DVC has finished writing its record by then
 _PAUSE = 0.05  # seconds between looks at the running stages
 
 

@@ -116,6 +116,11 @@ class Params(Section):
         source, options = parts.options("targets", self.train_of(name).targets)
         if source == "hard" or options.get("combine") == "random":
             return
+        given = options.get("loss", "run")
+        if given != "run" and not losses.takes_soft_labels(given):
+            raise ConfigError(
+                f"runs.{name}: targets '{source}': loss is {given!r}, wanted run, ce or another loss of soft labels"
+            )
         for term in self.runs[name].loss.terms:
             if losses.wants_hard_labels(term):
                 raise ConfigError(

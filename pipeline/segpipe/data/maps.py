@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ class MapWriter:
     """Writes maps one after the other to `path`.bin; to `path`.json, when it is closed, their shapes and ends."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.kind = path, "labels"
+        self.path = path
+        self.kind: Kind = "labels"
         self.shapes: list[list[int]] = []
         self.ends: list[int] = []
         self.stream = path.with_suffix(".bin").open("wb")
@@ -29,7 +31,9 @@ class MapWriter:
         return self
 
     def add(self, item: Packed) -> None:
-        """The next map, of the same kind as the others."""
+        """The next map; ValueError when it is of another kind than the others."""
+        if self.shapes and item.kind != self.kind:
+            raise ValueError(f"{self.path} holds {self.kind}, and {item.kind} were added")
         self.kind = item.kind
         self.stream.write(item.content)
         self.shapes.append(list(item.shape))
@@ -54,13 +58,12 @@ class Maps(Sequence[NDArray[Any]]):
 
     def __init__(self, path: Path) -> None:
         header, binary = read_json(path.with_suffix(".json")), path.with_suffix(".bin")
-        try:
-            self.kind: Kind = header["kind"]
-            self.shapes = [tuple(shape) for shape in header["shapes"]]
-            self.ends = [0, *header["ends"]]
-        except (KeyError, TypeError):
-            raise DataError(f"{path}.json is no header of maps; run the stage that writes it") from None
-        if checked(binary).stat().st_size != self.ends[-1] or len(self.ends) != len(self.shapes) + 1:
+        if not _is_header(header):
+            raise DataError(f"{path}.json is no header of maps; run the stage that writes it")
+        self.kind: Kind = header["kind"]
+        self.shapes = [tuple(shape) for shape in header["shapes"]]
+        self.ends = [0, *header["ends"]]
+        if checked(binary).stat().st_size != self.ends[-1]:
             raise DataError(f"{binary} is cut short; delete its folder and run the stage again")
         self.flat = np.memmap(binary, np.uint8, mode="r") if self.ends[-1] else np.zeros(0, np.uint8)
 
@@ -68,8 +71,21 @@ class Maps(Sequence[NDArray[Any]]):
         return len(self.shapes)
 
     def __getitem__(self, index: Any) -> Any:
+        index = range(len(self))[operator.index(index)]
         content = self.flat[self.ends[index] : self.ends[index + 1]]
         return Packed(self.kind, content.tobytes(), self.shapes[index]).unpack()
+
+
+def _is_header(header: Any) -> bool:
+    """Whether a file's content says a kind, shapes and ends of maps."""
+    if not isinstance(header, dict) or header.get("kind") not in get_args(Kind):
+        return False
+    shapes, ends = header.get("shapes"), header.get("ends")
+    if not isinstance(shapes, list) or not isinstance(ends, list) or len(shapes) != len(ends):
+        return False
+    rank = 2 if header["kind"] == "labels" else 3
+    sound = all(isinstance(s, list) and len(s) == rank and all(type(n) is int and n > 0 for n in s) for s in shapes)
+    return sound and all(type(end) is int for end in ends) and ends == sorted(ends) and min(ends, default=0) >= 0
 
 
 def open_maps(path: Path) -> Maps:

@@ -2,13 +2,14 @@
 
 What counts of scores is how far each class lies below the best one of its pixel: softmax knows no more, before and
 after bilinear resizing. This distance is kept as a number of 8 bits with 4 binary digits behind the leading one: 0,
-then 2^-6 to 1008 nats in steps of 1/32 to 1/16 of itself. Probabilities are kept as such scores where a class is
-within e^10 of the best one; of those farther away their mean distance over 4 x 4 pixels. docs/scale.md has what this
-saves and what it moves.
+then 17/1024 to 992 nats in steps of 1/32 to 1/16 of itself. Probabilities are kept as such scores where a class is
+within e^10 of the best one; of those farther away their mean distance over about 4 x 4 pixels. docs/scale.md says
+what this saves and what it moves.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,17 +56,25 @@ class Packed:
 
     @staticmethod
     def scores(scores: NDArray[np.floating]) -> Packed:
-        """Finite logits (C, H, W), up to a constant in each pixel."""
+        """Logits (C, H, W), up to a constant in each pixel.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
         return Packed("scores", _deflate(_codes(scores)), scores.shape)
 
     @staticmethod
     def probs(probs: NDArray[np.floating]) -> Packed:
-        """Probabilities (C, H, W)."""
+        """Probabilities (C, H, W).
+
+        Raises:
+            ValueError: a value is not finite.
+        """
         best = np.log(np.maximum(probs.max(0), np.float32(_FLOOR)))
         codes = np.empty(probs.shape, np.uint8)
         far = np.empty((len(probs), *_cells(probs.shape)), np.float32)
         for plane, near, coarse in zip(probs, codes, far, strict=True):
-            distance = best - np.log(np.maximum(plane, np.float32(_FLOOR)))
+            distance = np.subtract(best, np.log(np.maximum(plane, np.float32(_FLOOR))), dtype=np.float32)
             away = distance >= _FAR
             coarse[:] = _mean(distance, away)
             _encode(distance, near)
@@ -127,6 +136,8 @@ def _mean(distance: NDArray[np.float32], away: NDArray[np.bool_]) -> NDArray[np.
 
 def _encode(distance: NDArray[np.float32], codes: NDArray[np.uint8]) -> None:
     """The nearest code of every distance; 0 is kept for the best class, which stays the best."""
+    if not np.isfinite(distance).all():
+        raise ValueError("scores of classes must be finite; find where they come from")
     bits = distance.view(np.uint32) + np.uint32(1 << (_SHIFT - 1))
     bits >>= np.uint32(_SHIFT)
     codes[:] = np.clip(bits, _SMALLEST, _SMALLEST + _LAST) - np.uint32(_SMALLEST)
@@ -142,9 +153,9 @@ def _decode(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _deflate(planes: NDArray[np.uint8]) -> bytes:
-    """Maps (..., H, W), compressed: of each its values or, where these say less, how they differ from neighbours'.
+    """Maps (..., H, W), compressed: the values of each or, where that compresses better, differences to neighbours.
 
-    In front stands a bit for each map, set where it is differences.
+    In front stands a bit for each map, set for differences.
     """
     packer = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
     differ, parts = [], []
@@ -159,21 +170,21 @@ def _deflate(planes: NDArray[np.uint8]) -> bytes:
 
 
 def _repeats(plane: NDArray[np.uint8]) -> int:
-    """Pairs of equal values: many compress well. Whole numbers, so that every processor chooses alike."""
+    """The number of pairs of equal values, a sign of good compression. An integer: every processor decides alike."""
     counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).astype(np.int64)
     return int((counts**2).sum())
 
 
 def _inflate(content: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """What `_deflate` was given."""
-    size, maps = int(np.prod(shape)), int(np.prod(shape[:-2]))
+    size, maps = math.prod(shape), math.prod(shape[:-2])
     flags = -(-maps // 8)
     unpacker = zlib.decompressobj()
     try:
         raw = unpacker.decompress(content[flags:], size + 1)
     except zlib.error as error:
         raise DataError(f"a compressed map is damaged ({error}); run the stage that writes it again") from None
-    if len(raw) != size:
+    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
         raise DataError("a compressed map has another size than its header says; run the stage that writes it again")
     planes = np.frombuffer(raw, np.uint8).reshape(shape).copy()
     differ = np.unpackbits(np.frombuffer(content[:flags], np.uint8))

@@ -12,13 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segpipe.core.spec import Term
-from segpipe.losses.compound import Compound, names, parse, wants_hard_labels
+from segpipe.losses.compound import Compound, names, parse, takes_soft_labels, wants_hard_labels
 
 if TYPE_CHECKING:
     from segpipe.losses import functional, targets
     from segpipe.losses.criterion import Criterion
 
-__all__ = ["Compound", "Criterion", "Term", "create", "functional", "names", "parse", "targets", "wants_hard_labels"]
+__all__ = [
+    "Compound", "Criterion", "Term", "create", "functional", "names", "parse", "takes_soft_labels", "targets",
+    "wants_hard_labels",
+]  # fmt: skip
 
 
 def create(

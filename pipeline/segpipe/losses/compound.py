@@ -95,6 +95,11 @@ def wants_hard_labels(term: Term) -> bool:
     return distance or entry.attributes.get("needs") == "hard labels"
 
 
+def takes_soft_labels(name: object) -> bool:
+    """True for the name of a loss that takes soft targets and needs no option."""
+    return isinstance(name, str) and name in names() and not any(map(wants_hard_labels, parse(name)))
+
+
 PER_CLASS = ("class_weights", "alpha", "prior")  # options that hold one number a class, or the name of such
 
 

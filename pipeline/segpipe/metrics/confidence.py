@@ -19,7 +19,7 @@ from segpipe.metrics.defined import Floats, divide, number
 FLOOR = 1e-12  # smallest probability that enters the NLL
 LEVELS = 50400  # of the confidence: divisible by 10, 12, 15, 16, 18, 20, 25, 30, 32, 50, 100
 CLASS_LEVELS = 5040  # of each class's probability: divisible by 10, 12, 15, 16, 18, 20, 30
-TOLERANCE = 2e-3  # of the sum over classes: what float16 storage may leave
+TOLERANCE = 2e-3  # of the sum over classes: what float16 may leave
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -142,14 +142,24 @@ class Spread:
 
     def bound(self, comparisons: int) -> float:
         """What a difference of two honest scores exceeds with probability `LEVEL` in all comparisons together."""
-        return float(stats.t.ppf(1 - LEVEL / (2 * comparisons), self.freedom)) * math.sqrt(2) * self.deviation
+        return _quantile(self.freedom, comparisons) * math.sqrt(2) * self.deviation
 
     def noticed(self, comparisons: int) -> float:
         """The error of one score that is refused with probability `POWER`, were the deviation the true one."""
-        quantile = stats.t.ppf(1 - LEVEL / (2 * comparisons), self.freedom)
-        missed = partial(stats.nct.cdf, quantile, self.freedom)
-        shift = optimize.brentq(lambda place: missed(place) - (1 - POWER), 0, 20 * quantile)
-        return float(shift) * math.sqrt(2) * self.deviation
+        return _shift(self.freedom, comparisons) * math.sqrt(2) * self.deviation
+
+
+@lru_cache
+def _quantile(freedom: int, comparisons: int) -> float:
+    return float(stats.t.ppf(1 - LEVEL / (2 * comparisons), freedom))
+
+
+@lru_cache
+def _shift(freedom: int, comparisons: int) -> float:
+    """The place of a noncentral t that exceeds the quantile with probability `POWER`."""
+    quantile = _quantile(freedom, comparisons)
+    missed = partial(stats.nct.cdf, quantile, freedom)
+    return float(optimize.brentq(lambda place: missed(place) - (1 - POWER), 0, 20 * quantile))
 
 
 def beyond_retraining(ours: Scores, theirs: Scores) -> tuple[list[str], dict[str, float]]:

@@ -165,14 +165,14 @@ def _refine(work: _Work, split: str, i: int, parameters: Point | None) -> Path:
     settings = work.context.params.evaluate
     image, probs, target = work.sample(split, i)
     labels = label_and_confidence(probs)[0]
-    before = after = Measured.of(labels, probs, target, settings.trimap, settings.bins)
+    before = Measured.of(labels, probs, target, settings.trimap, settings.bins)
     if parameters is not None:
         with _named(work.index.splits[split][i].id):
             probs = work.refiner(**parameters, **work.context.params.crf.fixed).apply(image, probs)
         labels = label_and_confidence(probs)[0]
     packed = Packed.probs(probs)
-    if parameters is not None:  # as stage evaluate will see it
-        after = Measured.of(labels, softmax(packed.unpack()), target, settings.trimap, settings.bins)
+    # As stage evaluate will see it.
+    after = Measured.of(labels, softmax(packed.unpack()), target, settings.trimap, settings.bins)
     arrays = {f"{side}.{name}": value for side, m in (("before", before), ("after", after))
               for name, value in m.arrays().items()}  # fmt: skip
     kept = {"shape": np.array(probs.shape), "probs": np.frombuffer(packed.content, np.uint8)}

@@ -33,8 +33,8 @@ class Options:
     flips: also mirrored. scales: at these sizes. window: height and width of the pieces that an image is cut
     into, None for whole images; overlap: share that neighbouring windows have in common at least. passes:
     Monte Carlo passes with dropout awake, 0 for none. look: from 1, that look alone instead of the mean of all:
-    passes vary slowest, sizes fastest. stride: of the logits, at least the network's own; None: its own, but up to 4
-    where an image has more than `MOST` numbers.
+    passes vary slowest, sizes fastest. stride: of the logits, rounded up to a multiple of the network's own; None: its
+    own, but up to 4 where an image has more than `MOST` numbers.
     """
 
     flips: bool = False
@@ -86,7 +86,7 @@ class Predictor:
         """How many times coarser than the network's logits are those of the options, in each direction."""
         kept, wanted = self.stride, self.options.stride
         if wanted is not None:
-            return max(1, wanted // kept)
+            return max(1, -(-wanted // kept))
         while kept < _COARSEST and classes * -(-height // kept) * -(-width // kept) > MOST:
             kept *= 2
         return kept // self.stride

@@ -171,8 +171,9 @@ class SemiSupervised(Source):
     teacher who is sure of little teaches little. Which images keep their
     labels follows from their ids: a smaller share is a subset of a larger one, for every seed.
 
-    loss: of this part; "ce" as theirs, "run" is that of the run. A region loss over the sure pixels alone knows
-    neither the misses nor the false alarms of the others: under jml it lost .04 to .08 of val mIoU^D.
+    loss: the loss of this part, by name; "run" for the loss of the run. Sohn et al. take cross-entropy to the most
+    probable class, here it is to all of the teacher's probabilities. A region loss over the sure pixels alone knows
+    neither the misses nor the false alarms at the others.
     ramp: share of the training over which the weight of the second part rises, as exp(-5 (1 - t)^2).
     """
 
@@ -190,7 +191,7 @@ class SemiSupervised(Source):
             )
 
         self.confidence, self.weight, self.ramp = confidence, weight, ramp
-        self.criterion = None if loss == "run" else losses.create(loss)
+        self.criterion = None if loss == "run" else _soft(loss)
         self.labelled = labelled_images(setup.ids, labelled)
         self.average = ExponentialAverage(setup.model, 1, decay=decay)
 
@@ -217,6 +218,13 @@ class SemiSupervised(Source):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore it."""
         self.average.load_state_dict(state)
+
+
+def _soft(loss: str) -> nn.Module:
+    """A loss by name; ConfigError unless it takes soft labels."""
+    if not losses.takes_soft_labels(loss):
+        raise ConfigError(f"targets 'semi_supervised': loss is {loss!r}, wanted run, ce or another loss of soft labels")
+    return losses.create(loss)
 
 
 @register(
