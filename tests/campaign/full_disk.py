@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flips import content, copied
-from kills import STAGES, Try, leftovers, run_segpipe
+from kills import STAGES, Try, broken, run_segpipe
 
 SLACK = 160 * 1024  # what a stage writes beside its output: locks, journals, checkpoints
 
@@ -63,10 +63,7 @@ def campaign(workspace: Path, tries: int, seed: int) -> Iterator[Try]:
                     problems.append(f"the same command gave {again}: {words.strip()[-300:]}")
                 if command[0] == "train" and there and "resuming after epoch" not in words:
                     problems.append("the training started anew")
-                found = content(work / output)
-                problems += [f"{name} differs" for name in sorted(found.keys() | wanted.keys())
-                             if found.get(name) != wanted.get(name)][:3]  # fmt: skip
-                problems += [f"{name} is left" for name in leftovers(work)][:3]
+                problems += broken(content(work / output), wanted, work)
             finally:
                 subprocess.run(("umount", disk), check=True)
         yield Try(" ".join(command), f"{room // 1024} KiB left", code != 0, tuple(problems))
@@ -79,13 +76,13 @@ def main() -> None:
     parser.add_argument("tries", type=int, nargs="?", default=90)
     parser.add_argument("seed", type=int, nargs="?", default=0)
     given = parser.parse_args()
-    struck = broken = 0
+    struck = failed = 0
     for one in campaign(given.workspace.resolve(), given.tries, given.seed):
-        struck, broken = struck + one.struck, broken + bool(one.problems)
+        struck, failed = struck + one.struck, failed + bool(one.problems)
         for problem in one.problems:
             print(f"{one.command}, {one.what}: {problem}", flush=True)
-    print(f"{given.tries} tries, the disk was full in {struck}; {broken} broke a promise")
-    sys.exit(broken > 0)
+    print(f"{given.tries} tries, the disk was full in {struck}; {failed} broke a promise")
+    sys.exit(failed > 0)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flips import content, copied
-from kills import Try, leftovers
+from kills import Try, broken
 
 COMMANDS = (("dvc", "repro"), ("segpipe", "repro", "-j", "2"))
 RATES = ("0.004", "0.005")
@@ -85,7 +85,7 @@ def campaign(workspace: Path, kills: int, seed: int) -> Iterator[Try]:
         code, said, _ = run(command, workspace, None, draw)
         assert code == 0, said
         lasts[command] = time.monotonic() - began
-        wanted[rate] = {top: content(workspace / top) for top in TOPS}
+        wanted[rate] = {name: held for top in TOPS for name, held in content(workspace / top).items()}
     for k in range(kills):
         rate, command = RATES[k % 2], COMMANDS[k // 2 % 2]
         prepare(workspace, rate)
@@ -99,11 +99,8 @@ def campaign(workspace: Path, kills: int, seed: int) -> Iterator[Try]:
             again, said, _ = run(command, workspace, None, draw)
         if said.count("resuming after epoch") < waiting:
             problems.append(f"{waiting} checkpoints, {said.count('resuming after epoch')} trainings resumed")
-        for top, files in wanted[rate].items():
-            found = content(workspace / top)
-            problems += [f"{top}/{name} differs" for name in sorted(found.keys() | files.keys())
-                         if found.get(name) != files.get(name)][:3]  # fmt: skip
-        problems += [f"{name} is left" for name in leftovers(workspace)][:3]
+        found = {name: held for top in TOPS for name, held in content(workspace / top).items()}
+        problems += broken(found, wanted[rate], workspace)
         yield Try(" ".join(command), f"{struck or 'nothing'} after {moment:.1f} s", bool(struck), tuple(problems))
 
 
@@ -114,13 +111,13 @@ def main() -> None:
     parser.add_argument("kills", type=int, nargs="?", default=100)
     parser.add_argument("seed", type=int, nargs="?", default=0)
     given = parser.parse_args()
-    struck = broken = 0
+    struck = failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for one in campaign(copied(given.workspace, Path(folder) / "w"), given.kills, given.seed):
-            struck, broken = struck + one.struck, broken + bool(one.problems)
+            struck, failed = struck + one.struck, failed + bool(one.problems)
             print(f"{one.command}, {one.what}: {'; '.join(one.problems) or 'well'}", flush=True)
-    print(f"{given.kills} kills, {struck} struck; {broken} broke a promise")
-    sys.exit(broken > 0)
+    print(f"{given.kills} kills, {struck} struck; {failed} broke a promise")
+    sys.exit(failed > 0)
 
 
 if __name__ == "__main__":

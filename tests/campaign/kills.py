@@ -61,6 +61,12 @@ def leftovers(workspace: Path) -> list[str]:
     return sorted(path.relative_to(workspace).as_posix() for path in (*partial, *kept, *pids))
 
 
+def broken(found: dict[str, bytes], wanted: dict[str, bytes], workspace: Path) -> list[str]:
+    """Files that differ from the wanted ones, and files that were left over; three of each at most."""
+    differ = [f"{name} differs" for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
+    return differ[:3] + [f"{name} is left" for name in leftovers(workspace)][:3]
+
+
 def campaign(workspace: Path, kills: int, faults: int, seed: int, run: Run) -> Iterator[Try]:
     """Tries in turn over all stages; the workspace is whole again after each."""
     draw = random.Random(seed)
@@ -93,10 +99,7 @@ def campaign(workspace: Path, kills: int, faults: int, seed: int, run: Run) -> I
             problems.append(f"the same command gave {again}: {words.strip()[-300:]}")
         if command[0] == "train" and there and "resuming after epoch" not in words:
             problems.append("the training started anew")
-        found = content(workspace / output)
-        problems += [f"{name} differs" for name in found.keys() | wanted[output].keys()
-                     if found.get(name) != wanted[output].get(name)][:3]  # fmt: skip
-        problems += [f"{name} is left" for name in leftovers(workspace)][:3]
+        problems += broken(content(workspace / output), wanted[output], workspace)
         yield Try(" ".join(command), fault or f"kill after {moment:.2f} s", code != 0, tuple(problems))
         if problems:
             _mend(workspace, output, wanted[output])
@@ -146,10 +149,10 @@ def main() -> None:
             tries.append(one)
             for problem in one.problems:
                 print(f"{one.command}, {one.what}: {problem}", flush=True)
-    struck, broken = (
+    struck, failed = (
         sum(bool(held) for held in of) for of in zip(*((t.struck, t.problems) for t in tries), strict=True)
     )
-    print(f"{given.kills} kills and {given.faults} faults, {struck} struck; {broken} broke a promise")
+    print(f"{given.kills} kills and {given.faults} faults, {struck} struck; {failed} broke a promise")
     sys.exit(any(one.problems for one in tries))
 
 

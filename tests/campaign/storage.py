@@ -4,7 +4,7 @@
 
 Logits are drawn as a network gives them: each class's place in a drawn label map, blurred and scaled by `sure` nats,
 with slow and fast noise. `sure` 14 is a trained network, 2 one that has learned little. An average is over three such
-networks. --crf refines every image with the dense CRF too, which takes seconds an image.
+networks. --crf also refines every image with the dense CRF, which takes seconds per image.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from segpipe import models
 from segpipe.core import outputs
 from segpipe.core.errors import ConfigError, DataError, TrainingError
 from segpipe.core.files import write_json
+from segpipe.data.geometry import softmax
 from segpipe.data.normalize import curve
+from segpipe.data.packed import Packed
 from segpipe.training import inference, trained, weights
 from segpipe.training.inference import Options, Predictor, entropy, starts
 
@@ -198,3 +200,22 @@ def test_a_network_that_is_coarser_than_asked_stays_as_it_is():
     model = models.create("unet", 2, width=4, depth=2, stem_stride=4).eval()
     shapes = {s: Predictor(model, MINMAX, Options(stride=s)).logits(images(1, 16, 16))[0].shape for s in (None, 1, 4)}
     assert set(shapes.values()) == {(1, 2, 4, 4)}
+
+
+def test_the_uncertainty_of_passes_is_averaged_over_the_same_cells_as_the_logits():
+    torch.manual_seed(0)
+    model, given = models.create("bayesian_segnet", 3, width=4, depth=2), images(1, 16, 16)
+    fine = Predictor(model, MINMAX, Options(passes=3), seed=3).logits(given)[1]
+    logits, coarse = Predictor(model, MINMAX, Options(passes=3, stride=4), seed=3).logits(given)
+    assert logits.shape[-2:] == coarse.shape[-2:] == (4, 4)
+    assert torch.allclose(coarse, fine.reshape(1, 2, 4, 2, 4, 2).mean((3, 5)), atol=1e-5)
+
+
+def test_one_image_is_predicted_from_rounded_logits_as_the_stage_keeps_them():
+    given = images(1, 8, 12)[0]
+    predictor = Predictor(Pixels(), MINMAX, Options())
+    logits = predictor.logits(given[None])[0][0].numpy()
+    found = inference.image_probs(predictor, given, (8, 12))[0]
+    kept = softmax(Packed.scores(logits).unpack())
+    assert np.array_equal(found, kept)
+    assert not np.array_equal(found, softmax(logits.copy()))

@@ -170,7 +170,7 @@ def _deflate(planes: NDArray[np.uint8]) -> bytes:
 
 
 def _repeats(plane: NDArray[np.uint8]) -> int:
-    """The number of pairs of equal values, a sign of good compression. An integer: every processor decides alike."""
+    """How many pairs of values are equal: more pairs compress better. An integer, so every processor agrees."""
     counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).astype(np.int64)
     return int((counts**2).sum())
 
