@@ -1,6 +1,7 @@
 """Targets of every source against plain loops."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from segpipe import losses
 from segpipe.core.errors import ConfigError
 from segpipe.core.registry import entries
 from segpipe.training import parts
-from segpipe.training.targets import Given, Setup, agreement, labelled_images
+from segpipe.training.loop import _Training
+from segpipe.training.targets import Given, Part, Setup, agreement, labelled_images
 
 CLASSES, VOID = 3, 255
 
@@ -135,6 +137,14 @@ def test_pseudo_labels_have_a_loss_of_their_own(given, wanted):
         return
     logits, target = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 5).softmax(1)
     assert float(criterion(logits, target)) == float(losses.create(wanted)(logits, target))
+
+
+def test_the_training_takes_the_loss_of_a_part_before_its_own():
+    training, logits = SimpleNamespace(criterion=losses.create("dice")), torch.randn(2, 3, 4, 5)
+    target = torch.randint(0, 3, (2, 4, 5))
+    for given, wanted in ((None, "dice"), (losses.create("ce"), "ce")):
+        found = _Training._part(training, logits, Part(target, weight=2.0, criterion=given))
+        assert float(found) == 2 * float(losses.create(wanted)(logits, target))
 
 
 @pytest.mark.parametrize("loss", ["nope", "lovasz", 3])
