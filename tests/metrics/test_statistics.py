@@ -1,17 +1,16 @@
-"""Intervals, paired tests, rankings: against the table written out, scipy, published numbers and by hand."""
+"""Intervals, paired comparisons, spreads: against plain loops, scipy and by hand."""
 
 import math
-from itertools import product
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from segpipe import metrics
-from segpipe.metrics import bootstrap, comparison
-from segpipe.metrics.comparison import differences, draw
-
-import plain
+from segpipe.metrics import comparison, error, jackknife, naming
+from segpipe.metrics.comparison import differences
+from segpipe.metrics.sample import Spread, measure
 
 C = 3
 
@@ -48,110 +47,244 @@ def test_scores_under_many_weights_do_not_depend_on_how_they_are_blocked(monkeyp
     assert all(np.allclose(whole[name], parts[name], equal_nan=True) for name in whole)
 
 
-def test_groups_are_drawn_whole_and_few_groups_fall_back_to_images():
-    many = [f"g{i // 2}" for i in range(24)]
-    drawn = metrics.Resampling.of(many, 50)
-    assert (drawn.unit, drawn.units) == ("group", 12)
-    assert (drawn.weights[:, ::2] == drawn.weights[:, 1::2]).all()
-    assert (drawn.weights.sum(1) == 24).all()
-    few = metrics.Resampling.of(["a"] * 12 + ["b"] * 12, 50)
-    assert (few.unit, few.units) == ("image", 24)
+def one_by_one(counts, groups, name):
+    """The score without each group, in the order of their names, as a plain loop."""
+    names = sorted(set(groups))
+    return [metrics.summarize(counts[[i for i, g in enumerate(groups) if g != left]])[name] for left in names]
+
+
+def plain_variance(values):
+    """The jackknife's: (n - 1) / n times the sum of squares about the mean."""
+    centre = sum(values) / len(values)
+    return (len(values) - 1) / len(values) * sum((value - centre) ** 2 for value in values)
+
+
+@pytest.mark.parametrize("name", ["acc", "miou_dataset", "miou_image", "miou_class", "mdice_class_q33.3"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_variance_over_images_is_that_of_a_plain_loop_over_groups(name, size):
+    groups = [f"g{i // size:02d}" for i in range(30)]
+    a, b = table(3, skill=0.7), table(4, skill=0.6)
+    options = {"quantiles": (33.3,)}
+    left = [
+        [metrics.summarize(t[[i for i, g in enumerate(groups) if g != out]], **options)[name] for t in (a, b)]
+        for out in sorted(set(groups))
+    ]
+    (found,) = metrics.compare({"a": [metrics.Tables(a)], "b": [metrics.Tables(b)]}, groups, [name])
+    half = stats.t.ppf(0.975, 30 // size - 1) * math.sqrt(plain_variance([x - y for x, y in left]))
+    assert found.high - found.low == pytest.approx(2 * half, rel=1e-3)
+    assert (found.unit, found.units) == ("group" if size == 3 else "image", 30 // size)
+
+
+def test_few_groups_fall_back_to_images_and_then_nothing_is_claimed():
+    few = metrics.Units.of(["a"] * 12 + ["b"] * 12)
+    assert (few.unit, few.number, few.groups) == ("image", 24, 2)
+    assert "2 groups of images are too few" in few.caution
+    assert metrics.Units.of([f"g{i // 5}" for i in range(25)]).caution == ""
+    assert "4 images are too few" in metrics.Units.of(list("abcd")).caution
     with pytest.raises(ValueError, match="no image"):
-        metrics.Resampling.of([], 50)
+        metrics.Units.of([])
+
+
+def test_many_images_are_left_out_in_two_hundred_blocks_that_keep_groups_whole():
+    units = metrics.Units.of([f"g{i // 2}" for i in range(900)])
+    weights = units.weights()
+    assert weights.shape == (201, 900)
+    assert weights[0].all()
+    assert (weights[1:] == 0).sum(0).tolist() == [1] * 900
+    assert (weights[:, ::2] == weights[:, 1::2]).all()
 
 
 def test_the_interval_of_a_mean_has_the_width_that_theory_gives():
-    # One class, one pixel an image: acc is a mean of n coin flips with sd sqrt(p (1 - p) / n).
-    n = 400
-    hit = (np.arange(n) < 300).astype(np.int64)
+    # One class, one pixel an image: acc is a mean of n coin flips with sd sqrt(p (1 - p) / (n - 1)).
+    n = 100
+    hit = (np.arange(n) < 75).astype(np.int64)
     none = np.zeros((n, 2), np.int64)
     tp, fn = none.copy(), none.copy()
     tp[:, 0], fn[:, 0] = hit, 1 - hit
     counts = metrics.Counts(tp, none, fn, np.ones(n, np.int64), np.zeros(n, np.int64))
-    drawn = metrics.Resampling.of([str(i) for i in range(n)], 4000)
-    low, high = bootstrap.interval(metrics.resampled([metrics.Tables(counts)], drawn, ["acc"])["acc"])
-    sd = math.sqrt(0.75 * 0.25 / n)
-    assert (low + high) / 2 == pytest.approx(0.75, abs=0.005)
-    assert (high - low) / (2 * 1.96 * sd) == pytest.approx(1, abs=0.06)
+    found = metrics.intervals(metrics.Tables(counts), [f"{i:03d}" for i in range(n)], ["acc"])["acc"]
+    half = stats.t.ppf(0.975, n - 1) * math.sqrt(0.75 * 0.25 / (n - 1))
+    assert found == pytest.approx({"low": 0.75 - half, "high": 0.75 + half})
 
 
-def test_a_class_missing_from_resamples_is_left_out_and_counted():
-    one = np.zeros((12, 2), np.int64)
-    tp = one.copy()
-    tp[:, 0], tp[0, 1] = 5, 5  # class 1 stands in a single image
-    counts = metrics.Counts(tp, one, one, tp.sum(1), one[:, 0])
-    drawn = metrics.Resampling.of([str(i) for i in range(12)], 500)
-    scores = metrics.weighted(counts[[0]], np.zeros((1, 1)))
-    assert math.isnan(scores["miou_dataset"][0])
-    found = metrics.intervals(metrics.resampled([metrics.Tables(counts)], drawn, ["miou_class"]), ["miou_class"])
-    assert found["miou_class"] == {"low": 1.0, "high": 1.0, "undefined": 0}
+def test_an_interval_stays_inside_the_range_of_its_score():
+    assert jackknife.bounded("miou_dataset", -0.1, 1.2) == (0.0, 1.0)
+    assert jackknife.bounded("nll_dataset", -0.1, 1.2) == (0.0, 1.2)
 
 
-def test_an_interval_of_mostly_undefined_resamples_is_none():
-    assert bootstrap.interval(np.array([np.nan, np.nan, 0.5])) is None
-    assert metrics.intervals({"acc": np.full(5, np.nan)}, ["acc"]) == {"acc": None}
+def test_an_undefined_score_has_no_interval():
+    nothing = np.zeros((6, 2), np.int64)
+    counts = metrics.Counts(nothing, nothing, nothing, nothing[:, 0], nothing[:, 0])
+    assert metrics.intervals(metrics.Tables(counts), list("abcdef"), ["acc"]) == {"acc": None}
+    assert metrics.intervals(metrics.Tables(counts[[0]]), ["a"], ["acc"]) == {}
 
 
 def runs(*skills, seeds=1):
-    return {f"r{i}": [metrics.Tables(table(10, skill=s)) for _ in range(seeds)] for i, s in enumerate(skills)}
+    return {f"r{i}": [metrics.Tables(table(10 + s, skill=k)) for s in range(seeds)] for i, k in enumerate(skills)}
 
 
-GROUPS = [str(i) for i in range(30)]
+GROUPS = [f"{i:02d}" for i in range(30)]
 
 
-def test_a_run_against_itself_is_a_tie_and_a_far_better_one_is_shown():
-    same, better = runs(0.6, 0.6), runs(0.9, 0.4)
-    (tie,) = metrics.compare(same, GROUPS, ["miou_dataset"])
-    assert (tie.value, tie.low, tie.high, tie.p, tie.shown) == (0, 0, 0, 1, False)
-    assert tie.p_wilcoxon is None
-    assert "no difference shown between r0 and r1" in tie.verdict
+def test_a_run_against_itself_has_the_same_numbers_and_a_far_better_one_is_shown():
+    (tie,) = metrics.compare(runs(0.6, 0.6), GROUPS, ["miou_dataset"])
+    assert (tie.value, tie.low, tie.high, tie.p, tie.shown, tie.word) == (0, 0, 0, 1, False, "the same")
+    assert tie.verdict == "mIoU^D, these networks: r0 and r1 have the same numbers"
+    better = runs(0.9, 0.4)
     (shown,) = metrics.compare(better, GROUPS, ["miou_class"])
     assert shown.shown
     assert shown.low > 0
-    assert shown.verdict.startswith("mIoU^C: r0 is better than r1 by ")
+    assert shown.verdict.startswith("mIoU^C, these networks: r0 is better than r1 by ")
     (turned,) = metrics.compare(dict(reversed(better.items())), GROUPS, ["miou_class"])
     assert turned.verdict == shown.verdict
     assert turned.value == -shown.value
 
 
-def test_a_pair_is_resampled_together():
+def test_a_pair_is_compared_on_the_same_images():
     # Images differ a lot, runs by a constant: the paired interval is narrow where the separate ones are wide.
     a, b = table(3, skill=0.7), table(3, skill=0.7)
     worse = metrics.Counts(b.tp - (b.tp > 0), b.fp, b.fn + (b.tp > 0), b.valid, b.rejected)
     (found,) = metrics.compare({"a": [metrics.Tables(a)], "b": [metrics.Tables(worse)]}, GROUPS, ["miou_dataset"])
-    drawn = metrics.Resampling.of(GROUPS)
-    low, high = bootstrap.interval(metrics.resampled([metrics.Tables(a)], drawn, ["miou_dataset"])["miou_dataset"])
-    assert found.high - found.low < (high - low) / 2
+    alone = metrics.intervals(metrics.Tables(a), GROUPS, ["miou_dataset"])["miou_dataset"]
+    assert found.high - found.low < (alone["high"] - alone["low"]) / 2
     assert found.shown
-
-
-def test_a_clear_winner_is_shown_among_many_runs():
-    # Holm over 66 pairs: 1000 resamples could give no p below 66 * 2 / 1001 = .13.
-    many = runs(0.95, *[0.5] * 11)
-    found = [d for d in metrics.compare(many, GROUPS, ["miou_dataset"]) if "r0" in (d.first, d.second)]
-    assert len(found) == 11
-    assert all(d.shown for d in found)
-    assert comparison.enough(1000, 12) == 66 * 4 / 0.05
 
 
 def test_a_handful_of_images_shows_nothing():
     few = {name: [metrics.Tables(t.counts[[0, 2, 3, 4]]) for t in seeds] for name, seeds in runs(0.99, 0.1).items()}
     (found,) = metrics.compare(few, GROUPS[:4], ["miou_dataset"])
+    assert (found.shown, found.word) == (False, "undecided")
+    assert "4 images are too few to tell a difference from chance" in found.verdict
+
+
+def test_a_worst_case_of_few_images_shows_nothing():
+    (found,) = metrics.compare(runs(0.9, 0.4), GROUPS, ["miou_image_q5"])
     assert not found.shown
-    assert "4 images are too few to tell r0 and r1 apart" in found.verdict
+    assert "the worst 5 % of 30 images are 1, wanted 5 or more" in found.verdict
 
 
-def test_images_of_few_groups_come_with_a_caution():
-    assert "3 groups are too few" in metrics.Resampling.of([f"g{i // 10}" for i in range(30)]).caution
-    assert metrics.Resampling.of(GROUPS).caution == ""
-    assert metrics.Resampling.of([f"g{i // 2}" for i in range(30)]).caution == ""
+def constant(*accuracies, images=20):
+    """Tables of one class in which every image has these shares of 1000 pixels right: no chance of images."""
+    made = []
+    for right in accuracies:
+        tp = np.full((images, 1), round(1000 * right))
+        fn = 1000 - tp
+        made.append(metrics.Tables(metrics.Counts(tp, 0 * tp, fn, (tp + fn)[:, 0], 0 * tp[:, 0])))
+    return made
 
 
-@pytest.mark.parametrize("name", ["miou_image_q10", "macc_class_q33.3", "share_iou_ge_0.9", "share_iou_ge_0.25_class"])
+NAMES = [f"{i:02d}" for i in range(20)]
+
+
+def test_with_seeds_the_claim_is_about_methods_and_its_interval_that_of_a_paired_t_test():
+    seeds = {"a": (0.80, 0.85, 0.84), "b": (0.70, 0.71, 0.77)}
+    (found,) = metrics.compare({k: constant(*v) for k, v in seeds.items()}, NAMES, ["acc"])
+    paired = stats.ttest_rel(*seeds.values())
+    assert found.claim == "methods"
+    assert (found.low, found.high) == pytest.approx(tuple(paired.confidence_interval(0.95)), rel=1e-3)
+    assert found.p == pytest.approx(paired.pvalue, rel=1e-3)
+    assert found.own == pytest.approx((found.low, found.high))
+    assert found.fixed == pytest.approx((found.value, found.value))  # the images have no part in it
+    assert found.seeds == (3, 3)
+
+
+def test_seeds_are_paired_by_their_names_and_those_of_one_side_are_left_out():
+    a = dict(zip("012", constant(0.80, 0.85, 0.84), strict=True))
+    b = dict(zip("210", constant(0.77, 0.71, 0.70), strict=True))
+    (found,) = metrics.compare({"a": a, "b": b}, NAMES, ["acc"])
+    assert found.value == pytest.approx((0.10 + 0.14 + 0.07) / 3)
+    (two,) = metrics.compare({"a": a, "b": {k: b[k] for k in "01"}}, NAMES, ["acc"])
+    assert (two.value, two.seeds) == (pytest.approx((0.10 + 0.14) / 2), (2, 2))
+    (none,) = metrics.compare({"a": a, "b": dict(zip("345", b.values(), strict=True))}, NAMES, ["acc"])
+    assert (none.value, none.word) == (None, "undefined")
+    assert "no seed in common (0 1 2 and 3 4 5)" in none.verdict
+
+
+@pytest.mark.parametrize("networks", [{"b": "a"}, {"b": ""}])
+def test_results_of_the_same_networks_and_of_many_have_no_chance_of_training(networks):
+    tables = {"a": constant(0.80, 0.85, 0.84), "b": constant(0.70, 0.71, 0.77)}
+    (found,) = metrics.compare(tables, NAMES, ["acc"], networks=networks)
+    assert found.claim == "networks"
+    assert (found.low, found.high) == pytest.approx((found.value, found.value))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_shared_spread_is_the_residual_of_runs_and_seeds_of_a_plain_loop(seed):
+    values = np.random.default_rng(seed).uniform(0.5, 0.9, (5, 3)).round(3)
+    sample = measure({f"r{k}": constant(*row) for k, row in enumerate(values)}, NAMES, ["acc"])
+    paired = within = 0.0
+    for k in range(5):
+        for s in range(3):
+            of_run, of_seed = values[k].mean(), values[:, s].mean()
+            paired += (values[k, s] - of_run - of_seed + values.mean()) ** 2
+            within += (values[k, s] - of_run) ** 2
+    found = Spread.of(sample, "acc")
+    assert (found.value, found.freedom, found.runs) == (pytest.approx(paired / 8), 8, 5)
+    found = Spread.of(sample, "acc", paired=False)
+    assert (found.value, found.freedom) == (pytest.approx(within / 10), 10)
+
+
+def test_a_pair_is_judged_by_the_shared_spread_unless_its_own_is_larger():
+    random = np.random.default_rng(5)
+    values = 0.7 + 0.02 * random.standard_normal((6, 4))
+    values[0] = values[1] + 0.05  # differences of the first two do not vary at all
+    tables = {f"r{k}": constant(*row.round(3)) for k, row in enumerate(values)}
+    sample = measure(tables, NAMES, ["acc"])
+    spread = Spread.of(sample, "acc")
+    first = differences(sample)[0]
+    half = stats.t.ppf(0.975, spread.freedom) * math.sqrt(2 * spread.value / 4)
+    assert first.alone[1] - first.alone[0] == pytest.approx(2 * half, rel=1e-3)
+    assert first.own[1] - first.own[0] < half / 4
+    values[0] += [0.2, -0.2, 0.2, -0.2]
+    sample = measure({**tables, "r0": constant(*values[0].round(3))}, NAMES, ["acc"])
+    noisy = differences(sample)[0]
+    own = (values[0].round(3) - values[1].round(3)).std(ddof=1) / 2
+    scaled = error.hedge(3, 15) * own * stats.t.ppf(0.975, 15)
+    assert noisy.alone[1] - noisy.alone[0] == pytest.approx(2 * scaled, rel=1e-3)
+
+
+def test_with_fewer_than_four_runs_each_pair_has_its_own_spread():
+    sample = measure({name: constant(0.7, 0.71, shift) for name, shift in zip("abc", (0.7, 0.8, 0.75), strict=True)},
+                     NAMES, ["acc"])  # fmt: skip
+    assert math.isnan(Spread.of(sample, "acc").value)
+    for pair in differences(sample):
+        assert pair.alone == pytest.approx(pair.own)
+
+
+def test_intervals_of_many_pairs_hold_together():
+    tables = {f"r{k}": constant(*row) for k, row in enumerate([(0.8, 0.81), (0.7, 0.72), (0.6, 0.64), (0.5, 0.55)])}
+    for pair in metrics.compare(tables, NAMES, ["acc"]):
+        assert pair.pairs == 6
+        wider = stats.t.ppf(1 - 0.025 / 6, 3) / stats.t.ppf(0.975, 3)
+        width, alone = (bounds[1] - bounds[0] for bounds in ((pair.low, pair.high), pair.alone))
+        assert width == pytest.approx(wider * alone, rel=2e-3)
+        assert pair.shown == (pair.low > 0 or pair.high < 0)
+
+
+def test_three_words_are_read_from_the_interval():
+    a, b = constant(0.80, 0.81, 0.80, 0.81), constant(0.80, 0.809, 0.801, 0.81)
+    (equal,) = metrics.compare({"a": a, "b": b}, NAMES, ["acc"])
+    assert equal.word == "practically equal"
+    assert "a and b: practically equal (+0.0 points, 95 % interval -0.1 to +0.1)" in equal.verdict
+    (strict,) = metrics.compare({"a": a, "b": b}, NAMES, ["acc"], equivalence=0.0)
+    assert strict.word == "undecided"
+    ahead = replace(equal, low=0.002, high=0.009)
+    assert (ahead.word, ahead.shown) == ("practically equal", False)  # real, but it does not matter
+    assert replace(ahead, equivalence=0.005).word == "better"
+    assert replace(equal, low=None, high=None).word == "undefined"
+
+
+def test_a_difference_of_a_run_that_lacks_the_score_is_undefined():
+    tables = {"a": [metrics.Tables(table(1))], "b": [metrics.Tables(table(2))]}
+    with pytest.raises(ValueError, match="no run has the score 'nll_dataset'"):
+        metrics.compare(tables, GROUPS, ["nll_dataset"])
+
+
+@pytest.mark.parametrize("name", ["miou_image_q20", "macc_class_q33.3", "share_iou_ge_0.9", "share_iou_ge_0.25_class"])
 def test_any_quantile_or_threshold_can_be_compared(name):
     (found,) = metrics.compare(runs(0.9, 0.6), GROUPS, [name])
-    both = [metrics.weighted(seeds[0].counts, np.ones((1, 30)), quantiles=(10, 33.3), thresholds=(0.9, 0.25))[name][0]
-            for seeds in runs(0.9, 0.6).values()]  # fmt: skip
+    options = {"quantiles": (20, 33.3), "thresholds": (0.9, 0.25)}
+    both = [metrics.summarize(seeds[0].counts, **options)[name] for seeds in runs(0.9, 0.6).values()]
     assert found.value == pytest.approx(both[0] - both[1])
 
 
@@ -170,17 +303,6 @@ def test_quantiles_and_thresholds_out_of_range_are_refused():
             metrics.summarize(table(0), **options)
 
 
-def test_seeds_that_differ_widen_the_interval():
-    calm = {"a": [metrics.Tables(table(1, skill=0.7))] * 3, "b": [metrics.Tables(table(1, skill=0.5))] * 3}
-    noisy = dict(calm, a=[metrics.Tables(table(1, skill=s)) for s in (0.4, 0.7, 0.99)])
-    widths = []
-    for chosen in (calm, noisy):
-        (found,) = metrics.compare(chosen, GROUPS, ["miou_dataset"])
-        assert found.seeds == (3, 3)
-        widths.append(found.high - found.low)
-    assert widths[1] > 2 * widths[0]
-
-
 def test_lower_is_better_for_calibration_errors():
     probs = np.random.default_rng(0).dirichlet(np.ones(C), (20, 4, 4)).transpose(0, 3, 1, 2)
     target = probs.argmax(1)
@@ -191,83 +313,15 @@ def test_lower_is_better_for_calibration_errors():
         for image, true in zip(p, target, strict=True):
             collected.add(image, true)
         made[name] = [metrics.Tables(metrics.count(p.argmax(1), target, C), collected.table())]
-    (found,) = metrics.compare(made, [str(i) for i in range(20)], ["nll_dataset"])
+    (found,) = metrics.compare(made, NAMES, ["nll_dataset"])
     assert found.value < 0
-    assert found.verdict.startswith("NLL^D: sure is better than vague by ")
-
-
-def test_bootstrap_p_counts_resamples_on_the_other_side():
-    # 3 of 99 are at or below 0: 2 (3 + 1) / 100.
-    assert comparison.bootstrap_p(np.array([-1.0] * 3 + [1.0] * 96)) == pytest.approx(0.08)
-    assert comparison.bootstrap_p(np.zeros(9)) == 1
-    assert comparison.bootstrap_p(np.array([np.nan])) is None
-
-
-def test_wilcoxon_is_exact_for_few_pairs():
-    # 5 positive differences without ties: 2 of the 2^5 sign patterns are as extreme.
-    a = np.array([1.0, 2.0, 3.5, 4.2, 5.9])
-    assert comparison.wilcoxon(a, np.zeros(5)) == pytest.approx(2 / 2**5)
-    signs = list(product((0, 1), repeat=6))
-    d = np.array([1.0, -2.0, 3.0, 4.0, 5.0, 6.0])
-    smaller = min(sum(i + 1 for i in range(6) if d[i] > 0), sum(i + 1 for i in range(6) if d[i] < 0))
-    extreme = sum(sum(i + 1 for i in range(6) if s[i]) <= smaller for s in signs)
-    assert comparison.wilcoxon(d, np.zeros(6)) == pytest.approx(2 * extreme / 2**6)
-
-
-def test_wilcoxon_drops_zeros_and_undefined_pairs():
-    a = np.array([1.0, 2.0, 3.5, 4.2, 5.9, 0.0, np.nan])
-    assert comparison.wilcoxon(a, np.zeros(7)) == pytest.approx(2 / 2**5)
-    assert comparison.wilcoxon(np.zeros(3), np.zeros(3)) is None
-
-
-def test_wilcoxon_of_many_or_tied_pairs_is_normal_with_tie_correction():
-    random = np.random.default_rng(0)
-    d = random.normal(0.2, 1, 80)
-    assert comparison.wilcoxon(d, np.zeros(80)) == pytest.approx(stats.wilcoxon(d, method="asymptotic").pvalue)
-    tied = np.array([1.0, 1.0, -1.0, 2.0, 3.0, 3.0])
-    assert comparison.wilcoxon(tied, np.zeros(6)) == pytest.approx(stats.wilcoxon(tied, method="asymptotic").pvalue)
+    assert found.verdict.startswith("NLL^D, these networks: sure is better than vague by ")
 
 
 def test_holm_multiplies_the_smallest_most_and_never_decreases():
     assert comparison.holm([0.01, 0.03, 0.02, None]) == pytest.approx([3 * 0.01, 0.04, 2 * 0.02, None])
     assert comparison.holm([0.5, 0.6]) == [1.0, 1.0]
     assert comparison.holm([]) == []
-
-
-def test_friedman_and_nemenyi_equal_a_published_example():
-    # Demsar 2006 (JMLR 7), table 6: AUC of C4.5 and three variants on 14 data sets; section 3.2.2 gives
-    # average ranks 3.143, 2.000, 2.893, 1.964, and a critical difference of 1.25 at 0.05 (1.15 at 0.10).
-    c45 = [.763, .599, .954, .628, .882, .936, .661, .583, .775, 1.000, .940, .619, .972, .957]  # fmt: skip
-    m = [.768, .591, .971, .661, .888, .931, .668, .583, .838, 1.000, .962, .666, .981, .978]  # fmt: skip
-    cf = [.771, .590, .968, .654, .886, .916, .609, .563, .866, 1.000, .965, .614, .9751, .946]  # fmt: skip
-    both = [.798, .569, .967, .657, .898, .931, .685, .625, .875, 1.000, .962, .669, .975, .970]  # fmt: skip
-    found = metrics.rank({n: np.array(v) for n, v in (("c45", c45), ("m", m), ("cf", cf), ("both", both))})
-    assert [round(r, 3) for r in found.ranks.values()] == [3.143, 2.0, 2.893, 1.964]
-    assert found.critical_difference == pytest.approx(1.25, abs=0.005)
-    assert metrics.rank({"a": np.array(c45), "b": np.array(m)}).p is None
-    assert 0.01 < found.p < 0.05
-    assert found.cliques() == [("both", "m", "cf", "c45")]  # 3.143 - 1.964 = 1.179 is within 1.25
-
-
-@pytest.mark.parametrize("k, q", [(2, 1.960), (5, 2.728), (10, 3.164)])
-def test_the_critical_difference_uses_the_studentised_range(k, q):
-    values = {str(i): np.random.default_rng(i).random(20) for i in range(k)}
-    assert metrics.rank(values).critical_difference == pytest.approx(q * math.sqrt(k * (k + 1) / 120), rel=1e-3)
-
-
-def test_cliques_join_runs_within_the_critical_difference():
-    ranking = comparison.Ranking({"a": 1.0, "b": 1.5, "c": 2.2, "d": 4.0}, None, 1.0, 9)
-    assert ranking.cliques() == [("a", "b"), ("b", "c")]
-
-
-def test_ranks_leave_out_units_that_a_run_does_not_define():
-    found = metrics.rank({"a": np.array([1.0, np.nan, 3.0]), "b": np.array([0.5, 1.0, 4.0])})
-    assert found.units == 2
-    assert found.ranks == {"a": 1.5, "b": 1.5}
-    same = {name: np.full(4, 0.5) for name in "abc"}
-    assert metrics.rank(same).p is None
-    with pytest.raises(ValueError, match="wanted two runs"):
-        metrics.rank({"a": np.ones(3)})
 
 
 def test_tables_that_do_not_fit_are_refused():
@@ -278,7 +332,9 @@ def test_tables_that_do_not_fit_are_refused():
         metrics.compare({"a": [a], "b": [a]}, GROUPS, ["mioo"])
     with pytest.raises(ValueError, match="at least two"):
         metrics.compare({"a": [a]}, GROUPS, ["acc"])
-    assert differences(draw({"a": [a]}, GROUPS, ["acc"])) == []
+    with pytest.raises(ValueError, match="b has no seed"):
+        metrics.compare({"a": [a], "b": []}, GROUPS, ["acc"])
+    assert differences(measure({"a": [a]}, GROUPS, ["acc"])) == []
     other = metrics.count(np.zeros((30, 1, 1), int), np.zeros((30, 1, 1), int), 5)
     with pytest.raises(ValueError, match="class"):
         metrics.compare({"a": [a], "b": [metrics.Tables(other)]}, GROUPS, ["acc"])
@@ -286,6 +342,6 @@ def test_tables_that_do_not_fit_are_refused():
 
 def test_every_score_can_be_compared_and_a_name_is_as_papers_write_it():
     for name in metrics.names():
-        assert comparison.pretty(name)
-    assert comparison.pretty("mdice_image") == "mDice^I"
-    assert plain.mean([1, None]) == 1
+        assert naming.pretty(name)
+    assert naming.pretty("mdice_image") == "mDice^I"
+    assert naming.pretty("hd95") == "hd95"

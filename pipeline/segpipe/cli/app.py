@@ -29,6 +29,7 @@ from segpipe.cli import (
     infer,
     init,
     losses,
+    plan,
     predict,
     prepare,
     recommend,
@@ -80,7 +81,7 @@ _STAGES: tuple[Callable[..., None], ...] = (
 )  # fmt: skip
 for _command in _STAGES:
     app.command(rich_help_panel="Stages, in the order of the pipeline")(_command)
-for _command in (compare.compare, recommend.recommend, table.table, audit.audit):
+for _command in (compare.compare, recommend.recommend, plan.plan, table.table, audit.audit):
     app.command(rich_help_panel="Answers from the results")(_command)
 for _command in (infer.infer, export.export):
     app.command(rich_help_panel="A trained run on new images")(_command)

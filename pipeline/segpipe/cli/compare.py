@@ -35,7 +35,25 @@ MetricOption = Annotated[
     ),
 ]
 FigureOption = Annotated[
-    Path | None, typer.Option(help="Write the critical-difference diagram to this .svg.", show_default=False)
+    Path | None,
+    typer.Option(help="Write a figure of how far all are behind the best to this .svg.", show_default=False),
+]
+CsvOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv",
+        help="Compare the runs of this table of anybody's counts or scores of each image instead; its columns: "
+        "docs/statistics.md.",
+        show_default=False,
+    ),
+]
+EquivalenceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Points within which a difference does not matter; default: report.equivalence, or 1.",
+        min=0,
+        show_default=False,
+    ),
 ]
 
 
@@ -43,61 +61,124 @@ def compare(
     names: NamesArgument = None,
     metric: MetricOption = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="The split that is compared.")] = "test",
-    resamples: Annotated[int, typer.Option(help="Resamples of the bootstrap.", min=100, max=100_000)] = 1000,
+    equivalence: EquivalenceOption = None,
+    table: CsvOption = None,
     figure: FigureOption = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say in words whether runs differ: paired bootstrap over images and seeds, Wilcoxon, Holm, Friedman."""
+    """Say in words whether runs differ: better, practically equal or undecided, as networks and as methods."""
     from segpipe.core.files import write_text
-    from segpipe.report import diagrams, judgement
 
-    folders = _folders(names or [])
-    if len(folders) < 2:
-        raise ConfigError(f"found {len(folders)} result, wanted at least two to compare")
     if figure is not None and figure.suffix != ".svg":
         raise ConfigError(f"--figure {figure}: wanted a name that ends with .svg")
-    metrics = list(dict.fromkeys(metric or METRICS))
-    found = judgement.judge(folders, metrics, resamples=resamples, split=split)
-    ranking = found.rankings.get(metrics[0])
-    if figure is not None and ranking is not None:
-        write_text(figure, diagrams.critical_difference(ranking))
+    if table is not None:
+        found = _elsewhere(table, names or [], metric or [], equivalence)
+    else:
+        found = _of_results(names or [], metric or [], split, equivalence)
+    metrics = list(found.sample.metrics)
+    if figure is not None:
+        write_text(figure, _figure(found, metrics[0]))
     if as_json:
         print(json.dumps(_plain(found), allow_nan=False))
-    elif len(folders) == 2:
-        _print_two(found, split)
+    elif len(found.scores) == 2:
+        _print_two(found, "the table" if table else split)
     else:
         _print_many(found, metrics)
 
 
+def _of_results(names: list[str], metric: list[str], split: str, equivalence: float | None) -> Judgement:
+    """The named results of params.yaml or folders, compared."""
+    from segpipe.report import judgement
+
+    folders = _folders(names)
+    if len(folders) < 2:
+        raise ConfigError(f"found {len(folders)} result, wanted at least two to compare")
+    metrics = list(dict.fromkeys(metric or METRICS))
+    return judgement.judge(folders, metrics, split=split, equivalence=_region(equivalence) / 100)
+
+
+def _region(points: float | None) -> float:
+    """The region of equivalence in points: as given, of params.yaml, or 1."""
+    from segpipe.config.params import load
+
+    if points is not None:
+        return points
+    return load().report.equivalence if Path("params.yaml").is_file() else 1.0
+
+
+def _elsewhere(path: Path, names: list[str], metric: list[str], equivalence: float | None) -> Judgement:
+    """The runs of a table from elsewhere, compared."""
+    from segpipe.metrics.elsewhere import read_elsewhere
+    from segpipe.report import judgement
+
+    read = read_elsewhere(path)
+    unknown = [name for name in names if name not in read.runs]
+    if unknown:
+        raise ConfigError(f"{path} has no run '{unknown[0]}'{suggestion(unknown[0], read.runs)}")
+    runs = {name: read.runs[name] for name in names or read.runs}
+    if len(runs) < 2:
+        raise ConfigError(f"{path}: found {len(runs)} run, wanted at least two to compare")
+    metrics = list(dict.fromkeys(metric or read.columns or METRICS))
+    region = 1.0 if equivalence is None else equivalence
+    return judgement.judge_tables(runs, read.groups, metrics, equivalence=region / 100)
+
+
+def _figure(found: Judgement, metric: str) -> str:
+    """How far all results are behind the best."""
+    from segpipe.report.analysis import behind_the_best
+
+    drawn = behind_the_best(found, metric)
+    if drawn is None:
+        raise ConfigError(f"no difference in {metric} is defined, so that there is nothing to draw")
+    return drawn.svg
+
+
 def _print_two(found: Judgement, split: str) -> None:
-    """The verdicts on two results."""
+    """The verdicts on two results, and what the same networks would do on other images."""
+    from segpipe.metrics.naming import digits, scale
+
     for difference in found.differences:
         print(difference.verdict)
+        if difference.claim == "methods" and difference.fixed is not None:
+            factor, unit = scale(difference.metric)
+            low, high = (f"{factor * bound:+.{digits(factor)}f}" for bound in difference.fixed)
+            pair = f"{difference.first} - {difference.second}"
+            print(f"    these networks alone, on other images: {pair} is {low} to {high}{unit}")
     first = found.differences[0]
-    seeds = " and ".join(map(str, first.seeds))
-    print(
-        f"\n{first.units} {first.unit}s of {split}, {seeds} seeds, {found.resamples} paired resamples; "
-        f"Wilcoxon over the mean IoU of the {first.unit}s: p = {_p(first.p_wilcoxon)}"
+    seeds = f"{first.seeds[0]} and {first.seeds[1]} seeds" if len(set(first.seeds)) > 1 else _seeds(first.seeds[0])
+    print(f"\n{first.units} {first.unit}s of {split}, {seeds}. {_said(first.claim)}")
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds each"
+
+
+def _said(claim: str) -> str:
+    """What a claim is about, and how to make the other."""
+    if claim == "methods":
+        return "These methods: the interval holds for new trainings and new images."
+    return (
+        "These networks: the interval holds for new images and these weights. It says nothing about another training; "
+        "that takes two seeds or more of different runs."
     )
-    if found.caution:
-        print(f"note: {found.caution}")
 
 
 def _print_many(found: Judgement, metrics: list[str]) -> None:
-    """A table by metric, and how the results rank."""
-    from segpipe.metrics.comparison import pretty
+    """A table by metric, and what leads."""
     from segpipe.report import judgement
 
     for name in metrics:
+        print(judgement.sentence(found, name))
         print(judgement.ranking_table(found, name).markdown())
-    print(judgement.sentence(found, metrics[0]))
-    ranking = found.rankings.get(metrics[0])
-    if ranking is not None:
-        groups = "; ".join(", ".join(clique) for clique in ranking.cliques()) or "none"
-        print(
-            f"Friedman over {pretty(metrics[0])} of {ranking.units} {found.unit}s: p = {_p(ranking.p)}; critical "
-            f"difference of average ranks {ranking.critical_difference:.2f}; not told apart: {groups}"
-        )
+    pairs = max(difference.pairs for difference in found.differences)
+    print(
+        f"{found.units} {found.unit}s. 95 % intervals of differences hold together over {pairs} pairs. These methods: "
+        "new trainings and new images; these networks: new images alone."
+    )
+    for note in found.notes:
+        print(f"note: {note}")
 
 
 def _folders(names: list[str]) -> dict[str, tuple[Path, ...]]:
@@ -150,13 +231,11 @@ def _key(name: str) -> str:
 def _plain(found: Judgement) -> dict[str, Any]:
     return {
         "scores": {n: {m: None if isnan(v) else v for m, v in row.items()} for n, row in found.scores.items()},
-        "resamples": found.resamples,
         "caution": found.caution,
+        "notes": found.notes,
         "intervals": found.bounds,
-        "differences": [{**asdict(d), "shown": d.shown, "verdict": d.verdict} for d in found.differences],
-        "rankings": {metric: asdict(ranking) for metric, ranking in found.rankings.items()},
+        "differences": [
+            {**asdict(d), "shown": d.shown, "word": d.word, "verdict": d.verdict} for d in found.differences
+        ],
+        "best": {metric: chances.best for metric, chances in found.chances.items()},
     }
-
-
-def _p(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3g}"

@@ -17,25 +17,38 @@ def recommend(
         Literal["D", "I", "C", "worst", "calibration", "likelihood", "speed"],
         typer.Option(help="What counts: mIoU^D, ^I or ^C, the worst images, calibration, likelihood, speed."),
     ] = "D",
+    choose: Annotated[
+        Literal["test", "val"],
+        typer.Option(
+            help="The split by which it is chosen; val: among what was not fitted there, then scored on test, so that "
+            "the score is not flattered by the choice."
+        ),
+    ] = "test",
     settings: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
     """Say which result to take for a goal, how sure that is, and what to run next to be surer."""
+    from segpipe.config import minutes
     from segpipe.config.context import start
     from segpipe.report import advice
-    from segpipe.report.collect import collect_results, costs, judge_entries, untried
+    from segpipe.report.collect import collect_results, costs, fitted_on_val, judge_entries, untried
 
     context = start(overrides=settings, quiet=as_json)
     metric = advice.GOALS[goal]
     entries = collect_results(context)
+    if choose == "val":
+        entries = [entry for entry in entries if not fitted_on_val(entry)]
     defined = sum(entry.mean(metric) is not None for entry in entries)
     if defined < 2:
-        raise ConfigError(f"{defined} result defines {metric}, wanted at least two; add runs to params.yaml")
-    judged = judge_entries(entries, context, [metric])
+        kind = "result that was not fitted on val" if choose == "val" else "result"
+        raise ConfigError(f"{defined} {kind} defines {metric}, wanted at least two; add runs to params.yaml")
+    judged = judge_entries(entries, context, [metric], split=choose)
     kinds = {entry.name: entry.kind for entry in entries}
-    found = advice.advise(goal, judged, costs(context, entries), untried(context), kinds)
+    known = minutes.of_runs(context.params.runs)
+    found = advice.advise(goal, judged, costs(context, entries), untried(context), kinds, minutes=known)
+    reported = judge_entries(entries, context, [metric]) if choose == "val" else None
     if as_json:
-        print(json.dumps(asdict(found), allow_nan=False))
+        print(json.dumps({**asdict(found), "chosen_on": choose}, allow_nan=False))
         return
-    for heading, text in advice.words(found, judged):
+    for heading, text in advice.words(found, judged, reported):
         print(f"{heading}: {text}")

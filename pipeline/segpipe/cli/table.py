@@ -53,12 +53,12 @@ def table(
         raise ConfigError(f"no result has the score '{unknown[0]}'; see docs/metrics.md")
     usable = [column for column in wanted if not column.startswith("class:") and column not in NOT_RESAMPLED]
     folders = {entry.name: entry.folders for entry in entries}
-    judged = judgement.judge(folders, usable, resamples=context.params.evaluate.resamples) if usable else None
+    judged = judgement.judge(folders, usable, equivalence=context.params.report.equivalence / 100) if usable else None
     found = benchmark.cells(entries, judged, wanted, statistics["classes"])
     seeds = len(context.params.seeds)
     note = (
         f"{context.params.download.dataset}, test, {seeds} seed{'s: mean ± standard deviation' if seeds > 1 else ''}. "
-        "Best in bold; = no difference to the best shown (paired bootstrap, Holm)."
+        "Best in bold; = not shown to differ from it (95 % over all pairs)."
     )
     if judged is not None and judged.caution:
         note += f" Note: {judged.caution}."

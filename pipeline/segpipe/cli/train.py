@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from time import perf_counter
 
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError
@@ -21,6 +22,7 @@ def train(
     """Train a run of params.yaml, or any loss: segpipe train --loss focal."""
     from segpipe.cli import adhoc
     from segpipe.cli.printing import announce, finish
+    from segpipe.config import minutes
     from segpipe.config.context import first_process, inside_dvc, start
 
     if run is None and loss is None:
@@ -40,10 +42,12 @@ def train(
         teacher.require("train")
     from segpipe.stages import train as stage
 
+    started = perf_counter()
     with context.writing(out) if first_process() else nullcontext():
         result = stage.run(context)
     if not first_process():
         return
+    minutes.note(context.trained_key, (perf_counter() - started) / 60)
     result["overlay"] = None if inside_dvc() else adhoc.overlay(context)
     lines = [
         f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"

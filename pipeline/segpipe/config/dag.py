@@ -15,7 +15,7 @@ from segpipe.config.schema import Params
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data import catalog
 from segpipe.ensembles import methods
-from segpipe.metrics.comparison import lower_is_better
+from segpipe.metrics.naming import lower_is_better
 from segpipe.metrics.scores import NOT_RESAMPLED, names
 
 FILE = Path("dvc.yaml")

@@ -14,7 +14,7 @@ from segpipe.config.schema import Params
 from segpipe.core import outputs
 from segpipe.metrics.measures import DEFAULT
 
-_CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap", "resamples")))
+_CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap")))
 # The parameters that a stage reads itself: what dvc.yaml names beside its inputs.
 READS: dict[str, tuple[str, ...]] = {
     "download": ("download",),

@@ -255,12 +255,18 @@ class Evaluate(Section):
     trimap: list[Count]
     boundary: Annotated[float, Field(gt=0, le=1)]
     surface: bool
-    resamples: Annotated[int, Field(ge=100, le=100_000)]
     measures: Annotated[Candidates[str], AfterValidator(_measures)] = list(DEFAULT)
     pictures: Count
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, data: Any) -> Any:
+        """`resamples` was of a bootstrap that is no more: files that have it go on working."""
+        return {k: v for k, v in data.items() if k != "resamples"} if isinstance(data, dict) else data
+
 
 class Report(Section):
-    """What the report shows first."""
+    """What the report shows first, and which differences matter."""
 
     metric: str
+    equivalence: Annotated[float, Field(ge=0, le=100)] = 1.0  # points: a smaller difference does not matter

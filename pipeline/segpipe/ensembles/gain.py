@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.core import files
-from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.comparison import compare
 from segpipe.metrics.counts import Counts
+from segpipe.metrics.jackknife import Tables
 from segpipe.metrics.scores import summarize
 
 METRICS = ("miou_dataset", "miou_image", "miou_class")
 
 
-def write_gain(
-    source: Path, folder: Path, tables: Tables, groups: Sequence[str], *, pixels: float, resamples: int
-) -> None:
+def write_gain(source: Path, folder: Path, tables: Tables, groups: Sequence[str], *, pixels: float) -> None:
     """Write members.json: the ensemble on test against the member that was best on val, in pairs of the same images;
     every member's scores; the scores of the first 1..M members together; how the members differ; the cost.
 
@@ -35,12 +33,14 @@ def write_gain(
 
     best = definition["best_member"]
     pair = {"ensemble": [Tables(tables.counts)], best: [Tables(counts_of(order[0]))]}
-    differences = compare(pair, groups, METRICS, resamples=resamples)
+    differences = compare(pair, groups, METRICS)
     own = round(pixels * definition["learned"].get("multiply_adds", 0))
     found = {
         **definition,
         "members": [{**member, "test": _scores(counts_of(m))} for m, member in enumerate(definition["members"])],
-        "against_best_member": {d.metric: {**vars(d), "shown": d.shown, "verdict": d.verdict} for d in differences},
+        "against_best_member": {
+            d.metric: {**vars(d), "shown": d.shown, "word": d.word, "verdict": d.verdict} for d in differences
+        },
         "first_members": [_scores(counts_of(number + k)) for k in range(arrays["tp"].shape[1] - number)],
         "order": [definition["members"][m]["key"] for m in order],
         "multiply_adds": {

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.void import VOID
 from segpipe.metrics import temperature as scaling
-from segpipe.metrics.bootstrap import LEVEL, Resampling, Tables, intervals
 from segpipe.metrics.boundary import bf_scores, boundary_counts, surface_distances, trimap_counts
 from segpipe.metrics.confidence import Calibration
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.defined import Floats, mean, number
+from segpipe.metrics.jackknife import LEVEL, Tables, Units, intervals
 from segpipe.metrics.measures import DEFAULT
 from segpipe.metrics.raters import ged, thresholded_dice
 from segpipe.metrics.scores import foreground, per_image, summarize
@@ -35,7 +35,6 @@ class Options:
     trimap: Sequence[int] = (1, 2, 4, 8, 16)
     boundary: float = 0.02
     surface: bool = False
-    resamples: int = 1000
     measures: Sequence[str] = DEFAULT
 
 
@@ -137,7 +136,7 @@ class Evaluation:
 
     @property
     def tables(self) -> Tables:
-        """What is resampled."""
+        """What can be scored under weights of the images."""
         counts = Counts.concat(self.counted)
         return Tables(counts, None if self.calibration is None else self.calibration.table())
 
@@ -150,15 +149,13 @@ class Evaluation:
         found = summarize(tables.counts, **chosen)
         if self.calibration is not None:
             found |= self.calibration.summarize()
-        resampling = Resampling.of(groups, options.resamples)
-        drawn = tables.scores(resampling.weights, HEADLINE) if resampling.units > 1 else {}
+        units = Units.of(groups)
         found["intervals"] = {
-            "unit": resampling.unit,
-            "units": resampling.units,
-            "resamples": options.resamples,
+            "unit": units.unit,
+            "units": units.number,
             "level": LEVEL,
-            "caution": resampling.caution,
-            "scores": intervals(drawn, HEADLINE),
+            "caution": units.caution,
+            "scores": intervals(tables, groups, HEADLINE),
         }
         found["coverage"] = tables.counts.coverage
         if tables.counts.rejected.any():

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from segpipe.core.errors import DataError
 from segpipe.core.files import read_csv
-from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.confidence import Bins
 from segpipe.metrics.counts import Counts
+from segpipe.metrics.jackknife import Tables
 
 COUNTS_HEADER = ("split", "variant", "image", "group", "class", "tp", "fp", "fn")
 BINS_HEADER = ("split", "variant", "image", "bin", "pixels", "confidence", "correct")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.boundary import trimap_counts
 from segpipe.metrics.comparison import Difference, compare
 from segpipe.metrics.confidence import Bins, Calibration
 from segpipe.metrics.counts import Counts, count
+from segpipe.metrics.jackknife import Tables
 from segpipe.metrics.measures import named_in
 from segpipe.metrics.scores import miou_dataset, options_of, summarize
 
@@ -61,33 +61,35 @@ def effect(
     metric: str,
     widths: Sequence[int],
     quantiles: Sequence[float],
-    resamples: int,
 ) -> dict[str, Any]:
-    """Scores on both sides, paired differences after - before with intervals, and the verdict by `metric`."""
+    """Scores on both sides, paired differences after - before with intervals, and the verdict by `metric`.
+
+    The same network on both sides: the claim is about it on other images, whatever a new training would give.
+    """
     sides = {"before": before, "after": after}
     found: dict[str, Any] = {
         name: _scores(side, metric, widths=widths, quantiles=quantiles) for name, side in sides.items()
     }
     names = list(dict.fromkeys((metric, *SHOWN[1:])))
     tables = {name: [_tables(side)] for name, side in (("with the CRF", after), ("without it", before))}
-    differences = compare(tables, groups, names, resamples=resamples)
+    differences = compare(tables, groups, names)
     found["differences"] = {d.metric: _difference(d) for d in differences}
     found["verdict"], found["sentence"] = verdict(differences[0]), differences[0].verdict
     return found
 
 
 def verdict(difference: Difference) -> str:
-    """`helps`, `hurts` or `no difference shown`.
+    """`helps`, `hurts`, `practically equal` or `undecided`.
 
     `difference` is with - without the CRF, of a score that is better when larger.
     """
     if not difference.shown or difference.value is None:
-        return "no difference shown"
+        return "practically equal" if difference.word in ("practically equal", "the same") else "undecided"
     return "helps" if difference.value > 0 else "hurts"
 
 
 def _difference(difference: Difference) -> dict[str, Any]:
-    names = ("value", "low", "high", "p", "p_wilcoxon", "unit", "units")
+    names = ("value", "low", "high", "p", "unit", "units")
     return {name: getattr(difference, name) for name in names}
 
 

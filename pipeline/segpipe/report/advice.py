@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from segpipe.metrics.comparison import digits, lower_is_better, pretty, scale
-from segpipe.report.judgement import Judgement, beaten, listed
+from segpipe.metrics import planning
+from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
+from segpipe.report.judgement import Judgement, beaten, leading, listed
 
 GOALS = {
     "D": "miou_dataset",
@@ -21,18 +19,18 @@ GOALS = {
     "likelihood": "nll_dataset",
     "speed": "miou_dataset",  # of those that are not shown to be worse than the best, the cheapest
 }
-_LEVEL = 0.05
-_ALONE = 1.2  # times the data: less, and only the correction for many comparisons makes the tie
-_HOPELESS = 25  # times the data: more, and the difference is too small to be worth it
+FEW = 20  # groups of images: on fewer, one training is no reason to take anything
+POWER = 0.8  # with which the next experiment shall show what it looks for
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The result to take for a metric.
+    """The result to take for a metric, "" where nothing is to be taken yet, for the reason in `caution`.
 
     same: results with the numbers of the best. ties: others that are not shown to differ from it. shares: by result,
-    the share of resamples in which it, or one with the same numbers, is the best. cost: multiply-adds of an image by
-    result, where it is known; a CRF's is not. kinds: of each result.
+    the probability that it, or one with the same numbers, is the best. shrinkage: what the score of `take` is expected
+    to lose for having been chosen on the images that it is told of. cost: multiply-adds of an image by result, where it
+    is known; a CRF's is not. kinds: of each result.
     """
 
     goal: str
@@ -41,10 +39,13 @@ class Advice:
     best: str
     same: list[str]
     ties: list[str]
+    claim: str
     shares: dict[str, float]
+    shrinkage: float
     cost: dict[str, float]
     next: list[str]
     kinds: dict[str, str]
+    caution: str = ""
 
 
 def advise(
@@ -55,6 +56,7 @@ def advise(
     kinds: Mapping[str, str],
     *,
     metric: str = "",
+    minutes: Mapping[str, float] | None = None,
 ) -> Advice:
     """The advice for a goal.
 
@@ -65,66 +67,108 @@ def advise(
         missing: what nobody has tried yet, in words.
         kinds: of each result: "run", "crf" or "ensemble".
         metric: instead of the goal's.
+        minutes: of one training of each run, where they are known.
     """
     metric = metric or GOALS[goal]
     standing = judged.standing(metric)
-    best, same, ties = standing.best, standing.same, standing.ties
-    alike = [name for name in (best, *same, *ties) if name in cost]
-    by_cost = goal == "speed" and alike and not _without_cost((best, *same, *ties), cost, kinds)
+    best, caution = standing.best, _caution(judged, metric, kinds)
+    alike = [name for name in standing.leaders if name in cost]
+    by_cost = goal == "speed" and alike and not _without_cost(standing.leaders, cost, kinds)
     take = min(alike, key=lambda name: cost[name]) if by_cost else best
-    steps = [*_surer(judged, best, ties, metric, kinds), *missing]
-    return Advice(goal, metric, take, best, same, ties, _shares(judged, metric), dict(cost), steps, dict(kinds))
+    chances = judged.chances[metric]
+    values = [judged.scores[name][metric] for name in judged.order(metric)]
+    lost = chances.shrinkage(values, judged.scores[best][metric]) if best else 0.0
+    steps = [*_surer(judged, best, standing.ties, metric, kinds, minutes or {}), *missing]
+    return Advice(
+        goal, metric, "" if caution else take, best, standing.same, standing.ties, judged.claim(metric), chances.best,
+        lost, dict(cost), steps, dict(kinds), caution,
+    )  # fmt: skip
 
 
-def words(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
-    """The advice as (heading, sentence)."""
+def _caution(judged: Judgement, metric: str, kinds: Mapping[str, str]) -> str:
+    """Why nothing is to be taken yet; empty where something is."""
+    if judged.caution:
+        return judged.caution
+    own = next((d.caution for d in judged.differences if d.metric == metric and d.caution and d.value is not None), "")
+    trained = [n for name, n in judged.seeds.items() if kinds[name] == "run"]
+    if not own and trained and max(trained) == 1 and judged.units < FEW:
+        return f"{judged.units} {judged.unit}s and one seed a run are too few to choose by"
+    return own
+
+
+def words(advice: Advice, judged: Judgement, reported: Judgement | None = None) -> list[tuple[str, str]]:
+    """The advice as (heading, sentence), ties first.
+
+    reported: where the score is told from, if the choice was made on another split.
+    """
     title, take = pretty(advice.metric), advice.take
+    if advice.caution:
+        return [
+            ("take nothing yet", advice.caution),
+            ("highest", f"{advice.best}, {title} {scored(advice, judged)}"),
+            *(("next", step) for step in advice.next),
+        ]
     if len(judged.order(advice.metric)) < 2:
         alone = "it is the only result that has this score, so nothing was compared"
         return [(f"take {take}", f"{title} {scored(advice, judged)}"), ("how sure", alone)]
     tied = (*advice.same, *advice.ties)
     unknown = _without_cost((advice.best, *tied), advice.cost, advice.kinds)
-    why = "the best"
+    why = "the highest" if not lower_is_better(advice.metric) else "the lowest"
     if advice.goal == "speed" and unknown:
         why += f"; which is the cheapest is not known without the predictions of {listed(unknown)} (`segpipe predict`)"
     elif advice.goal == "speed" and take in advice.cost:
         why = "the cheapest that is not shown to be worse than the best"
-    found = [(f"take {take}", f"{title} {scored(advice, judged)}, {why}")]
-    if judged.caution:
-        found.append(("how sure", judged.caution))
+    found = [("undecided", leading(judged, advice.metric))] if advice.ties else []
+    if reported is None:
+        found.append((f"take {take}", f"{title} {scored(advice, judged)}, {why}"))
     else:
-        both = " and the seeds" if max(judged.seeds.values()) > 1 else ""
-        other = take not in (advice.best, *advice.same)
-        told = (
-            f"best in {_percent(advice, take)} of {judged.resamples} resamples of {judged.units} {judged.unit}s{both}"
-        )
-        more = f"; {advice.best} in {_percent(advice, advice.best)}" if other else ""
-        found.append(("how sure", told + more))
-    standing = judged.standing(advice.metric)
+        found.append((f"take {take}", f"{title} {scored(advice, reported)} on test, {why} on val"))
+        advice = replace(advice, shrinkage=0.0)
+    return [*found, *_sure(advice, judged), *_cheaper(advice, tied), *(("next", step) for step in advice.next)]
+
+
+def _sure(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
+    """How sure the choice is, and against whom."""
+    title, take, standing = pretty(advice.metric), advice.take, judged.standing(advice.metric)
+    about = "images and trainings" if judged.chances[advice.metric].trainings else "images alone: one seed a run"
+    told = f"the best with probability {_percent(advice, take)} ({judged.units} {judged.unit}s; chance of {about})"
+    if take not in (advice.best, *advice.same):
+        told += f"; {advice.best} with {_percent(advice, advice.best)}"
+    found = [("how sure", told)]
     if advice.same:
-        found.append(("the same", f"{listed(advice.same)}: the {title} of {advice.best} in every resample"))
+        found.append(("the same", f"{listed(advice.same)}: the {title} of {advice.best}, image by image"))
     if advice.ties:
         groups = [group for group in judged.twins(advice.metric) if group[0] in advice.ties]
-        named = [f"{' = '.join(group)} (best in {_percent(advice, group[0])})" for group in groups]
+        named = [f"{' = '.join(group)} (best with probability {_percent(advice, group[0])})" for group in groups]
         found.append((f"not shown to differ from {advice.best}", listed(named)))
     elif standing.worse:
-        found.append(("shown", f"{advice.best} is better than {beaten(standing)}"))
+        found.append((f"shown, these {advice.claim}", f"{advice.best} is better than {beaten(standing)}"))
     if standing.undefined:
-        found.append(("undefined", f"the difference to {listed(standing.undefined)}, in most resamples"))
+        found.append(("undefined", f"the difference to {listed(standing.undefined)}"))
+    factor, unit = scale(advice.metric)
+    lost = f"{factor * advice.shrinkage:.{digits(factor)}f}"
+    if float(lost) > 0:
+        found.append(("on other data", f"expect about {lost}{unit} less of a lead: it was chosen on these images"))
+    return found
+
+
+def _cheaper(advice: Advice, tied: Sequence[str]) -> list[tuple[str, str]]:
+    """The cheapest result that cannot be told from the one to take."""
+    take = advice.take
     cheaper = [n for n in tied if take in advice.cost and advice.cost.get(n, math.inf) < 0.9 * advice.cost[take]]
-    if cheaper and advice.goal != "speed":
-        least = min(cheaper, key=lambda name: advice.cost[name])
-        found.append(
-            ("cheaper", f"{least} takes {100 * advice.cost[least] / advice.cost[take]:.0f} % of its multiply-adds")
-        )
-    return [*found, *(("next", step) for step in advice.next)]
+    if not cheaper or advice.goal == "speed":
+        return []
+    least = min(cheaper, key=lambda name: advice.cost[name])
+    share = 100 * advice.cost[least] / advice.cost[take]
+    return [("cheaper", f"{least} takes {share:.0f} % of its multiply-adds")]
 
 
 def scored(advice: Advice, judged: Judgement) -> str:
-    """The score of what is taken, with its interval."""
-    bounds = judged.bounds[advice.take].get(advice.metric)
+    """The score of what is taken, or leads, with its interval."""
+    name = advice.take or advice.best
+    bounds = judged.bounds[name].get(advice.metric)
     shown = "" if bounds is None else f" (95 % interval {bounds[0]:.4f} to {bounds[1]:.4f})"
-    return f"{judged.scores[advice.take][advice.metric]:.4f}{shown}"
+    return f"{judged.scores[name][advice.metric]:.4f}{shown}"
 
 
 def _without_cost(names: Sequence[str], cost: Mapping[str, float], kinds: Mapping[str, str]) -> list[str]:
@@ -136,42 +180,43 @@ def _percent(advice: Advice, name: str) -> str:
     return f"{100 * advice.shares[name]:.0f} %"
 
 
-def _shares(judged: Judgement, metric: str) -> dict[str, float]:
-    """How often each result, or one with its numbers, is the best of those that define the metric; different ones
-    that are equal in a resample share it.
-    """
-    sign, twins = -1 if lower_is_better(metric) else 1, judged.twins(metric)
-    table = sign * np.stack([judged.drawn[group[0]][metric] for group in twins])  # (different results, resamples)
-    table = table[:, ~np.isnan(table).all(0)]
-    first = table == np.nanmax(table, 0)
-    shares = ((first / first.sum(0)).mean(1) if table.size else np.zeros(len(twins))).tolist()
-    return {name: share for group, share in zip(twins, shares, strict=True) for name in group}
-
-
-def _surer(judged: Judgement, best: str, ties: Sequence[str], metric: str, kinds: Mapping[str, str]) -> list[str]:
-    """What would tell the best from the results next to it."""
-    steps = []
-    alone = [name for name, seeds in judged.seeds.items() if seeds == 1 and kinds[name] != "ensemble"]
+def _surer(
+    judged: Judgement,
+    best: str,
+    ties: Sequence[str],
+    metric: str,
+    kinds: Mapping[str, str],
+    minutes: Mapping[str, float],
+) -> list[str]:
+    """What would tell the best from the results next to it, the cheapest first."""
+    alone = [name for name, seeds in judged.seeds.items() if seeds == 1 and kinds[name] == "run"]
     if alone:
-        steps.append(
+        return [
             f"more seeds (params.yaml): {', '.join(alone[:4])}{', ...' if len(alone) > 4 else ''} "
             f"{'has' if len(alone) == 1 else 'have'} one, so that chance in training is in no interval"
-        )
-    for name in ties[:1]:
-        difference = abs(judged.scores[best][metric] - judged.scores[name][metric])
-        error = float(np.nanstd(judged.drawn[best][metric] - judged.drawn[name][metric]))
-        pairs = sum(d.metric == metric and d.p is not None for d in judged.differences)
-        sure = NormalDist().inv_cdf(1 - _LEVEL / (2 * max(pairs, 1)))  # standard errors, corrected as p is
-        factor, unit = scale(metric)
-        told = f"{factor * difference:.{digits(factor)}f}{unit}"
-        times = (sure * error / difference) ** 2 if difference else math.inf
-        if times > _HOPELESS:
-            steps.append(f"nothing more for {name}: it is {told} behind, too little to be told apart")
-        elif times > _ALONE:
-            data = f"{times:.1f} times the test images and seeds"
-            steps.append(f"to tell {name} apart, which is {told} behind, about {data}")
-        else:
-            steps.append(
-                f"compare {best} and {name} alone, which is {told} behind: among {pairs} pairs it is nearly shown"
-            )
-    return steps
+        ]
+    rivals = [name for name in ties if judged.between(best, name, metric).claim == "methods"]
+    of = planning.variances(judged.sample, metric)
+    if not rivals or of is None:
+        return []
+    rival, (factor, unit) = rivals[0], scale(metric)
+    pair = judged.between(best, rival, metric)
+    runs = sum(kind == "run" for kind in kinds.values())
+    design = planning.Design(judged.units, min(pair.seeds), runs, pair.pairs)
+    target = max(pair.equivalence, abs(pair.value or 0.0))
+    shown = f"{factor * target:.{digits(factor)}f}{unit}"
+    seeds = planning.seeds_for(target, of, design, POWER)
+    if seeds is None:
+        smallest = f"{factor * planning.smallest(of, design, POWER):.{digits(factor)}f}{unit}"
+        return [
+            f"nothing cheap tells {rival} from {best}: no 50 seeds would show {shown} on these {judged.units} "
+            f"{judged.unit}s; what they show now in 8 of 10 experiments is {smallest}"
+        ]
+    networks = [judged.sample.networks[name] for name in (best, rival)]
+    known = [minutes[name] for name in networks if name in minutes]
+    more = max(1, seeds - design.seeds)
+    cost = f", about {more * sum(known):.0f} minutes" if len(known) == 2 else ""
+    return [
+        f"{more} more seed{'s' if more > 1 else ''} of {networks[0]} and {networks[1]}{cost}: with {seeds} a true "
+        f"difference of {shown} is shown in 8 of 10 experiments (`segpipe plan`)"
+    ]

@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from segpipe.metrics.comparison import pretty
+from segpipe.metrics.naming import pretty, scale
 from segpipe.report import diagrams
 from segpipe.report.figures import mathematical
-from segpipe.report.html import Figure, Fold, Piece
-from segpipe.report.judgement import Judgement, ranking_table
+from segpipe.report.html import Figure, Fold, Heading, Piece
+from segpipe.report.judgement import Judgement, behind, ranking_table, sentence
 from segpipe.report.page import Section
 from segpipe.report.results import Entry, foremost
 from segpipe.report.tables import Table
@@ -18,11 +18,11 @@ from segpipe.report.tables import Table
 _RANKED = ("miou_dataset", "miou_image", "miou_class", "acc", "ece_dataset")  # each with a table and a diagram
 
 
-def sections(entries: Sequence[Entry], found: Judgement, metric: str) -> list[Section]:
-    """Differences, calibration, borders."""
+def sections(entries: Sequence[Entry], found: Judgement, runs: Judgement | None, metric: str) -> list[Section]:
+    """Differences, calibration, borders; `runs`: the runs compared alone, where there is more than them."""
     parts = []
     if found.differences:
-        parts.append(Section("Is the difference real?", _differences(found, metric)))
+        parts.append(Section("Is the difference real?", _differences(found, runs, metric)))
     with_curves = [entry for entry in entries if entry.curves]
     if with_curves:
         parts.append(Section("Calibration", _calibration(with_curves, metric)))
@@ -30,34 +30,56 @@ def sections(entries: Sequence[Entry], found: Judgement, metric: str) -> list[Se
     return parts
 
 
-def _differences(found: Judgement, metric: str) -> list[Piece]:
+def _differences(found: Judgement, runs: Judgement | None, metric: str) -> list[Piece]:
     first, *others = [m for m in dict.fromkeys([metric, *_RANKED]) if found.order(m)] or [""]
     if not first:
         return []
+    alone: list[Piece] = []
+    if runs is not None and len(runs.order(first)) > 1:
+        alone = [Heading("Runs alone"), sentence(runs, first), *_ranked(runs, first), Heading("All results")]
     return [
+        *alone,
         *_ranked(found, first),
         *([f"Note: {found.caution}."] if found.caution else []),
-        f"Paired bootstrap: {found.units} {found.unit}s of test and the seeds are drawn anew, the same for all. Runs "
-        "whose corrected p is above 0.05 or whose interval holds 0 are a tie. Intervals that overlap do not mean "
-        "equal: only the paired difference, in points of 100, tells. With few seeds the noise of training is "
-        f"underestimated. With many {found.unit}s small differences become significant: read the points, not p alone.",
+        *(f"Note: {note}." for note in found.notes),
+        _explained(found),
         *(Fold(f"by {pretty(name)}", _ranked(found, name)) for name in others),
     ]
 
 
+def _explained(found: Judgement) -> str:
+    """How verdicts are reached, in words."""
+    pair = found.differences[0]
+    factor, unit = scale(pair.metric)
+    return (
+        f"Differences are paired: the same {found.units} {found.unit}s of test and the same seeds on both sides. A "
+        "claim about these methods holds for new trainings and new images; one about these networks for new images "
+        "alone: no more can be said with one seed, or of a CRF or an ensemble beside its networks. All intervals of a "
+        f"metric hold together with 95 % (Bonferroni over {pair.pairs} pairs), and the verdict is read from them: "
+        f"better where 0 is outside, practically equal where all of it is within {factor * pair.equivalence:g}"
+        f"{unit or ' of 0'}, else undecided. "
+        "Intervals of single scores that overlap do not mean equal."
+    )
+
+
 def _ranked(found: Judgement, metric: str) -> list[Piece]:
-    pieces: list[Piece] = [ranking_table(found, metric)]
-    ranking = found.rankings.get(metric)
-    if ranking is not None:
-        p = "" if ranking.p is None else f" Friedman's test over all: p = {ranking.p:.2g}."
-        pieces.append(
-            Figure(
-                diagrams.critical_difference(ranking),
-                f"Critical differences. Average rank by the {pretty(metric)} of each {found.unit}, 1 is best; a bar "
-                f"joins runs that Nemenyi's test does not tell apart.{p}",
-            )
-        )
-    return pieces
+    drawn = behind_the_best(found, metric)
+    return [ranking_table(found, metric), *([drawn] if drawn else [])]
+
+
+def behind_the_best(found: Judgement, metric: str) -> Figure | None:
+    """How far each result is behind the best, as a figure; None where no difference is defined."""
+    best, *others = found.order(metric) or [""]
+    rows = {name: row for name in others if (row := behind(found.between(best, name, metric), best)) is not None}
+    if not rows:
+        return None
+    factor, unit = scale(metric)
+    words = {name: found.between(best, name, metric).word for name in rows}
+    return Figure(
+        diagrams.behind(rows, words, factor, f"{mathematical(pretty(metric))} behind {best}{unit and ','}{unit}"),
+        f"{pretty(metric)}: how far each result is behind {best}, with the 95 % interval over all pairs. Left of the "
+        "line: ahead.",
+    )
 
 
 def _calibration(entries: Sequence[Entry], metric: str) -> list[Piece]:

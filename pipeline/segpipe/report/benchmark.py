@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.core.spreadsheet import csv_text
-from segpipe.metrics.comparison import lower_is_better, pretty
+from segpipe.metrics.naming import lower_is_better, pretty
 from segpipe.report.judgement import Judgement
 from segpipe.report.results import Entry
 from segpipe.report.tables import Table

@@ -8,7 +8,7 @@ from typing import Any
 from segpipe.config.context import Context
 from segpipe.core.files import read_json
 from segpipe.data.dataset import Index
-from segpipe.metrics.comparison import pretty
+from segpipe.metrics.naming import pretty
 from segpipe.report import (
     advice,
     analysis,
@@ -65,6 +65,8 @@ class ReportBuilder:
             *("ece_dataset", "nll_dataset"),
         ]
         self.judged = judge_entries(self.entries, context, list(dict.fromkeys([self.metric, *self.columns])))
+        runs = [entry.name for entry in self.entries if entry.kind == "run"]
+        self.runs_alone = self.judged.only(runs) if 1 < len(runs) < len(self.entries) else None
         self.refined = {
             key: read_json(folder / "crf.json")
             for key in context.params.crf_keys()
@@ -98,11 +100,14 @@ class ReportBuilder:
             self.kinds,
             metric=self.metric,
         )
-        (_, score), *lines = advice.words(found, self.judged)
-        about = {entry.name: entry.loss for entry in self.entries}[found.take]
-        return Answer(
-            question, f"Take {found.take}", [("what", about), ("evidence", score), *lines, ("limits", self._limits())]
-        )
+        told = advice.words(found, self.judged)
+        title = next(heading for heading, _ in told if heading.startswith("take "))
+        about = {entry.name: entry.loss for entry in self.entries}[found.take or found.best]
+        lines = [("evidence" if heading == title else heading, text) for heading, text in told]
+        what = [("what", about)] if found.take else []
+        alone = judgement.sentence(self.runs_alone, self.metric) if self.runs_alone else ""
+        runs = [("runs alone", alone)] if alone else []
+        return Answer(question, title[:1].upper() + title[1:], [*what, *lines, *runs, ("limits", self._limits())])
 
     def warnings(self) -> list[str]:
         """What a reader must know before the first number."""
@@ -123,8 +128,8 @@ class ReportBuilder:
                     )
         if max(len(entry.folders) for entry in self.entries) == 1 and any(e.kind == "run" for e in self.entries):
             found.append(
-                "One seed only: intervals hold the chance in the test images, not that in training. Whether one loss "
-                "is better than another cannot be concluded; add seeds to params.yaml."
+                "One seed only: every comparison is about these networks on other images. Whether one loss is better "
+                "than another cannot be concluded; add seeds to params.yaml."
             )
         return list(dict.fromkeys(found))
 
@@ -133,7 +138,7 @@ class ReportBuilder:
         return [
             Section("If something else counts", self._goals()),
             Section("Scores", self._scores()),
-            *analysis.sections(self.entries, self.judged, self.metric),
+            *analysis.sections(self.entries, self.judged, self.runs_alone, self.metric),
             Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
             Section("Dense CRF", refinement.parts(self.refined, self.classes)),
             Section("Where does it fail?", self._failures()),
@@ -148,6 +153,7 @@ class ReportBuilder:
         return {
             **results.tables(self.entries, self.metric, classes),
             "ranking.md": judgement.ranking_table(self.judged, self.metric).markdown(),
+            "runs.md": judgement.ranking_table(self.runs_alone or self.judged, self.metric).markdown(),
             "pairs.csv": judgement.pairs_csv(self.judged),
             "calibration.md": analysis.calibration_table(self.entries).markdown(),
             "borders.md": analysis.borders_table(self.entries).markdown(),
@@ -160,8 +166,8 @@ class ReportBuilder:
         judged, seeds = self.judged, sorted({len(e.folders) for e in self.entries if e.kind != "ensemble"})
         trained = f"{' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''} a run" if seeds else "no run"
         return (
-            f"{self.index.dataset}, {len(self.index.splits['test'])} test images ({judged.units} {judged.unit}s "
-            f"resampled), {trained}; what was tuned, was tuned on val. On other data the order may be another."
+            f"{self.index.dataset}, {len(self.index.splits['test'])} test images ({judged.units} {judged.unit}s), "
+            f"{trained}; what was tuned, was tuned on val. On other data the order may be another."
         )
 
     def _goals(self) -> list[Piece]:
@@ -170,15 +176,15 @@ class ReportBuilder:
         for goal, words in _COUNTS.items():
             if self.judged.order(advice.GOALS[goal]):
                 found = advice.advise(goal, self.judged, cost, [], self.kinds)
-                share = found.shares[found.take]
-                ties = judgement.listed([n for n in (found.best, *found.same, *found.ties) if n != found.take], 12)
-                rows.append(
-                    [words, found.take, advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
-                )
-        header = ["what counts", "take", "score on test", "best in", "not shown to differ"]
+                taken = found.take or found.best
+                share = found.shares.get(taken, 0.0)
+                ties = judgement.listed([n for n in (found.best, *found.same, *found.ties) if n != taken], 12)
+                told = [advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
+                rows.append([words, found.take or "nothing yet", *told])
+        header = ["what counts", "take", "score on test", "best", "not shown to differ"]
         return [
             Table(header, rows),
-            "Best in: share of the paired resamples, with results of the same numbers. Speed counts multiply-adds; a "
+            "Best: the probability of it, with results of the same numbers. Speed counts multiply-adds; a "
             "CRF's work is not counted, so results with one are not among them. `segpipe recommend --goal D` (or I, C, "
             "worst, calibration, likelihood, speed) says more, and what to run next.",
         ]
@@ -194,15 +200,15 @@ class ReportBuilder:
         shown = dict(list(means.items())[:8])
         return [
             benchmark.scores_table([e.name for e in order], columns, cells),
-            "Mean ± standard deviation over seeds. Bold: the best of a column; =: not shown to differ from it (paired "
-            "bootstrap, Holm). mIoU^D pools the pixels of all images, mIoU^I averages over images, mIoU^C over the "
+            "Mean ± standard deviation over seeds. Bold: the best of a column; =: not shown to differ from it, "
+            "over all pairs. mIoU^D pools the pixels of all images, mIoU^I averages over images, mIoU^C over the "
             "images of each class, then classes; a class absent from an image's label is left out there. "
             "Votes have no probabilities, so no calibration.",
             Figure(
                 figures.dots(
                     [e.name for e in order], [e.values(self.metric) for e in order], bounds, figures.mathematical(title)
                 ),
-                f"{title} on test: a dot a seed, a bar at their mean, a band for the 95 % interval of the bootstrap.",
+                f"{title} on test: a dot a seed, a bar at their mean, a band for its 95 % interval.",
             ),
             Heading("IoU of each class"),
             *Table(

@@ -88,6 +88,13 @@ class _Folders:
         return folder
 
 
+def fitted_on_val(entry: Entry) -> bool:
+    """Whether the val images made the result what it is, so that its score there flatters it."""
+    if entry.kind != "ensemble":
+        return entry.kind == "crf"
+    return bool(read_json(entry.folders[0] / "members.json")["fitted_on"] == "val")
+
+
 def costs(context: Context, entries: Sequence[Entry]) -> dict[str, float]:
     """Multiply-adds of an image of each result, where its files are there; a CRF is not counted, so not compared."""
     found: dict[str, float] = {}
@@ -118,11 +125,13 @@ def untried(context: Context) -> list[str]:
     return steps
 
 
-def judge_entries(entries: Sequence[Entry], context: Context, metrics: Sequence[str]) -> Judgement:
-    """All entries compared on test by the named scores, those left out that cannot be resampled or that none has.
+def judge_entries(
+    entries: Sequence[Entry], context: Context, metrics: Sequence[str], *, split: str = "test"
+) -> Judgement:
+    """All entries compared on a split by the named scores, but those that follow from no counts or that none has.
 
     Raises:
-        ConfigError: the report's metric cannot be resampled.
+        ConfigError: the report's metric does not follow from counts.
     """
     metric = context.params.report.metric
     if metric in NOT_RESAMPLED:
@@ -132,4 +141,4 @@ def judge_entries(entries: Sequence[Entry], context: Context, metrics: Sequence[
         )
     usable = [m for m in metrics if m not in NOT_RESAMPLED and any(e.mean(m) is not None for e in entries)]
     folders = {entry.name: entry.folders for entry in entries}
-    return judge(folders, usable, resamples=context.params.evaluate.resamples)
+    return judge(folders, usable, split=split, equivalence=context.params.report.equivalence / 100)

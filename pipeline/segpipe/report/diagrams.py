@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from segpipe.metrics.comparison import Ranking
 from segpipe.report.figures import COLORS, pyplot, stroke, svg_text
 
 Points = Sequence[Sequence[float]]
 
 
-def critical_difference(ranking: Ranking) -> str:
-    """Average ranks on a line, 1 (best) on the left; bars join runs that Nemenyi's test does not tell apart."""
+_OF_WORD = {"better": COLORS[1], "practically equal": COLORS[0], "the same": COLORS[0]}  # undecided is grey
+
+
+def behind(rows: Mapping[str, Sequence[float]], words: Mapping[str, str], factor: float, title: str) -> str:
+    """How far each result is behind the best: value, low and high as a point on a line, coloured by the verdict."""
     plt = pyplot()
-    order = sorted(ranking.ranks, key=lambda name: ranking.ranks[name])
-    cliques, half = ranking.cliques(), (len(order) + 1) // 2
-    first_label = 0.5 + 0.28 * len(cliques)
-    height = first_label + 0.38 * half
-    figure, axis = plt.subplots(figsize=(9, 0.9 + 0.55 * height))
-    last = max(len(order), 2)
-    axis.set(xlim=(0.35, last + 0.65), ylim=(-height, 1.15))
-    axis.axis("off")
-    axis.plot([1, last], [0, 0], color="black", linewidth=1.2)
-    for tick in range(1, last + 1):
-        axis.plot([tick, tick], [0, 0.12], color="black", linewidth=1)
-        axis.text(tick, 0.18, str(tick), ha="center", va="bottom", fontsize=9)
-    axis.plot([1, 1 + ranking.critical_difference], [0.8, 0.8], color="black", linewidth=2)
-    axis.text(1, 0.88, f"critical difference {ranking.critical_difference:.2f}", va="bottom", fontsize=9)
-    for place, name in enumerate(order):
-        rank, left = ranking.ranks[name], place < half
-        row = place if left else len(order) - 1 - place
-        y, edge = -(first_label + 0.38 * row), 0.95 if left else last + 0.05
-        axis.plot([rank, rank, edge], [0, y, y], color="#000000", linewidth=0.7)
-        text = f"{name} ({rank:.2f})"
-        axis.text(edge + (-0.03 if left else 0.03), y, text, ha="right" if left else "left", va="center", fontsize=9)
-    for number, clique in enumerate(cliques):
-        ends = [ranking.ranks[clique[0]] - 0.04, ranking.ranks[clique[-1]] + 0.04]
-        y = -(0.22 + 0.28 * number)
-        axis.plot(ends, [y, y], color=COLORS[0], linewidth=4, solid_capstyle="round")
+    figure, axis = plt.subplots(figsize=(9, 0.9 + 0.3 * len(rows)))
+    for place, (name, row) in enumerate(rows.items()):
+        value, low, high = (factor * number for number in row)
+        color = _OF_WORD.get(words[name], "#777777")
+        axis.plot([low, high], [place, place], color=color, linewidth=2, solid_capstyle="butt")
+        axis.plot([value], [place], "o", color=color, markersize=5)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(rows)), [f"{name}: {_verdict(words[name])}" for name in rows])
+    axis.invert_yaxis()
+    axis.set(xlabel=title, ylim=(len(rows) - 0.5, -0.5))
     return svg_text(plt, figure)
+
+
+def _verdict(word: str) -> str:
+    return {"better": "worse", "the same": "the same numbers"}.get(word, word)
 
 
 def reliability(entries: Mapping[str, tuple[Points, Points]]) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segpipe.metrics.comparison import holm, pretty
+from scipy.special import stdtrit
+
+from segpipe.metrics.jackknife import LEVEL, MOST
+from segpipe.metrics.naming import pretty
 from segpipe.report import diagrams
 from segpipe.report.html import Figure, Fold, Piece
 from segpipe.report.judgement import Judgement
@@ -28,9 +31,10 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[Pie
     return [
         worth(found, judged),
         gained(found, entries),
-        "Each ensemble against its member that was best on val, on the same test images: difference in points and "
-        "the 95 % interval of the paired bootstrap; verdicts with p after Holm over the ensembles. Cost: multiply-adds "
-        "of an image, in units of the cheapest best member; a CRF is not counted. Coverage: pixels that the ensemble "
+        "Each ensemble against its member that was best on val, on the same test images: difference in points and its "
+        "95 % interval over all ensembles together, from which the verdict follows. An ensemble is fitted once, so "
+        "this is about these networks alone: other trainings would make others. Cost: multiply-adds of an image, in "
+        "units of the cheapest best member; a CRF is not counted. Coverage: pixels that the ensemble "
         "does not reject; the accepted score leaves the others out. What was fitted, was fitted on val or out of "
         "fold, so only test tells. The figure shows ensembles whose members have equal weights, as they grow.",
         *(
@@ -60,7 +64,7 @@ def worth(found: Found, judged: Judgement) -> str:
     better = [name for name, verdict in verdicts(found).items() if verdict == "better"]
     note = f" Note: {judged.caution}." if judged.caution else ""
     if not better:
-        return f"No ensemble is shown to be better than its best member.{note}"
+        return f"No ensemble is shown to be better than its best member, these networks.{note}"
     scores = {name: judged.scores[f"ensemble: {name}"][METRIC] for name in better}
     best = max(better, key=scores.__getitem__)
     as_good = [
@@ -74,19 +78,34 @@ def worth(found: Found, judged: Judgement) -> str:
     tied = f"; {', '.join(others)} {differ} no less" if others else ""
     one, cost = found[chosen], _total(found[chosen]) / max(1, found[chosen]["multiply_adds"]["best_member"])
     return (
-        f"Worth its cost: {chosen} ({one['method']}), {100 * difference['value']:+.1f} points of {pretty(METRIC)} over "
-        f"{one['best_member']} for {cost:.1f} times its cost{tied}.{note}"
+        f"Worth its cost, these networks: {chosen} ({one['method']}), {100 * difference['value']:+.1f} points of "
+        f"{pretty(METRIC)} over {one['best_member']} for {cost:.1f} times its cost{tied}.{note}"
     )
 
 
 def verdicts(found: Found) -> dict[str, str]:
-    """Of each ensemble against its best member; p is corrected for the number of ensembles (Holm)."""
-    differences = [one["against_best_member"][METRIC] for one in found.values()]
+    """Of each ensemble against its best member: better, worse, practically equal, undecided or undefined."""
     shown = {}
-    for name, difference, p in zip(found, differences, holm([d["p"] for d in differences]), strict=True):
-        certain = difference["shown"] and p is not None and p <= 1 - difference["level"]
-        shown[name] = "no difference shown" if not certain else "better" if difference["value"] > 0 else "worse"
+    for name, one in found.items():
+        difference = one["against_best_member"][METRIC]
+        bounds = together(difference, len(found))
+        if bounds is None or difference["caution"]:
+            shown[name] = "undefined" if bounds is None else "undecided"
+        elif max(abs(bounds[0]), abs(bounds[1])) <= difference["equivalence"]:
+            shown[name] = "practically equal"
+        else:
+            shown[name] = "better" if bounds[0] > 0 else "worse" if bounds[1] < 0 else "undecided"
     return shown
+
+
+def together(difference: Mapping[str, Any], ensembles: int) -> tuple[float, float] | None:
+    """The interval of a difference of one pair of networks, widened so that those of all ensembles hold together."""
+    if difference["value"] is None or difference["low"] is None:
+        return None
+    freedom, tail = min(difference["units"], MOST) - 1, (1 - LEVEL) / 2
+    wider = float(stdtrit(freedom, 1 - tail / ensembles) / stdtrit(freedom, 1 - tail))
+    half = wider * (difference["high"] - difference["low"]) / 2
+    return difference["value"] - half, difference["value"] + half
 
 
 def gained(found: Found, entries: Sequence[Entry]) -> Table:
@@ -106,7 +125,7 @@ def gained(found: Found, entries: Sequence[Entry]) -> Table:
                 str(len(one["members"])),
                 _number(test[METRIC]),
                 one["best_member"],
-                _difference(difference),
+                _difference(difference, len(found)),
                 shown[name],
                 f"{_number(test.get('nll_dataset'))} → {_number(after)}" if "nll_dataset" in test else "–",
                 "–" if test["coverage"] is None else f"{100 * test['coverage']:.1f} %",
@@ -167,10 +186,11 @@ def _total(one: Mapping[str, Any]) -> int:
     return int(one["multiply_adds"]["members"] + one["multiply_adds"]["combining"])
 
 
-def _difference(difference: Mapping[str, Any]) -> str:
-    if difference["value"] is None or difference["low"] is None:
+def _difference(difference: Mapping[str, Any], ensembles: int) -> str:
+    bounds = together(difference, ensembles)
+    if bounds is None:
         return "–"
-    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
+    value, low, high = (100 * number for number in (difference["value"], *bounds))
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 

@@ -15,9 +15,9 @@ from segpipe.data.dataset import Index, Row, read_target
 from segpipe.data.duplicates import across, thumbnails
 from segpipe.data.files import png_bytes, read_image
 from segpipe.data.predictions import read_predicted_labels
-from segpipe.metrics.bootstrap import Tables
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats, mean
+from segpipe.metrics.jackknife import Tables
 from segpipe.metrics.scores import per_image, per_pair
 from segpipe.metrics.suspects import unanimity
 from segpipe.report.audit import Case, Part, lowest, panels
@@ -39,7 +39,8 @@ class Audited:
         self.card = catalog.card(self.index.dataset)
         self.rows = self.index.splits[split]
         self.entries = {entry.name: entry for entry in entries}
-        self.runs, _ = read_runs({name: entry.folders for name, entry in self.entries.items()}, split)
+        runs, _ = read_runs({name: entry.folders for name, entry in self.entries.items()}, split)
+        self.runs = {name: list(seeds.values()) for name, seeds in runs.items()}
 
     def picture(self, row: Row) -> NDArray[np.uint8]:
         """The original image."""

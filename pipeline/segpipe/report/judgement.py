@@ -1,4 +1,4 @@
-"""Which of the evaluated runs differ: their stored tables, resampled together, as tables and words."""
+"""Which of the evaluated runs differ: their stored tables, compared together, as tables and words."""
 
 from __future__ import annotations
 
@@ -11,58 +11,91 @@ import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.core.spreadsheet import csv_text
-from segpipe.metrics.bootstrap import Resampling, Tables, interval
-from segpipe.metrics.comparison import (
-    Difference,
-    Ranking,
-    differences,
-    digits,
-    draw,
-    lower_is_better,
-    pretty,
-    rank,
-    scale,
-)
-from segpipe.metrics.defined import Floats
+from segpipe.metrics.chances import Chances, chances
+from segpipe.metrics.comparison import EQUIVALENCE, Difference, differences
+from segpipe.metrics.error import interval_of
+from segpipe.metrics.jackknife import Scored, Tables
+from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
+from segpipe.metrics.sample import Sample, measure
 from segpipe.metrics.scores import names as known
 from segpipe.metrics.tables import Stored, read_tables
 from segpipe.report.tables import Table
 
 PAIRS_HEADER = (
-    "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "p_wilcoxon_image_iou", "shown", "unit",
-    "units",
+    "metric", "first", "second", "claim", "difference", "low", "high", "pairs", "alone_low", "alone_high", "own_low",
+    "own_high", "networks_low", "networks_high", "p", "p_holm", "verdict", "unit", "units", "seeds",
 )  # fmt: skip
+ENSEMBLE, REFINED = "ensemble: ", " + CRF"  # how results are called
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The best run of a metric and, best first, the others: with its numbers in every resample (by losses that agree
-    on these labels, say), not shown to differ, shown to be worse, with a difference that is undefined.
+    """The best run of a metric and, best first, the others: with its numbers, practically equal to it, undecided,
+    worse, with a difference that is undefined.
     """
 
     best: str
     same: list[str]
-    ties: list[str]
+    equal: list[str]
+    undecided: list[str]
     worse: list[str]
     undefined: list[str]
+
+    @property
+    def ties(self) -> list[str]:
+        """All that the best is not shown to be better than, but those with its numbers."""
+        return [*self.equal, *self.undecided]
+
+    @property
+    def leaders(self) -> list[str]:
+        """The best and all that cannot be told from it."""
+        return [self.best, *self.same, *self.ties] if self.best else []
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """By run: score, interval and resamples of every metric; all paired differences; by metric, the ranking of
-    the runs over units.
-    """
+    """All results scored and compared: by run and metric its interval, by metric who is how probably the best."""
 
-    scores: dict[str, dict[str, float]]
+    sample: Sample
     bounds: dict[str, dict[str, tuple[float, float] | None]]
-    drawn: dict[str, dict[str, Floats]]
-    seeds: dict[str, int]
     differences: list[Difference]
-    rankings: dict[str, Ranking]
-    unit: str
-    units: int
-    resamples: int
-    caution: str
+    chances: dict[str, Chances]
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """By run, the mean over seeds of every metric that it has."""
+        return {run: {m: self.sample.point(run, m) for m in found} for run, found in self.sample.scores.items()}
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """How many each run has."""
+        return {run: len(seeds) for run, seeds in self.sample.seeds.items()}
+
+    @property
+    def unit(self) -> str:
+        """What is left out: "group" or "image"."""
+        return self.sample.units.unit
+
+    @property
+    def units(self) -> int:
+        """How many there are."""
+        return self.sample.units.number
+
+    @property
+    def caution(self) -> str:
+        """Why nothing can be shown, whatever the metric; empty where it can."""
+        return self.sample.units.caution
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out of comparisons: seeds that not all runs have."""
+        several = {
+            run: seeds for run, seeds in self.sample.seeds.items() if self.sample.networks[run] and len(seeds) > 1
+        }
+        if len(set(several.values())) < 2:
+            return []
+        told = ", ".join(f"{run} has seeds {' '.join(seeds)}" for run, seeds in several.items())
+        return [f"{told}: each pair is compared on the seeds that both have"]
 
     def order(self, metric: str) -> list[str]:
         """Runs that define the metric, best first."""
@@ -81,35 +114,63 @@ class Judgement:
     def standing(self, metric: str) -> Standing:
         """How all runs that define the metric stand to the best of them."""
         best, *others = self.order(metric) or [""]
-        found, twins = Standing(best, [], [], [], []), (self.twins(metric) or [[]])[0]
+        found = Standing(best, [], [], [], [], [])
+        lists = {
+            "the same": found.same, "practically equal": found.equal, "undecided": found.undecided,
+            "better": found.worse, "undefined": found.undefined,
+        }  # fmt: skip
         for name in others:
-            pair = self.between(best, name, metric)
-            if pair.low is None:
-                found.undefined.append(name)
-            elif name in twins:
-                found.same.append(name)
-            else:
-                (found.worse if pair.shown else found.ties).append(name)
+            lists[self.between(best, name, metric).word].append(name)
         return found
 
     def twins(self, metric: str) -> list[list[str]]:
-        """The runs that define the metric, best first, those with the same numbers in every resample together."""
+        """The runs that define the metric, best first, those with the same numbers together."""
         found: dict[bytes, list[str]] = {}
         for name in self.order(metric):
-            found.setdefault(self.drawn[name][metric].tobytes(), []).append(name)
+            found.setdefault(self.sample.scores[name][metric].mean(0).tobytes(), []).append(name)
         return list(found.values())
 
+    def only(self, names: Sequence[str]) -> Judgement:
+        """The same comparison of some runs among themselves, as if the others had not been looked at."""
+        sample = self.sample.only(names)
+        equivalence = next((d.equivalence for d in self.differences), EQUIVALENCE)
+        return _judged(sample, equivalence)
 
-def read_runs(folders: Mapping[str, Sequence[Path]], split: str) -> tuple[dict[str, list[Tables]], list[str]]:
-    """The tables of every run's seeds, and the group of each image.
+    def claim(self, metric: str) -> str:
+        """What the comparisons with the best are about: "methods", "networks" or "methods and networks"."""
+        best, *others = self.order(metric) or [""]
+        claims = {self.between(best, name, metric).claim for name in others}
+        return " and ".join(sorted(claims))
+
+
+def networks_of(name: str) -> str:
+    """What a result is made of, from what it is called or where it lies; "" of an ensemble.
+
+    >>> networks_of("ce + CRF"), networks_of("ensemble: average"), networks_of("results/crf/ce-0")
+    ('ce', '', 'ce-0')
+    """
+    if name.startswith(ENSEMBLE) or "ensembles" in Path(name).parts[:-1]:
+        return ""
+    return Path(name.removesuffix(REFINED)).name
+
+
+def seed_of(folder: Path) -> str:
+    """The seed in the name of a result folder."""
+    return folder.name.rpartition("-")[2]
+
+
+def read_runs(
+    folders: Mapping[str, Sequence[Path]], split: str
+) -> tuple[dict[str, dict[str, Tables]], list[str]]:  # fmt: skip
+    """The tables of every run by seed, and the group of each image.
 
     Raises:
         DataError: folders differ in their images, groups or classes.
     """
-    runs: dict[str, list[Tables]] = {}
+    runs: dict[str, dict[str, Tables]] = {}
     first: tuple[Path, Stored] | None = None
     for name, seeds in folders.items():
-        runs[name] = []
+        runs[name] = {}
         for folder in seeds:
             stored = read_tables(folder, split)
             first = first or (folder, stored)
@@ -120,12 +181,16 @@ def read_runs(folders: Mapping[str, Sequence[Path]], split: str) -> tuple[dict[s
                         f"{folder} has other {what} than {first[0]} ({len(ours)} and {len(theirs)}); "
                         "compare results of one dataset and one evaluation"
                     )
-            runs[name].append(stored.tables)
+            runs[name][seed_of(folder)] = stored.tables
     return runs, first[1].groups if first else []
 
 
 def judge(
-    folders: Mapping[str, Sequence[Path]], metrics: Sequence[str], *, resamples: int = 1000, split: str = "test"
+    folders: Mapping[str, Sequence[Path]],
+    metrics: Sequence[str],
+    *,
+    split: str = "test",
+    equivalence: float = EQUIVALENCE,
 ) -> Judgement:
     """Read and compare all runs under every metric.
 
@@ -133,56 +198,44 @@ def judge(
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
-    draws = draw(runs, groups, metrics, resamples=resamples)
-    resampling, drawn = draws.resampling, draws.resamples
-    for metric in metrics:
-        if not any(metric in scores for scores in drawn.values()):
-            raise ConfigError(
-                f"no run has the score '{metric}', or it does not follow from what is stored of each image"
-                f"{suggestion(metric, known())}; scores from counts, ece_, nll_ and brier_ do"
-            )
-    scores = {
-        name: {m: draws.point(name, m) for m in metrics if all(m in s for s in seeds)}
-        for name, seeds in draws.points.items()
-    }
-    bounds = {name: {m: interval(found[m]) for m in metrics if m in found} for name, found in drawn.items()}
-    return Judgement(
-        scores,
-        bounds,
-        drawn,
-        {name: len(seeds) for name, seeds in runs.items()},
-        differences(draws),
-        _rankings(runs, resampling, metrics),
-        resampling.unit,
-        resampling.units,
-        len(resampling.weights),
-        resampling.caution,
-    )
+    return judge_tables(runs, groups, metrics, equivalence=equivalence)
 
 
-def _rankings(
-    runs: Mapping[str, Sequence[Tables]], resampling: Resampling, metrics: Sequence[str]
-) -> dict[str, Ranking]:
-    """By metric, the ranking of the runs that define it by the score of each unit alone, averaged over seeds."""
-    alone = (resampling.members == np.arange(resampling.units)[:, None]).astype(np.uint16)  # (units, N)
-    each = {name: [tables.scores(alone, metrics) for tables in seeds] for name, seeds in runs.items()}
-    found = {}
-    for metric in metrics:
-        sign = -1.0 if lower_is_better(metric) else 1.0
-        values = {
-            name: sign * np.mean([scores[metric] for scores in seeds], axis=0)
-            for name, seeds in each.items()
-            if all(metric in scores for scores in seeds)
-        }
-        if len(values) > 1 and (~np.isnan(np.stack(list(values.values()))).any(0)).any():
-            found[metric] = rank(values)
-    return found
+def judge_tables(
+    runs: Mapping[str, Mapping[str, Scored]],
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    equivalence: float = EQUIVALENCE,
+) -> Judgement:
+    """Compare the tables of runs by seed under every metric.
+
+    Raises:
+        ConfigError: a metric that no run has.
+    """
+    try:
+        sample = measure(runs, groups, metrics, networks={name: networks_of(name) for name in runs})
+    except ValueError as error:
+        near = next((suggestion(m, known()) for m in metrics if f"'{m}'" in str(error)), "")
+        raise ConfigError(
+            f"{error}, or it does not follow from what is stored of each image{near}; scores from counts, ece_, nll_ "
+            "and brier_ do"
+            if near or "no run has" in str(error)
+            else str(error)
+        ) from None
+    return _judged(sample, equivalence)
+
+
+def _judged(sample: Sample, equivalence: float) -> Judgement:
+    bounds = {run: {m: interval_of(sample, run, m) for m in found} for run, found in sample.scores.items()}
+    found = {metric: chances(sample, metric) for metric in sample.metrics}
+    return Judgement(sample, bounds, differences(sample, equivalence=equivalence), found)
 
 
 def ranking_table(found: Judgement, metric: str) -> Table:
     """Score, interval, difference to the best and verdict of every run; ties share a rank."""
     order, standing = found.order(metric), found.standing(metric)
-    alike = [standing.best, *standing.same, *standing.ties]
+    alike = standing.leaders
     rows = []
     for place, name in enumerate(order, 1):
         bounds = found.bounds[name].get(metric)
@@ -190,7 +243,7 @@ def ranking_table(found: Judgement, metric: str) -> Table:
         mark = f"1{'=' if len(alike) > 1 else ''}" if name in alike else str(place)
         score = f"{found.scores[name][metric]:.4f}"
         rows.append([name, mark, score, shown, *_against_best(found, standing, name, metric)])
-    header = ["what", "rank", pretty(metric), "95 % interval", "behind the best", "p (Holm)", "verdict"]
+    header = ["what", "rank", pretty(metric), "95 % interval", "behind the best", "claim", "verdict"]
     return Table(header, rows)
 
 
@@ -198,56 +251,77 @@ def _against_best(found: Judgement, standing: Standing, name: str, metric: str) 
     if name == standing.best:
         return ["–", "–", "best"]
     difference = found.between(standing.best, name, metric)
-    if difference.value is None or difference.low is None or difference.high is None:
+    bounds = behind(difference, standing.best)
+    if bounds is None:
         return ["–", "–", "undefined"]
     factor, _ = scale(metric)
-    value, *bounds = (
-        factor * _behind(difference, standing.best, v) for v in (difference.value, difference.low, difference.high)
-    )
-    low, high = sorted(bounds)
-    p = difference.p if difference.p_holm is None else difference.p_holm
-    return [
-        f"{value:.{digits(factor)}f} ({low:.{digits(factor)}f} to {high:.{digits(factor)}f})",
-        "–" if p is None else f"{p:.3f}",
-        "the same numbers" if name in standing.same else "worse" if difference.shown else "tie: no difference shown",
-    ]
+    value, low, high = (f"{factor * bound:.{digits(factor)}f}" for bound in bounds)
+    word = {"better": "worse", "the same": "the same numbers"}.get(difference.word, difference.word)
+    return [f"{value} ({low} to {high})", f"these {difference.claim}", word]
 
 
-def _behind(difference: Difference, best: str, value: float) -> float:
-    """The value with the sign that makes `best` ahead positive."""
+def behind(difference: Difference, best: str) -> tuple[float, float, float] | None:
+    """How far the other one is behind `best`, and the interval of that; None where it is undefined."""
+    if difference.value is None or difference.low is None or difference.high is None:
+        return None
     ahead = 1 if difference.first == best else -1
-    return ahead * value * (-1 if lower_is_better(difference.metric) else 1)
+    sign = ahead * (-1 if lower_is_better(difference.metric) else 1)
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return sign * difference.value, low, high
 
 
 def pairs_csv(found: Judgement) -> str:
     """All pairs and metrics, a line each."""
+    nothing = (None, None)
     return csv_text(
         PAIRS_HEADER,
         [
-            [d.metric, d.first, d.second, d.value, d.low, d.high, d.p, d.p_holm, d.p_wilcoxon, d.shown, d.unit, d.units]
+            [
+                d.metric, d.first, d.second, d.claim, d.value, d.low, d.high, d.pairs, *(d.alone or nothing),
+                *(d.own or nothing), *(d.fixed or nothing), d.p, d.p_holm, d.word, d.unit, d.units, min(d.seeds),
+            ]
             for d in found.differences
         ],
-    )
+    )  # fmt: skip
 
 
 def sentence(found: Judgement, metric: str) -> str:
-    """Which runs tie with the best, in words."""
+    """Which runs lead and cannot be told apart, in words."""
     if len(found.order(metric)) < 2:
         return ""
-    if found.caution:
-        return f"Note: {found.caution}."
-    seeds = " and the seeds" if any(max(d.seeds) > 1 for d in found.differences) else ""
-    how, title = f"Resampling {found.units} {found.unit}s{seeds}", pretty(metric)
-    standing, told = found.standing(metric), []
-    if standing.ties:
-        told.append(f"{how} shows no difference in {title} between {standing.best} and {listed(standing.ties)}: a tie.")
-    elif standing.worse:
-        told.append(f"{how} shows that {standing.best} is better than {beaten(standing)}.")
+    standing, title = found.standing(metric), pretty(metric)
+    caution = found.caution or next(
+        (d.caution for d in found.differences if d.metric == metric and d.caution and d.value is not None), ""
+    )
+    if caution:
+        return f"Nothing is claimed: {caution}."
+    told = [leading(found, metric)] if standing.ties else []
+    if not standing.ties and standing.worse:
+        told.append(f"{title}, these {found.claim(metric)}: {standing.best} is better than {beaten(standing)}.")
     if standing.same:
-        told.append(f"The same {title} as {standing.best} in every resample: {listed(standing.same)}.")
+        told.append(f"The same {title} as {standing.best}: {listed(standing.same)}.")
     if standing.undefined:
-        told.append(f"The difference to {listed(standing.undefined)} is undefined in most resamples.")
+        told.append(f"The difference to {listed(standing.undefined)} is undefined.")
     return " ".join(told)
+
+
+def leading(found: Judgement, metric: str) -> str:
+    """How many lead and cannot be told apart, and by what to choose."""
+    standing = found.standing(metric)
+    number, equal = len(standing.leaders), standing.equal
+    words = f"{_NUMBERS.get(number, number)} results lead in {pretty(metric)}"
+    behind = (
+        f" {standing.best} is better than {listed(standing.worse)}, these {found.claim(metric)}."
+        if standing.worse
+        else ""
+    )
+    if equal and not standing.undecided:
+        return f"{words} and are practically equal: {listed(standing.leaders)}. Choose by cost or calibration.{behind}"
+    some = f" ({listed(equal)} practically equal to {standing.best})" if equal else ""
+    return f"{words} and cannot be told apart: {listed(standing.leaders)}{some}. Choose by cost or calibration.{behind}"
+
+
+_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight", 9: "Nine", 10: "Ten"}
 
 
 def beaten(standing: Standing) -> str:

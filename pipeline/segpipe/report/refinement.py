@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segpipe.metrics.comparison import pretty, scale
+from segpipe.metrics.naming import pretty, scale
 from segpipe.report.html import Piece
 from segpipe.report.tables import Table
 
@@ -23,8 +23,9 @@ def parts(found: Found, classes: Sequence[str]) -> list[Piece]:
         scores(found),
         borders(found),
         *per_class(found, classes),
-        "Parameters were chosen on the named number of val images, so val flatters the CRF; test decides. Intervals "
-        "are those of the paired bootstrap, in points of 100. The third table counts only pixels near a border.",
+        "Parameters were chosen on the named number of val images, so val flatters the CRF; test decides. Each row "
+        "is about these networks on other images (95 % interval, points of 100). The third table counts only pixels "
+        "near a border.",
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from segpipe.core.files import read_csv, read_json
 from segpipe.core.spreadsheet import csv_text
-from segpipe.metrics.comparison import lower_is_better, pretty
+from segpipe.metrics.naming import lower_is_better, pretty
 from segpipe.report.figures import MOST
 from segpipe.report.tables import Table
 
@@ -145,8 +145,6 @@ def summary(entries: Sequence[Entry], metric: str) -> str:
         text += (
             f" The runs differ by {between:.4f} (standard deviation of their means), seeds of one run by {within:.4f}."
         )
-        if between < 2 * within:
-            text += " That is too close to tell the runs apart: train more seeds before choosing."
     elif within is None:
         text += " With one seed nothing can be said about the noise of training: add seeds before choosing."
     return text

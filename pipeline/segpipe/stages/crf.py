@@ -61,7 +61,7 @@ def run(context: Context) -> dict[str, Any]:
                 write_maps(folder / f"{split}_{kind}", (_packed(kind, _arrays(path)) for path in paths))
             summary["effect"][split] = effect(
                 *_sides(paths), index.groups(split), metric=settings.metric, widths=measured.trimap,
-                quantiles=measured.quantiles, resamples=measured.resamples,
+                quantiles=measured.quantiles,
             )  # fmt: skip
         files.write_json(folder / "crf.json", {**summary, "candidates": choice.candidates})
     shutil.rmtree(work.folder, ignore_errors=True)

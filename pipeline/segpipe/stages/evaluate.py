@@ -63,7 +63,6 @@ def run(context: Context) -> dict[str, Any]:
             pixels = [row.geometry.original_height * row.geometry.original_width for row in index.splits["test"]]
             write_gain(
                 source, folder, collected.tables, index.groups("test"), pixels=sum(pixels) / len(pixels),
-                resamples=settings.resamples,
             )  # fmt: skip
     return {"path": str(context.path("evaluate")), **headline}
 
@@ -187,5 +186,5 @@ def _passport(context: Context, index: Index, scores: dict[str, Any]) -> dict[st
         "calibration_bins": settings.bins,
         "worst_case": "mean of the max(1, floor(n q / 100)) lowest of n values",
         "borders": f"boundary IoU in bands of {settings.boundary:g} of the diagonal; trimap: within w pixels",
-        "intervals": "percentile bootstrap; dataset scores pool the resampled counts",
+        "intervals": "jackknife over groups of images, t: of these networks on other images",
     }

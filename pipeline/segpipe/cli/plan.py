@@ -1,0 +1,193 @@
+"""Command plan: how many seeds and images a comparison needs, and what tables of papers are worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segpipe.cli import options
+from segpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segpipe.metrics.planning import Design, Variances
+
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Runs whose differences are meant; default: all of params.yaml.", show_default=False),
+]
+SpreadOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Standard deviation over seeds, in points, as a paper states it, instead of results at hand.",
+        min=0,
+        show_default=False,
+    ),
+]
+ImageSpreadOption = Annotated[
+    float,
+    typer.Option(
+        help="With --spread: standard deviation over groups of images of the paired difference, in points; a paper's "
+        "spread over images is larger, since it is not paired.",
+        min=0,
+    ),
+]
+ClaimOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A paper's table in CSV (method, mean, spread, n): how probable is it that its best method is not?",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is known and wanted; differences in points."""
+
+    metric: str
+    difference: float
+    power: float
+    of: Variances
+    design: Design
+    minutes: float | None  # of one training
+    unit: str
+
+
+def plan(
+    names: NamesArgument = None,
+    difference: Annotated[float, typer.Option(help="True difference to be shown, in points.", min=1e-6)] = 2.0,
+    power: Annotated[float, typer.Option(help="Probability with which it shall be shown.", min=0.05, max=0.99)] = 0.8,
+    metric: Annotated[str, typer.Option(help="The score that counts.")] = "miou_dataset",
+    spread: SpreadOption = None,
+    image_spread: ImageSpreadOption = 0.0,
+    groups: Annotated[int, typer.Option(help="With --spread: groups of test images.", min=5)] = 20,
+    seeds: Annotated[int, typer.Option(help="With --spread: seeds of each run.", min=1)] = 3,
+    runs: Annotated[int, typer.Option(help="With --spread: runs that are compared together.", min=2)] = 2,
+    claim: ClaimOption = None,
+    correlation: Annotated[
+        float, typer.Option(help="With --claim: between the scores of two methods; 0 if unknown.", min=0, max=0.99)
+    ] = 0.0,
+    settings: options.Set = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say how many seeds and images show a difference, what today's could show, and what a paper's table is worth."""
+    from segpipe.metrics.planning import Design, Variances
+
+    if claim is not None:
+        _claims(claim, correlation, as_json=as_json)
+        return
+    if spread is not None:
+        of = Variances((image_spread / 100) ** 2, 2 * (spread / 100) ** 2)
+        design = Design(groups, seeds, runs, runs * (runs - 1) // 2)
+        found = _Plan(metric, difference, power, of, design, None, "group")
+    else:
+        found = _of_results(names or [], difference, power, metric, settings)
+    if as_json:
+        print(json.dumps(_plain(found), allow_nan=False))
+    else:
+        _print(found)
+
+
+def _of_results(
+    names: list[str], difference: float, power: float, metric: str, settings: list[str] | None
+) -> _Plan:  # fmt: skip
+    """Variances from the results of params.yaml."""
+    from segpipe.config import minutes
+    from segpipe.config.context import start
+    from segpipe.core.errors import suggestion
+    from segpipe.metrics import planning
+    from segpipe.report.collect import collect_results, judge_entries
+
+    context = start(overrides=settings, quiet=True)
+    entries = [entry for entry in collect_results(context) if entry.kind == "run"]
+    known = [entry.name for entry in entries]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"'{name}' is no run of params.yaml{suggestion(name, known)}")
+    if len(set(names)) == 1:
+        raise ConfigError(f"found one run, {names[0]}, wanted two or more, or none for all")
+    judged = judge_entries(entries, context, [metric])
+    of = planning.variances(judged.sample, metric, names)
+    if of is None:
+        raise ConfigError(
+            "these results do not say how much trainings vary: wanted two runs or more with two seeds or more "
+            "(params.yaml); or give --spread, as a paper states it"
+        )
+    number = len(set(names)) or len(known)
+    pairs = number * (number - 1) // 2
+    fewest = min(judged.seeds[name] for name in names or known)
+    design = planning.Design(judged.units, fewest, len(known), pairs)
+    took = minutes.of_runs(names or known)
+    mean = sum(took.values()) / len(took) if took else None
+    return _Plan(metric, difference, power, of, design, mean, judged.unit)
+
+
+def _print(found: _Plan) -> None:
+    """What today's design could show, and what is needed."""
+    from segpipe.metrics import planning
+    from segpipe.metrics.naming import pretty
+
+    design, title, share = found.design, pretty(found.metric), f"{10 * found.power:g} of 10 experiments"
+    least = planning.smallest(found.of, design, found.power)
+    now = "no difference at all" if least == float("inf") else f"a true difference of {100 * least:.1f} points"
+    print(
+        f"{title}. Spread of a difference: {100 * found.of.training**0.5:.1f} points between seeds, "
+        f"{100 * found.of.group**0.5:.1f} between {found.unit}s of images."
+    )
+    print(
+        f"Now: {design.seeds} seed{'s' if design.seeds > 1 else ''}, {design.groups} {found.unit}s, {design.pairs} "
+        f"pair{'s' if design.pairs > 1 else ''} at once. Shown in {share}: {now}."
+    )
+    print(f"To show {found.difference:g} points in {share}:")
+    for seeds, groups in planning.designs(found.difference / 100, found.of, design, found.power):
+        needed = f"{groups} {found.unit}s of images" if groups else "no number of images is enough"
+        print(f"  {seeds:3d} seeds: {needed}{_cost(found, seeds) if groups else ''}")
+    enough = planning.seeds_for(found.difference / 100, found.of, design, found.power)
+    here = f"with the {design.groups} {found.unit}s at hand"
+    print(
+        f"  {here}: {enough} seeds{_cost(found, enough)}"
+        if enough
+        else f"  {here}: no {planning.MOST_SEEDS} seeds are enough"
+    )
+
+
+def _cost(found: _Plan, seeds: int) -> str:
+    """What the trainings that are missing take."""
+    more = max(0, seeds - found.design.seeds)
+    if found.minutes is None or not more:
+        return ""
+    return f", {more} more of each run, about {more * found.minutes:.1f} minutes a run"
+
+
+def _plain(found: _Plan) -> dict[str, Any]:
+    from segpipe.metrics import planning
+
+    least = planning.smallest(found.of, found.design, found.power)
+    wanted = found.difference / 100
+    return {
+        **asdict(found),
+        "smallest_now": None if least == float("inf") else 100 * least,
+        "power_now": planning.power(wanted, found.of, found.design),
+        "seeds": planning.seeds_for(wanted, found.of, found.design, found.power),
+        "groups_by_seeds": dict(planning.designs(wanted, found.of, found.design, found.power)),
+    }
+
+
+def _claims(path: Path, correlation: float, *, as_json: bool) -> None:
+    """The probability that the best method of a paper's table is not better than each other one."""
+    from segpipe.metrics.claimed import doubts, read_claims
+
+    found = doubts(read_claims(path), correlation)
+    if as_json:
+        print(json.dumps([asdict(doubt) for doubt in found], allow_nan=False))
+        return
+    for doubt in found:
+        print(
+            f"{doubt.best} over {doubt.other}: {doubt.difference:+.3g}, standard error {doubt.error:.2g}; not better "
+            f"with probability {doubt.probability:.2f}{'' if doubt.probability <= 0.05 else ' (above .05: not shown)'}"
+        )
+    print("From means, spreads and n alone, with nothing known before; the best of many fares worse than this.")

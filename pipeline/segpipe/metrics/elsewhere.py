@@ -1,0 +1,189 @@
+"""Tables of counts or scores of each image that somebody else made, as `segpipe compare --csv` reads them.
+
+One line an image and class with columns tp, fp, fn, or one line an image with a column for every score:
+
+run,seed,image,group,class,tp,fp,fn          run,seed,image,group,dice,hd95
+
+`seed` and `group` may be left out: one training a run, and every image a group of its own. An empty score is undefined
+and must be so for all runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.core.errors import DataError
+from segpipe.core.files import read_csv
+from segpipe.metrics.counts import Counts
+from segpipe.metrics.defined import Floats, divide
+from segpipe.metrics.jackknife import Scored, Tables
+
+COUNTED = ("tp", "fp", "fn")
+KEYS = ("run", "seed", "image", "group", "class")
+Line = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Values:
+    """Scores of each image by name, (N,) each; a score of many images is their mean, NaN left out."""
+
+    columns: dict[str, Floats]
+
+    @property
+    def images(self) -> int:
+        """N."""
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def classes(self) -> int:
+        """0: a score is of all classes."""
+        return 0
+
+    def scores(self, weights: NDArray[Any], names: Collection[str]) -> dict[str, Floats]:
+        """(R,) of the named columns under (R, N) weights."""
+        found = {}
+        for name in names:
+            if name in self.columns:
+                values = self.columns[name]
+                defined = ~np.isnan(values)
+                total = weights @ np.where(defined, values, 0.0)
+                found[name] = divide(total, weights @ defined.astype(np.float64))
+        return found
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """By run and seed what a table holds, the group of each image, and its score columns (none: it holds counts)."""
+
+    runs: dict[str, dict[str, Scored]]
+    groups: list[str]
+    columns: list[str]
+
+
+def read_elsewhere(path: Path) -> Elsewhere:
+    """Read and check such a table.
+
+    Raises:
+        DataError: a column is missing, a cell is no number, a line repeats, or runs have other images.
+    """
+    lines = _lines(path)
+    if not lines:
+        raise DataError(f"{path} holds no line; wanted columns run, image and tp, fp, fn with class, or scores")
+    missing = [name for name in ("run", "image") if name not in lines[0]]
+    if missing:
+        raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(lines[0])}")
+    counted = all(name in lines[0] for name in (*COUNTED, "class"))
+    columns = [] if counted else [name for name in lines[0] if name not in KEYS]
+    if not counted and (not columns or any(name in columns for name in COUNTED)):
+        raise DataError(f"{path}: wanted all of class, tp, fp, fn, or columns of scores; it has {', '.join(lines[0])}")
+    parts: dict[str, dict[str, list[Line]]] = {}
+    for line in lines:
+        parts.setdefault(line["run"], {}).setdefault(line.get("seed") or "0", []).append(line)
+    first_run, first = next((run, seed) for run, seeds in parts.items() for seed in seeds.values())
+    images = list(dict.fromkeys(line["image"] for line in first))
+    classes = list(dict.fromkeys(line["class"] for line in first)) if counted else [""]
+    made: dict[str, dict[str, Scored]] = {}
+    for run, seeds in parts.items():
+        for seed, own in seeds.items():
+            where = f"{path}: run {run}, seed {seed}"
+            placed = _placed(own, images, classes, where, first_run)
+            made.setdefault(run, {})[seed] = _counts(placed, where) if counted else _values(placed, columns, where)
+    if not counted:
+        _refuse_gaps(made, images, columns, path)
+    return Elsewhere(made, _groups(lines, images, path), columns)
+
+
+def _lines(path: Path) -> list[Line]:
+    """The lines of the file, each with all columns; spreadsheets may have left a mark before the first name."""
+    if not path.is_file():
+        raise DataError(f"{path} is no file; give a table in CSV")
+    lines = [
+        {(name or "").removeprefix("\ufeff").strip(): cell for name, cell in line.items()} for line in read_csv(path)
+    ]
+    for number, line in enumerate(lines, 2):
+        if "" in line or None in line.values():
+            raise DataError(f"{path}, line {number}: it has more or fewer cells than the header has names")
+    return lines
+
+
+def _placed(
+    lines: Sequence[Line], images: Sequence[str], classes: Sequence[str], where: str, first: str
+) -> list[list[Line]]:  # fmt: skip
+    """(images, classes) lines in order."""
+    found: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        key = line["image"], line["class"] if classes != [""] else ""
+        if key in found:
+            of_class = f", class '{key[1]}'" if key[1] else ""
+            raise DataError(f"{where}: image '{key[0]}'{of_class} stands there twice; give each once")
+        found[key] = line
+    wanted = {(image, name) for image in images for name in classes}
+    for what, odd in (("lacks", wanted - found.keys()), ("also has", found.keys() - wanted)):
+        if odd:
+            image, name = min(odd)
+            of_class = f", class '{name}'" if name else ""
+            raise DataError(f"{where} {what} image '{image}'{of_class}, unlike run {first}; compare the same images")
+    return [[found[image, name] for name in classes] for image in images]
+
+
+def _counts(placed: Sequence[Sequence[Line]], where: str) -> Tables:
+    tp, fp, fn = (np.array([[_number(line, name, where) for line in row] for row in placed]) for name in COUNTED)
+    for name, table in zip(COUNTED, (tp, fp, fn), strict=True):
+        if not (np.isfinite(table) & (table >= 0) & (table == np.rint(table))).all():
+            raise DataError(f"{where}: column {name} holds what is no whole number of pixels from 0")
+    tp, fp, fn = (part.astype(np.int64) for part in (tp, fp, fn))
+    valid = (tp + fn).sum(1)
+    return Tables(Counts(tp, fp, fn, valid, np.maximum(0, valid - (tp + fp).sum(1))))
+
+
+def _values(placed: Sequence[Sequence[Line]], columns: Sequence[str], where: str) -> Values:
+    return Values({name: np.array([_number(row[0], name, where) for row in placed]) for name in columns})
+
+
+def _number(line: Line, name: str, where: str) -> float:
+    """A cell, NaN where it is empty."""
+    try:
+        value = float(line[name] or "nan")
+    except (ValueError, TypeError):
+        value = math.inf
+    if math.isinf(value):
+        raise DataError(f"{where}, image '{line['image']}': {name} is {line[name]!r}, wanted a number")
+    return value
+
+
+def _refuse_gaps(
+    runs: dict[str, dict[str, Scored]], images: Sequence[str], columns: Sequence[str], path: Path
+) -> None:  # fmt: skip
+    """A mean over other images is no comparison."""
+    for name in columns:
+        gaps = {
+            (run, seed): np.isnan(values.columns[name])
+            for run, seeds in runs.items()
+            for seed, values in seeds.items()
+            if isinstance(values, Values)
+        }
+        common = next(iter(gaps.values()))
+        for (run, seed), found in gaps.items():
+            odd = np.flatnonzero(found != common)
+            if len(odd):
+                raise DataError(
+                    f"{path}: {name} of image '{images[odd[0]]}' is empty for some runs and not for others "
+                    f"(see run {run}, seed {seed}); fill it in, or leave the image out everywhere"
+                )
+
+
+def _groups(lines: Sequence[Line], images: Sequence[str], path: Path) -> list[str]:
+    """The group of each image."""
+    found: dict[str, str] = {}
+    for line in lines:
+        group = line.get("group") or line["image"]
+        if found.setdefault(line["image"], group) != group:
+            raise DataError(f"{path}: image '{line['image']}' is in groups '{found[line['image']]}' and '{group}'")
+    return [found[image] for image in images]

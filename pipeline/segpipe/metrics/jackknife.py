@@ -1,0 +1,156 @@
+"""How far a score would move with other images: the jackknife, which leaves out one unit after the other.
+
+A unit is a group of images that belong together (a patient, a drive), or an image where each is its own group. Every
+score is computed again without each unit; `dataset` scores pool what is left. Runs that are scored under the same
+`Units` see the same images left out, so that their differences are paired. Nothing is drawn: the same tables give the
+same numbers.
+Source: Efron and Stein 1981, Annals of Statistics 9(3); Shao and Tu 1995, The Jackknife and Bootstrap, section 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from segpipe.metrics.confidence import Bins
+from segpipe.metrics.counts import Counts
+from segpipe.metrics.defined import Floats
+from segpipe.metrics.scores import options_of, weighted
+
+FEWEST = 5  # units; coverage was measured down to here, docs/statistics.md
+MOST = 200  # of more units several are left out at once: the time stays linear in the images
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is left out together: `members` (N,) holds the unit of each image, `blocks` (units,) what goes at once.
+
+    unit is "group" or "image"; groups is their number, whatever the unit.
+    """
+
+    unit: str
+    number: int
+    members: NDArray[np.int64]
+    groups: int
+
+    @staticmethod
+    def of(groups: Sequence[str]) -> Units:
+        """Groups as they are named; images where there are fewer than five groups.
+
+        Raises:
+            ValueError: no image.
+        """
+        if not groups:
+            raise ValueError("there is no image to compare; evaluate some first")
+        members = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+        number = int(members.max()) + 1
+        if number < FEWEST or number == len(groups):
+            return Units("image", len(groups), np.arange(len(groups)), number)
+        return Units("group", number, members, number)
+
+    @property
+    def blocks(self) -> int:
+        """How many times something is left out: the units, or 200 blocks of them."""
+        return min(self.number, MOST)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of a variance over the blocks."""
+        return max(1, self.blocks - 1)
+
+    def weights(self) -> NDArray[np.uint8]:
+        """(1 + blocks, N): all images, then all but those of each block."""
+        block = self.members % MOST
+        left = np.ones((1 + self.blocks, len(block)), np.uint8)
+        left[1:] = block != np.arange(self.blocks)[:, None]
+        return left
+
+    @property
+    def caution(self) -> str:
+        """Why these images can show nothing; empty where they can."""
+        if self.groups < FEWEST:
+            what = f"{self.groups} group{'s' if self.groups != 1 else ''} of images"
+            if self.groups == self.number:
+                what = f"{self.number} image{'s' if self.number != 1 else ''}"
+            return f"{what} are too few to tell a difference from chance, wanted {FEWEST} or more"
+        return ""
+
+
+class Scored(Protocol):
+    """What can be scored under weights of its images: `Tables`, or values of a table from elsewhere."""
+
+    @property
+    def images(self) -> int:
+        """N."""
+
+    @property
+    def classes(self) -> int:
+        """C."""
+
+    def scores(self, weights: NDArray[Any], names: Collection[str]) -> dict[str, Floats]:
+        """(R,) of the named scores under (R, N) weights; names that it does not define are left out."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is known of one seed: its counts and, where there are probabilities, its calibration."""
+
+    counts: Counts
+    bins: Bins | None = None
+
+    @property
+    def images(self) -> int:
+        """N."""
+        return len(self.counts)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.counts.num_classes
+
+    def scores(self, weights: NDArray[Any], names: Collection[str]) -> dict[str, Floats]:
+        """The named scores under (R, N) weights; names that these tables do not define are left out."""
+        options: dict[str, Any] = options_of(names)
+        found = weighted(self.counts, weights, names=names, **options)
+        calibrated = self.bins.weighted(weights) if self.bins is not None else {}
+        return found | {name: values for name, values in calibrated.items() if name in names}
+
+
+def deviations(left: Floats) -> Floats:
+    """What each block does to a score, from (..., blocks) scores without each.
+
+    Scaled so that the sum of the squares is the jackknife's variance, and the sum of products of two its covariance.
+    """
+    blocks = left.shape[-1]
+    scaled: Floats = np.sqrt((blocks - 1) / blocks) * (left - left.mean(-1, keepdims=True))
+    return scaled
+
+
+def intervals(
+    tables: Tables, groups: Sequence[str], names: Sequence[str], level: float = LEVEL
+) -> dict[str, dict[str, float] | None]:
+    """low and high of each named score of one network on other images; None where it is undefined.
+
+    The score and t standard errors, t of blocks - 1 degrees of freedom; inside the range of the score, 0 to 1, except
+    for NLL and Brier, which have no upper end.
+    """
+    units = Units.of(groups)
+    if units.number < 2:
+        return {}
+    found: dict[str, dict[str, float] | None] = {}
+    for name, values in tables.scores(units.weights(), names).items():
+        half = stdtrit(units.freedom, (1 + level) / 2) * np.sqrt((deviations(values[1:]) ** 2).sum())
+        low, high = bounded(name, values[0] - half, values[0] + half)
+        found[name] = None if np.isnan(half + values[0]) else {"low": low, "high": high}
+    return found
+
+
+def bounded(name: str, low: float, high: float) -> tuple[float, float]:
+    """An interval cut to the values that the score can take."""
+    return max(0.0, float(low)), float(high) if name.startswith(("nll", "brier")) else min(1.0, float(high))
