@@ -54,29 +54,41 @@ def chances(sample: Sample, metric: str, *, draws: int = DRAWS, seed: int = 0) -
     random = np.random.default_rng(seed)
     images, spread = deviations(means[:, 1:]), Spread.of(sample, metric)
     variance = _of_trainings(sample, names, metric, spread)
+    freedom = spread.freedom or sum(len(sample.seeds[name]) - 1 for name in names)
+    stretch = _stretch(random, draws, freedom)
+    centred = means[:, 0] - means[:, 0].mean()
+    within = ((images - images.mean(0)) ** 2).sum() / max(1, len(names) - 1)
+    noise = within + stretch * variance.mean()
+    kept = _kept(random, centred, noise)
     owners = {networks: place for place, networks in enumerate(dict.fromkeys(sample.networks[n] for n in names))}
     owner = np.array([owners[sample.networks[name]] for name in names])
-    centred, number = means[:, 0] - means[:, 0].mean(), len(names)
-    stretch = _stretch(random, draws, spread.freedom)
-    kept = np.ones((draws, 1))
-    if number >= _SHRUNK:
-        noise = ((images - images.mean(0)) ** 2).sum() / (number - 1) + stretch * variance.mean()
-        most = chdtr(number - 1, (centred**2).sum() / noise)  # the true scores vary by 0 or more
-        chi = chdtri(number - 1, 1 - most * random.random((draws, 1)))
-        kept = np.clip(1 - noise * chi / np.maximum((centred**2).sum(), 1e-30), 0.0, 1.0)
-    moved = (
-        np.sqrt(_stretch(random, draws, sample.units.freedom))
-        * random.standard_normal((draws, images.shape[1]))
-        @ images.T
-    )
-    moved += np.sqrt(stretch) * random.standard_normal((draws, len(owners)))[:, owner] * np.sqrt(variance)
+    of_images = random.standard_normal((draws, images.shape[1])) @ images.T
+    of_trainings = random.standard_normal((draws, len(owners)))[:, owner] * np.sqrt(variance)
+    moved = np.sqrt(_stretch(random, draws, sample.units.freedom)) * of_images + np.sqrt(stretch) * of_trainings
     true = kept * centred + np.sqrt(kept) * moved
     if lower_is_better(metric):
         true = -true
     first = true >= true.max(1, keepdims=True) - 1e-12
     share = (first / first.sum(1, keepdims=True)).mean(0)
     best = {name: float(p) for equal, p in zip(alike.values(), share, strict=True) for name in equal}
-    return Chances(best, float(kept.mean()), bool(variance.any()))
+    return Chances(best, _expected(centred, within + variance.mean()), bool(variance.any()))
+
+
+def _kept(random: np.random.Generator, centred: Floats, noise: Floats) -> Floats:
+    """(draws, 1) of the share of the observed variance that is of true scores, given that it is 0 or more."""
+    number, observed = len(centred), max(float((centred**2).sum()), 1e-30)
+    if number < _SHRUNK:
+        return np.ones_like(noise)
+    most = chdtr(number - 1, observed / np.maximum(noise, 1e-30))
+    chi = chdtri(number - 1, 1 - most * random.random(noise.shape))
+    found: Floats = np.clip(1 - noise * chi / observed, 0.0, 1.0)
+    return found
+
+
+def _expected(centred: Floats, noise: float) -> float:
+    """The share of a lead that is expected to last: true variance over observed variance, 0 or more."""
+    number, observed = len(centred), float((centred**2).sum())
+    return max(0.0, 1 - (number - 1) * noise / observed) if number >= _SHRUNK and observed else 1.0
 
 
 def _of_trainings(sample: Sample, names: Sequence[str], metric: str, spread: Spread) -> Floats:

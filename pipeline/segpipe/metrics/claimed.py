@@ -15,7 +15,7 @@ from pathlib import Path
 from scipy.special import stdtr
 
 from segpipe.core.errors import DataError
-from segpipe.core.files import read_csv
+from segpipe.metrics.elsewhere import lines_of
 from segpipe.metrics.naming import lower_is_better
 
 COLUMNS = ("method", "mean", "spread", "n")
@@ -48,9 +48,7 @@ def read_claims(path: Path) -> list[Claimed]:
     Raises:
         DataError: a column is missing, a cell is no number, or there are fewer than two lines.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is no file; give a table in CSV with columns {', '.join(COLUMNS)}")
-    lines = read_csv(path)
+    lines = lines_of(path)
     missing = [name for name in COLUMNS if not lines or name not in lines[0]]
     if len(lines) < 2 or missing:
         raise DataError(f"{path}: wanted two lines or more with columns {', '.join(COLUMNS)}")

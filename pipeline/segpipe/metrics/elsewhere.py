@@ -10,6 +10,7 @@ and must be so for all runs.
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import DataError
-from segpipe.core.files import read_csv
+from segpipe.core.spreadsheet import csv_rows
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats, divide
 from segpipe.metrics.jackknife import Scored, Tables
@@ -73,7 +74,7 @@ def read_elsewhere(path: Path) -> Elsewhere:
     Raises:
         DataError: a column is missing, a cell is no number, a line repeats, or runs have other images.
     """
-    lines = _lines(path)
+    lines = lines_of(path)
     if not lines:
         raise DataError(f"{path} holds no line; wanted columns run, image and tp, fp, fn with class, or scores")
     missing = [name for name in ("run", "image") if name not in lines[0]]
@@ -100,17 +101,18 @@ def read_elsewhere(path: Path) -> Elsewhere:
     return Elsewhere(made, _groups(lines, images, path), columns)
 
 
-def _lines(path: Path) -> list[Line]:
-    """The lines of the file, each with all columns; spreadsheets may have left a mark before the first name."""
+def lines_of(path: Path) -> list[Line]:
+    """The lines of a CSV file that somebody else made, in UTF-8 with or without a mark before the first name.
+
+    Raises:
+        DataError: there is no such file, or it is no table.
+    """
     if not path.is_file():
         raise DataError(f"{path} is no file; give a table in CSV")
-    lines = [
-        {(name or "").removeprefix("\ufeff").strip(): cell for name, cell in line.items()} for line in read_csv(path)
-    ]
-    for number, line in enumerate(lines, 2):
-        if "" in line or None in line.values():
-            raise DataError(f"{path}, line {number}: it has more or fewer cells than the header has names")
-    return lines
+    try:
+        return csv_rows(path.read_bytes().decode("utf-8-sig"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV table in UTF-8: {error}") from None
 
 
 def _placed(
