@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import yaml
 from scipy import stats
 
 from segpipe.core.files import read_json
-from segpipe.metrics.comparison import digits, lower_is_better, pretty, scale
+from segpipe.metrics.comparison import Difference
+from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
 from segpipe.report.judgement import judge
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -131,17 +132,31 @@ CLAIMS = (
 
 
 def tested(profile: str, workspace: Path) -> list[dict[str, Any]]:
-    """Each claim about a profile, with the difference of its runs on test in a workspace; each finding's answer."""
+    """Each claim about a profile, with the difference of its runs on test in a workspace; each finding's answer.
+
+    A claim is one planned comparison, so its interval is the plain one; the spread of trainings is that of all runs.
+    """
     found = []
     for claim in (c for c in CLAIMS if c.profile == profile):
-        folders = {name: _folders(workspace, name) for name in (claim.better, claim.other)}
-        pair = judge(folders, [claim.metric]).differences[0]
-        found.append({**asdict(claim), **{k: getattr(pair, k) for k in ("value", "low", "high", "p", "shown")}})
+        names = dict.fromkeys((*_runs(workspace), claim.better, claim.other))
+        judged = judge({name: _folders(workspace, name) for name in names}, [claim.metric])
+        pair = alone(judged.between(claim.better, claim.other, claim.metric), claim.better)
+        numbers = {k: getattr(pair, k) for k in ("value", "low", "high", "p", "claim", "word")}
+        found.append({**asdict(claim), **numbers})
     for finding in (f for f in FINDINGS if profile in f.profiles):
         what, effect, answer = finding.ask(workspace)
         row = {"text": finding.text, "source": finding.source, "profile": profile}
         found.append({**row, "what": what, "effect": effect, "answer": answer})
     return found
+
+
+def alone(pair: Difference, first: str) -> Difference:
+    """A pair as if it had been compared alone, `first` minus the other."""
+    low, high = pair.alone or (None, None)
+    pair = replace(pair, low=low, high=high, pairs=1)
+    if pair.first == first or pair.value is None or low is None or high is None:
+        return pair
+    return replace(pair, first=pair.second, second=pair.first, value=-pair.value, low=-high, high=-low)
 
 
 def _folders(workspace: Path, name: str) -> list[Path]:
@@ -163,10 +178,11 @@ def _winners(workspace: Path) -> tuple[str, str, str]:
     metrics = ("miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
     judged = judge(_runs(workspace), metrics)
     best = {metric: judged.twins(metric)[0] for metric in metrics}
+    scores = judged.sample.scores
     effect = ", ".join(
         f"{pretty(metric)} {' = '.join(f'`{name}`' for name in names)}" for metric, names in best.items()
     )
-    different = len({tuple(judged.drawn[run][metric].tobytes() for metric in metrics) for run in judged.scores})
+    different = len({tuple(scores[run][metric].tobytes() for metric in metrics) for run in scores})
     answer = "not seen" if set.intersection(*(set(names) for names in best.values())) else "seen"
     number = f"{different} different" if different < len(judged.scores) else f"{different}"
     return f"best of {number} runs", effect, answer
@@ -176,9 +192,11 @@ def _worst_case(workspace: Path) -> tuple[str, str, str]:
     """How far below the mean are the worst images of the best run?"""
     judged = judge(_runs(workspace), ["miou_image", "miou_image_q5"])
     best = judged.order("miou_image")[0]
-    gap = judged.drawn[best]["miou_image"] - judged.drawn[best]["miou_image_q5"]
-    low, high = np.quantile(gap, [0.025, 0.975])
-    value = judged.scores[best]["miou_image"] - judged.scores[best]["miou_image_q5"]
+    mean, worst = (judged.sample.scores[best][metric].mean(0) for metric in ("miou_image", "miou_image_q5"))
+    gap = mean - worst
+    value, error = gap[0], float((judged.sample.units.deviations(gap[1:]) ** 2).sum()) ** 0.5
+    half = float(stats.t.ppf(0.975, judged.sample.units.freedom)) * error
+    low, high = value - half, value + half
     effect = f"{-100 * value:+.1f} points ({-100 * high:+.1f} to {-100 * low:+.1f})"
     return f"worst 5 % - mean mIoU^I of `{best}`", effect, "shown" if low > FAR else "not shown"
 
@@ -222,28 +240,30 @@ FINDINGS = (
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """shown, not shown or contradicted; seen or not seen where there is no interval."""
+    """shown, contradicted, practically equal or undecided; seen or not seen where there is no interval."""
     if "answer" in row:
         return str(row["answer"])
-    if row["equal"]:
-        same = row["value"] == 0 or not row["shown"]
-        return "shown: identical" if row["value"] == 0 else "no difference shown" if same else "contradicted"
-    if not row["shown"]:
-        return "not shown"
+    if row["word"] == "the same":
+        return "shown: identical" if row["equal"] else "contradicted: identical"
+    if row["word"] != "better":
+        equal = row["equal"] and row["word"] == "practically equal"
+        return "shown: practically equal" if equal else str(row["word"])
     ahead = row["value"] < 0 if lower_is_better(row["metric"]) else row["value"] > 0
-    return "shown" if ahead else "contradicted"
+    return "shown" if ahead and not row["equal"] else "contradicted"
 
 
 def table(data: str) -> str:
     """A row for each claim that was tested on "scenes" or "CamVid"."""
-    rows = ["| claim | from | tested as | effect (95 % interval) | verdict |", "| :- | :- | :- | -: | :- |"]
+    header = ("claim", "from", "tested as", "effect (95 % interval)", "about these", "verdict")
+    rows = [f"| {' | '.join(header)} |", "| :- | :- | :- | -: | :- | :- |"]
     sources = {claim.text: claim.source for claim in (*CLAIMS, *FINDINGS)}
     profiles = [name for name in dict.fromkeys(_profiles()) if (name == "camvid") == (data == "CamVid")]
     for name in profiles:
         path = kept(name) / "claims.json"
         for row in read_json(path) if path.is_file() else ():
             what, effect = (row["what"], row["effect"]) if "answer" in row else _told(row)
-            rows.append(f"| {row['text']} | {sources[row['text']]} | {what} | {effect} | **{verdict(row)}** |")
+            told = row.get("claim", "–")
+            rows.append(f"| {row['text']} | {sources[row['text']]} | {what} | {effect} | {told} | **{verdict(row)}** |")
     return "\n".join(rows)
 
 
@@ -260,6 +280,7 @@ def kept(profile: str) -> Path:
 def _told(row: dict[str, Any]) -> tuple[str, str]:
     factor, unit = scale(row["metric"])
     decimals = digits(factor)
-    value, low, high = (factor * row[k] for k in ("value", "low", "high"))
-    effect = f"{value:+.{decimals}f}{unit} ({low:+.{decimals}f} to {high:+.{decimals}f})"
+    effect = f"{factor * row['value']:+.{decimals}f}{unit}"
+    if row["low"] is not None:
+        effect += f" ({factor * row['low']:+.{decimals}f} to {factor * row['high']:+.{decimals}f})"
     return f"{pretty(row['metric'])} of `{row['better']}` - `{row['other']}`", effect

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from segpipe.metrics.sample import Sample
 from segpipe.metrics.scores import names
 from segpipe.report.judgement import Judgement
 
@@ -16,25 +17,54 @@ sys.path.insert(0, str(ROOT / "docs"))
 import claims
 
 
-def row(value, shown, metric="miou_dataset", equal=False):
-    return {"value": value, "shown": shown, "metric": metric, "equal": equal}
+def row(value, word, metric="miou_dataset", equal=False):
+    return {"value": value, "word": word, "metric": metric, "equal": equal}
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (row(0.02, True), "shown"),
-        (row(-0.02, True), "contradicted"),
-        (row(0.02, False), "not shown"),
-        (row(-0.02, True, "ece_dataset"), "shown"),
-        (row(0.02, True, "ece_dataset"), "contradicted"),
-        (row(0.0, False, equal=True), "shown: identical"),
-        (row(0.01, False, equal=True), "no difference shown"),
-        (row(0.01, True, equal=True), "contradicted"),
+        (row(0.02, "better"), "shown"),
+        (row(-0.02, "better"), "contradicted"),
+        (row(0.02, "undecided"), "undecided"),
+        (row(0.001, "practically equal"), "practically equal"),
+        (row(-0.02, "better", "ece_dataset"), "shown"),
+        (row(0.02, "better", "ece_dataset"), "contradicted"),
+        (row(0.0, "the same", equal=True), "shown: identical"),
+        (row(0.0, "practically equal", equal=True), "shown: practically equal"),
+        (row(0.01, "undecided", equal=True), "undecided"),
+        (row(0.01, "better", equal=True), "contradicted"),
     ],
 )
 def test_a_verdict_follows_the_difference_and_the_metrics_direction(found, words):
     assert claims.verdict(found) == words
+
+
+def test_the_kept_claims_follow_from_what_was_kept_of_seeds_and_of_the_bootstrap():
+    import rejudged
+
+    for path in claims.RESULTS.rglob("claims.json"):
+        kept = json.loads(path.read_text())
+        again = rejudged.again(path.parent.name)
+        for found, wanted in zip(again, kept, strict=True):
+            assert found == {k: pytest.approx(v, rel=1e-6) if isinstance(v, float) else v for k, v in wanted.items()}, (
+                wanted["text"]
+            )
+
+
+def test_a_claim_judged_anew_is_wider_than_either_of_its_parts():
+    import rejudged
+
+    scores = {"a": (0.60, 0.62), "b": (0.50, 0.55)}
+    lines = [{"what": run, "kind": "run", "folder": f"results/runs/{run}-{seed}", "miou_dataset": str(value)}
+             for run, values in scores.items() for seed, value in enumerate(values)]  # fmt: skip
+    claim = {"better": "a", "other": "b", "metric": "miou_dataset", "value": 0.085}
+    found = rejudged._judged({**claim, "bootstrap": {"low": 0.07, "high": 0.10, "shown": True, "units": 20}}, lines)
+    seeds = 12.706 * np.std([0.10, 0.07], ddof=1) / np.sqrt(2)  # t of one degree of freedom
+    assert found["high"] - found["value"] >= seeds
+    assert (found["claim"], found["word"]) == ("methods", "undecided")
+    alone = {**claim, "other": "ensemble: b", "bootstrap": {"low": 0.07, "high": 0.10, "shown": True, "units": 20}}
+    assert rejudged._judged(alone, lines)["word"] == "better"
 
 
 def test_every_claim_names_runs_of_its_profile():
@@ -70,16 +100,20 @@ def test_a_finding_is_contradicted_by_the_other_tail(p, answer):
 
 def test_equal_winners_are_one_and_one_run_may_win_all(monkeypatch):
     metrics = ("miou_dataset", "miou_image", "miou_class", "miou_image_q5", "ece_dataset", "nll_dataset")
-    drawn = {name: {m: np.full(3, value * (-1 if m[0] in "en" else 1)) for m in metrics}
-             for name, value in (("a", 0.9), ("b", 0.9), ("c", 0.5))}  # fmt: skip
-    scores = {name: {m: float(values[0]) for m, values in row.items()} for name, row in drawn.items()}
-    judged = Judgement(scores, {}, drawn, {}, [], {}, "image", 3, 3, "")
+
+    def judged(worst):
+        scores = {name: {m: np.full((1, 6), value * (-1 if m[0] in "en" else 1)) for m in metrics}
+                  for name, value in (("a", 0.9), ("b", 0.9), ("c", 0.5))}  # fmt: skip
+        scores["c"]["ece_dataset"][:] = worst
+        sample = Sample(scores, dict.fromkeys(scores, ("0",)), {name: name for name in scores}, metrics, None, 6)
+        return Judgement(sample, {}, [], {})
+
     monkeypatch.setattr(claims, "_runs", lambda *_: {})
-    monkeypatch.setattr(claims, "judge", lambda *_: judged)
+    monkeypatch.setattr(claims, "judge", lambda *_: judged(-0.5))
     what, effect, answer = claims._winners(ROOT)
     assert (what, answer) == ("best of 2 different runs", "not seen")
     assert effect.startswith("mIoU^D `a` = `b`, mIoU^I `a` = `b`, ")
-    drawn["c"]["ece_dataset"][:] = scores["c"]["ece_dataset"] = -1.0
+    monkeypatch.setattr(claims, "judge", lambda *_: judged(-1.0))
     assert claims._winners(ROOT)[2] == "seen"
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.data.dataset import Index
 from segpipe.data.maps import Maps
+from segpipe.data.predictions import read_probs
 
 from conftest import IMAGES, reseal, segpipe, segpipe_here
 
@@ -212,6 +214,38 @@ def test_audit_ranks_labels_by_networks_that_did_not_see_them(folded, tmp_path):
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert all(row["image"].startswith("train_") and row["label"] != row["predicted"] for row in rows)
+
+
+def test_cross_validation_scores_every_train_image_once_by_the_network_that_did_not_see_it(folded):
+    index = json.loads((folded / "data/prepare/index.json").read_text())["splits"]["train"]
+    with open(folded / "results/folds/ce-0/counts.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["split"] for row in rows} == {"train"}
+    assert list(dict.fromkeys(row["image"] for row in rows)) == [row["id"] for row in index]
+    held = json.loads((folded / "data/predict/ce-0-fold1/rows.json").read_text())
+    row = Index.read(folded / "data/prepare").splits["train"][held[0]]
+    probs = read_probs(folded / "data/predict/ce-0-fold1", "train", row, 0)
+    own = [row for row in rows if row["image"] == index[held[0]]["id"]]
+    assert sum(int(row["tp"]) + int(row["fp"]) for row in own) <= probs[0].size
+    labels = np.bincount(probs.argmax(0).ravel(), minlength=8)
+    assert all(int(row["tp"]) + int(row["fp"]) <= labels[k] for k, row in enumerate(own))
+    told = segpipe_here("compare", "--split", "folds", cwd=folded).stdout
+    assert f"{len(index)} images of folds, 1 seed" in told
+    assert "<h2>Cross-validation</h2>" in (folded / "results/report.html").read_text()
+    assert "ce_jml" in (folded / "results/tables/folds.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["compare", "--split", "folds"], "fewer than two runs are trained on folds"),
+        (["evaluate", "--run", "ce", "--folds"], "run 'ce' is trained on no folds; add it to folds.runs"),
+        (["evaluate", "--ensemble", "average", "--folds"], "--folds goes with --run NAME"),
+    ],
+)
+def test_cross_validation_without_folds_is_one_line(finished, arguments, message):
+    done = segpipe(*arguments, cwd=finished, check=False)
+    assert (done.returncode, message in done.stderr) == (2, True)
 
 
 def test_a_fold_that_does_not_exist_is_refused(folded):

@@ -59,7 +59,7 @@ def test_the_page_fits_every_width_and_complains_of_nothing(opened, width, schem
 def test_the_first_screen_says_what_recommend_says(opened, finished):
     page = opened[0]()
     advised = json.loads(segpipe("recommend", "--json", cwd=finished).stdout)
-    assert page.locator(".take").inner_text() == f"Take {advised['take']}"
+    assert page.locator(".take").inner_text() == f"Take {advised['take'] or 'nothing yet'}"
     answer = page.locator(".answer").inner_text()
     for word in ("evidence", "how sure", "limits", "95 % interval", "1 seed a run"):
         assert word in answer
@@ -253,7 +253,7 @@ def test_a_partial_report_of_ensembles_alone_and_without_images_is_written(copie
     shutil.rmtree(copied / "data/download")
     segpipe("report", "--partial", cwd=copied)
     html = (copied / "runs/partial/report.html").read_text()
-    assert "Take ensemble: " in html
+    assert "Take nothing yet" in html
     assert "data/download" in html.split("class='answer'")[0]
 
 
@@ -381,7 +381,7 @@ def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, mo
         key=lambda name: next(e.mean("ece_dataset") for e in found.entries if e.name == name),
     )[:2]
     assert foremost(found.entries[:3], "acc", 3) == (found.entries[:3], "")
-    assert foremost(found.entries, "nothing", 2)[1] == " Shown are the first 2 of 30; none defines NOTHING."
+    assert foremost(found.entries, "nothing", 2)[1] == " Shown are the first 2 of 30; none defines nothing."
 
 
 def test_150_classes_are_drawn_a_line_each():

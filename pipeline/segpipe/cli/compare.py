@@ -60,7 +60,10 @@ EquivalenceOption = Annotated[
 def compare(
     names: NamesArgument = None,
     metric: MetricOption = None,
-    split: Annotated[Literal["val", "test"], typer.Option(help="The split that is compared.")] = "test",
+    split: Annotated[
+        Literal["val", "test", "folds"],
+        typer.Option(help="The split that is compared; folds: the train images by cross-validation, see folds.runs."),
+    ] = "test",
     equivalence: EquivalenceOption = None,
     table: CsvOption = None,
     figure: FigureOption = None,
@@ -90,11 +93,28 @@ def _of_results(names: list[str], metric: list[str], split: str, equivalence: fl
     """The named results of params.yaml or folders, compared."""
     from segpipe.report import judgement
 
+    if split == "folds":
+        return _of_folds(names, metric, equivalence)
     folders = _folders(names)
     if len(folders) < 2:
         raise ConfigError(f"found {len(folders)} result, wanted at least two to compare")
     metrics = list(dict.fromkeys(metric or METRICS))
     return judgement.judge(folders, metrics, split=split, equivalence=_region(equivalence) / 100)
+
+
+def _of_folds(names: list[str], metric: list[str], equivalence: float | None) -> Judgement:
+    """The runs that were trained on folds, compared on the train images."""
+    from segpipe.config.context import start
+    from segpipe.report.collect import judge_folds
+
+    context = start(overrides=None if equivalence is None else [f"report.equivalence={equivalence}"])
+    found = judge_folds(context, list(dict.fromkeys(metric or METRICS)))
+    if found is None:
+        raise ConfigError("fewer than two runs are trained on folds; add runs to folds.runs in params.yaml")
+    for name in names:
+        if name not in found.scores:
+            raise ConfigError(f"run '{name}' is trained on no folds{suggestion(name, found.scores)}")
+    return found.only(names) if len(set(names)) > 1 else found
 
 
 def _region(points: float | None) -> float:

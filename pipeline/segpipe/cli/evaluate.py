@@ -14,6 +14,12 @@ EnsembleOption = Annotated[
     str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
 ]
 CrfOption = Annotated[bool, typer.Option("--crf", help="Evaluate the run's predictions after the CRF.")]
+FoldsOption = Annotated[
+    bool,
+    typer.Option(
+        "--folds", help="Score the train images instead, each through the network that was trained without its fold."
+    ),
+]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(help="A folder of label maps (PNG of class ids), without any pipeline.", show_default=False),
@@ -34,6 +40,7 @@ def evaluate(
     seed: options.Seed = 0,
     ensemble: EnsembleOption = None,
     crf: CrfOption = False,
+    folds: FoldsOption = False,
     labels: LabelsOption = None,
     predictions: PredictionsOption = None,
     classes: ClassesOption = None,
@@ -60,24 +67,27 @@ def evaluate(
             "give one of --run NAME, --loss NAME, --ensemble NAME (--crf goes with a run), "
             "or --labels DIR --predictions DIR --classes N"
         )
+    if folds and (crf or ensemble or loss):
+        raise ConfigError("--folds goes with --run NAME: its networks of every fold score the train images")
     context = start(
-        run=run, loss=loss, seed=seed, refined=crf, method=ensemble, overrides=settings, jobs=jobs,
+        run=run, loss=loss, seed=seed, refined=crf, crossed=folds, method=ensemble, overrides=settings, jobs=jobs,
         scheduler=scheduler, quiet=as_json,
     )  # fmt: skip
     out = context.path("evaluate")
     if convention is not None:
         print_convention(context.require("evaluate"), convention, as_json)
         return
-    source = context.require(context.source)
-    if dry_run:
-        announce(context, out, source)
-        return
     from segpipe.stages import evaluate as stage
 
+    sources = stage.sources(context)
+    if dry_run:
+        announce(context, out, *sources)
+        return
     with context.writing(out):
         result = stage.run(context)
-    shown = ", ".join(f"{name} {_number(value)}" for name, value in result["test"].items())
-    finish(context, result, [f"{out}: test {shown}"], context.command("report"))
+    split = stage.splits(context)[-1]
+    shown = ", ".join(f"{name} {_number(value)}" for name, value in result[split].items())
+    finish(context, result, [f"{out}: {split} {shown}"], context.command("report"))
 
 
 def _number(value: float | None) -> str:

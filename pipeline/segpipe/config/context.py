@@ -38,6 +38,7 @@ class Context:
     snapshot: int | None = None  # of the training, from 1
     look: int | None = None  # of the prediction, from 1: one alone, instead of the mean of all
     refined: bool = False  # what the CRF made of the prediction
+    crossed: bool = False  # the train images, each through the network that was trained without its fold
     method: str = ""  # an ensemble
     invented: bool = False  # the run comes from --loss, not from params.yaml
     overrides: tuple[str, ...] = ()
@@ -59,13 +60,15 @@ class Context:
 
     @property
     def kind(self) -> str:
-        """The kind of result that is evaluated, which is also its folder: runs, crf or ensembles."""
-        return "ensembles" if self.method else "crf" if self.refined else "runs"
+        """The kind of result that is evaluated, which is also its folder: runs, crf, folds or ensembles."""
+        if self.method:
+            return "ensembles"
+        return "crf" if self.refined else "folds" if self.crossed else "runs"
 
     @property
     def source(self) -> str:
         """The stage that wrote the predictions."""
-        return {"ensembles": "ensemble", "crf": "crf", "runs": "predict"}[self.kind]
+        return {"ensembles": "ensemble", "crf": "crf", "runs": "predict", "folds": "predict"}[self.kind]
 
     @property
     def teacher(self) -> Context | None:
@@ -122,6 +125,10 @@ class Context:
             refined=kind == "crf",
         )  # fmt: skip
 
+    def of_folds(self, key: str) -> Context:
+        """The context of the cross-validation of a `run-seed` under the same parameters."""
+        return replace(self.member(key), crossed=True)
+
     def of_ensemble(self, method: str) -> Context:
         """The context of an ensemble under the same parameters."""
         return Context(self.params, self.base, method=method, overrides=self.overrides)
@@ -146,6 +153,7 @@ class Context:
         elif self.run and stage in ("train", "predict", "crf", "evaluate"):
             words += ["--loss", str(self.params.runs[self.run].loss)] if self.invented else ["--run", self.run]
             words += ["--seed", str(self.seed), *(["--crf"] if self.refined and stage == "evaluate" else [])]
+            words += ["--folds"] if self.crossed and stage == "evaluate" else []
             words += [] if self.fold is None else ["--fold", str(self.fold)]
             words += ["--snapshot", str(self.snapshot)] if self.snapshot and stage == "predict" else []
             words += ["--look", str(self.look)] if self.look and stage == "predict" else []
@@ -190,6 +198,7 @@ def start(
     snapshot: int | None = None,
     look: int | None = None,
     refined: bool = False,
+    crossed: bool = False,
     method: str | None = None,
     overrides: Sequence[str] | None = None,
     device: str = "auto",
@@ -220,8 +229,8 @@ def start(
         raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
     context = Context(
         params, base, run=run or "", seed=seed, fold=fold, snapshot=snapshot, look=look, refined=refined,
-        method=method or "", invented=loss is not None, overrides=tuple(overrides or ()), device=device, jobs=jobs,
-        scheduler=scheduler, quiet=quiet,
+        crossed=crossed, method=method or "", invented=loss is not None, overrides=tuple(overrides or ()),
+        device=device, jobs=jobs, scheduler=scheduler, quiet=quiet,
     )  # fmt: skip
     _check_selectors(context)
     return context
@@ -233,6 +242,8 @@ def _check_selectors(context: Context) -> None:
     fold, snapshot, look = context.fold, context.snapshot, context.look
     if fold is not None and fold >= params.folds.number:
         raise ConfigError(f"--fold {fold}: folds are 0..{params.folds.number - 1} (folds.number in params.yaml)")
+    if context.crossed and run not in {key.rpartition("-")[0] for key in params.fold_keys()}:
+        raise ConfigError(f"--folds: run '{run}' is trained on no folds; add it to folds.runs in params.yaml")
     if snapshot is not None and not 1 <= snapshot <= params.snapshots_of(run):
         raise ConfigError(
             f"--snapshot {snapshot}: run '{run}' leaves {params.snapshots_of(run)} snapshots; "

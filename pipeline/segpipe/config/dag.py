@@ -106,6 +106,15 @@ def _body(params: Params) -> str:
                 matrix=each,
                 more=["folds.number"],
             ),
+            _stage(
+                "evaluate_folds",
+                "evaluate",
+                f"{_RUN} --folds",
+                [*data, *(f"data/predict/{_KEY}-fold{fold}" for fold in range(params.folds.number))],
+                results=f"results/folds/{_KEY}",
+                matrix=f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}",
+                more=["folds.number"],
+            ),
         ]
     if refined:
         some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
@@ -122,6 +131,7 @@ def _body(params: Params) -> str:
 def _report(params: Params, data: list[str]) -> str:
     """Stage report, which reads everything."""
     evaluated = [f"results/runs/{run}-{seed}" for run in params.runs for seed in params.seeds]
+    evaluated += [f"results/folds/{key}" for key in params.fold_keys()]
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
         f"results/ensembles/{m}" for m in params.ensemble
     ]

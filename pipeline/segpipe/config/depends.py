@@ -41,6 +41,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "ensemble": _ENSEMBLE,
     "evaluate runs": (*_PREDICT, "evaluate"),
     "evaluate crf": (*_PREDICT, "crf.tune", "evaluate"),
+    "evaluate folds": (*_PREDICT, "evaluate", "folds.number"),
     "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
     "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
 }

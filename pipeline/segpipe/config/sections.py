@@ -216,10 +216,10 @@ class Run(Section):
 
 
 class Folds(Section):
-    """Which runs (patterns) are also trained with a fold of the images held out, for the label audit."""
+    """Which runs (patterns) are also trained without each fold of the train images: cross-validation, label audit."""
 
     runs: list[str]
-    number: Annotated[int, Field(ge=2, le=20)]
+    number: Annotated[int, Field(ge=2, le=100)]
 
 
 class Predict(Section):

@@ -15,7 +15,6 @@ import numpy as np
 from scipy.special import chdtr, chdtri
 
 from segpipe.metrics.defined import Floats
-from segpipe.metrics.jackknife import deviations
 from segpipe.metrics.naming import lower_is_better
 from segpipe.metrics.sample import Sample, Spread
 
@@ -52,7 +51,7 @@ def chances(sample: Sample, metric: str, *, draws: int = DRAWS, seed: int = 0) -
     names = [equal[0] for equal in alike.values()]
     means = np.stack([sample.scores[run][metric].mean(0) for run in names])  # (K, 1 + blocks)
     random = np.random.default_rng(seed)
-    images, spread = deviations(means[:, 1:]), Spread.of(sample, metric)
+    images, spread = sample.units.deviations(means[:, 1:]), Spread.of(sample, metric)
     variance = _of_trainings(sample, names, metric, spread)
     freedom = spread.freedom or sum(len(sample.seeds[name]) - 1 for name in names)
     stretch = _stretch(random, draws, freedom)

@@ -18,7 +18,7 @@ import numpy as np
 from segpipe.metrics.behrens_fisher import Freedom
 from segpipe.metrics.defined import Floats
 from segpipe.metrics.error import Error
-from segpipe.metrics.jackknife import FEWEST, LEVEL, Units, deviations
+from segpipe.metrics.jackknife import FEWEST, LEVEL, Units
 from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
 from segpipe.metrics.sample import Sample, Seeds, Spread, measure
 
@@ -192,7 +192,7 @@ class _Pair:
         if self.undefined:
             return common
         value = float(self.each[:, 0].mean())
-        images = float((deviations(self.each[:, 1:].mean(0)) ** 2).sum())
+        images = float((self.units.deviations(self.each[:, 1:].mean(0)) ** 2).sum())
         own = fixed = Error(images, 0.0, Freedom(self.units.freedom))
         if self.claim == "methods":
             own = Error(

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from segpipe.metrics.behrens_fisher import Freedom, p_values, quantiles
 from segpipe.metrics.defined import Floats
-from segpipe.metrics.jackknife import LEVEL, bounded, deviations
+from segpipe.metrics.jackknife import LEVEL, bounded
 from segpipe.metrics.sample import Sample, Spread
 
 
@@ -75,7 +75,7 @@ def interval_of(sample: Sample, run: str, metric: str, *, level: float = LEVEL) 
     each = sample.scores[run].get(metric)
     if each is None or np.isnan(each).any() or sample.units.number < 2:
         return None
-    images = float((deviations(each[:, 1:].mean(0)) ** 2).sum())
+    images = float((sample.units.deviations(each[:, 1:].mean(0)) ** 2).sum())
     error = Error(images, 0.0, Freedom(sample.units.freedom))
     if len(each) > 1 and sample.networks[run]:
         spread = Spread.of(sample, metric, paired=False)

@@ -31,16 +31,18 @@ LEVEL = 0.95
 class Units:
     """What is left out together: `members` (N,) holds the unit of each image, `blocks` (units,) what goes at once.
 
-    unit is "group" or "image"; groups is their number, whatever the unit.
+    unit is "group" or "image"; groups is their number, whatever the unit. folds: where the images were scored by
+    cross-validation, how many networks scored them; 1 otherwise.
     """
 
     unit: str
     number: int
     members: NDArray[np.int64]
     groups: int
+    folds: int = 1
 
     @staticmethod
-    def of(groups: Sequence[str]) -> Units:
+    def of(groups: Sequence[str], folds: int = 1) -> Units:
         """Groups as they are named; images where there are fewer than five groups.
 
         Raises:
@@ -51,8 +53,8 @@ class Units:
         members = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
         number = int(members.max()) + 1
         if number < FEWEST or number == len(groups):
-            return Units("image", len(groups), np.arange(len(groups)), number)
-        return Units("group", number, members, number)
+            return Units("image", len(groups), np.arange(len(groups)), number, folds)
+        return Units("group", number, members, number, folds)
 
     @property
     def blocks(self) -> int:
@@ -70,6 +72,18 @@ class Units:
         left = np.ones((1 + self.blocks, len(block)), np.uint8)
         left[1:] = block != np.arange(self.blocks)[:, None]
         return left
+
+    def deviations(self, left: Floats) -> Floats:
+        """What each block does to a score, from (..., blocks) scores without each.
+
+        Scaled so that the sum of squares is the jackknife's variance, and the sum of products of two its covariance.
+        Under cross-validation with J folds the variance is 1 + J / (J - 1) times as large, since the networks of all
+        folds share most of their training images (Nadeau and Bengio 2003, Machine Learning 52).
+        """
+        blocks = left.shape[-1]
+        shared = 1 + self.folds / (self.folds - 1) if self.folds > 1 else 1.0
+        scaled: Floats = np.sqrt(shared * (blocks - 1) / blocks) * (left - left.mean(-1, keepdims=True))
+        return scaled
 
     @property
     def caution(self) -> str:
@@ -122,16 +136,6 @@ class Tables:
         return found | {name: values for name, values in calibrated.items() if name in names}
 
 
-def deviations(left: Floats) -> Floats:
-    """What each block does to a score, from (..., blocks) scores without each.
-
-    Scaled so that the sum of the squares is the jackknife's variance, and the sum of products of two its covariance.
-    """
-    blocks = left.shape[-1]
-    scaled: Floats = np.sqrt((blocks - 1) / blocks) * (left - left.mean(-1, keepdims=True))
-    return scaled
-
-
 def intervals(
     tables: Tables, groups: Sequence[str], names: Sequence[str], level: float = LEVEL
 ) -> dict[str, dict[str, float] | None]:
@@ -145,7 +149,7 @@ def intervals(
         return {}
     found: dict[str, dict[str, float] | None] = {}
     for name, values in tables.scores(units.weights(), names).items():
-        half = stdtrit(units.freedom, (1 + level) / 2) * np.sqrt((deviations(values[1:]) ** 2).sum())
+        half = stdtrit(units.freedom, (1 + level) / 2) * np.sqrt((units.deviations(values[1:]) ** 2).sum())
         low, high = bounded(name, values[0] - half, values[0] + half)
         found[name] = None if np.isnan(half + values[0]) else {"low": low, "high": high}
     return found

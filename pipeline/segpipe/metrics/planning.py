@@ -18,7 +18,7 @@ from scipy.special import chdtri, ndtr
 from segpipe.metrics.behrens_fisher import Freedom, quantiles
 from segpipe.metrics.defined import Floats
 from segpipe.metrics.error import hedge
-from segpipe.metrics.jackknife import FEWEST, LEVEL, MOST, deviations
+from segpipe.metrics.jackknife import FEWEST, LEVEL, MOST
 from segpipe.metrics.sample import POOLED, Sample, Spread
 
 MOST_SEEDS, MOST_GROUPS = 50, 100_000
@@ -58,7 +58,7 @@ def variances(sample: Sample, metric: str, names: Sequence[str] = ()) -> Varianc
         if any(s is None or np.isnan(s).any() for s in sides) or len(common) < 2 or "" in named or named[0] == named[1]:
             continue
         each = sample.of(first, metric, common) - sample.of(second, metric, common)
-        of_groups = float((deviations(each[:, 1:].mean(0)) ** 2).sum()) * sample.units.blocks
+        of_groups = float((sample.units.deviations(each[:, 1:].mean(0)) ** 2).sum()) * sample.units.blocks
         own = float(each[:, 0].var(ddof=1))
         found.append(Variances(of_groups, own if math.isnan(spread.value) else 2 * spread.value))
     if not found:

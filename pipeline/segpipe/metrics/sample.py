@@ -60,6 +60,7 @@ def measure(
     metrics: Sequence[str],
     *,
     networks: Mapping[str, str] | None = None,
+    folds: int = 1,
 ) -> Sample:
     """Score all runs on all images and without each block of them.
 
@@ -68,6 +69,7 @@ def measure(
         groups: (N,) group of each image.
         metrics: scores of `summarize`, with any quantile or threshold, or of `Bins.weighted`.
         networks: see `Sample`; by default each run has its own.
+        folds: of a cross-validation that scored the images.
 
     Raises:
         ValueError: tables of another number of images or classes, a metric of no run.
@@ -77,7 +79,7 @@ def measure(
         for run, seeds in runs.items()
     }
     _refuse_unequal(by_seed, len(groups))
-    units = Units.of(groups)
+    units = Units.of(groups, folds)
     weights = units.weights()
     scores: dict[str, dict[str, Floats]] = {}
     for run, seeds in by_seed.items():

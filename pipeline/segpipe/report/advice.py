@@ -71,7 +71,7 @@ def advise(
     """
     metric = metric or GOALS[goal]
     standing = judged.standing(metric)
-    best, caution = standing.best, _caution(judged, metric, kinds)
+    best, caution = standing.best, _caution(judged, metric, kinds) if len(judged.order(metric)) > 1 else ""
     alike = [name for name in standing.leaders if name in cost]
     by_cost = goal == "speed" and alike and not _without_cost(standing.leaders, cost, kinds)
     take = min(alike, key=lambda name: cost[name]) if by_cost else best

@@ -82,6 +82,21 @@ def behind_the_best(found: Judgement, metric: str) -> Figure | None:
     )
 
 
+def crossed(found: Judgement | None, metric: str) -> list[Piece]:
+    """The runs compared by cross-validation; nothing where none was trained on folds."""
+    if found is None:
+        return []
+    folds = found.sample.units.folds
+    return [
+        f"Every one of the {found.sample.images} train images is scored once, by a network that was trained without "
+        f"its fold ({folds} folds; a group stays in one), so that all of them judge instead of the few of test. The "
+        f"folds' networks share most of their training images, for which variances are {1 + folds / (folds - 1):.2g} "
+        "times as large (Nadeau and Bengio 2003). Networks that are scored on test saw more images.",
+        sentence(found, metric),
+        *_ranked(found, metric),
+    ]
+
+
 def _calibration(entries: Sequence[Entry], metric: str) -> list[Piece]:
     drawn, which = foremost(entries, metric)
     shown = {e.name: (e.curves["test"]["reliability"], e.curves.get("test calibrated", {}).get("reliability", []))

@@ -22,7 +22,7 @@ from segpipe.report import (
     results,
 )
 from segpipe.report.audit import Part, pieces
-from segpipe.report.collect import MissingResults, collect_results, costs, judge_entries, untried
+from segpipe.report.collect import MissingResults, collect_results, costs, judge_entries, judge_folds, untried
 from segpipe.report.failures import Audited
 from segpipe.report.html import Code, Figure, Fold, Group, Heading, Legend, Piece
 from segpipe.report.page import Answer, Section
@@ -67,6 +67,7 @@ class ReportBuilder:
         self.judged = judge_entries(self.entries, context, list(dict.fromkeys([self.metric, *self.columns])))
         runs = [entry.name for entry in self.entries if entry.kind == "run"]
         self.runs_alone = self.judged.only(runs) if 1 < len(runs) < len(self.entries) else None
+        self.crossed = judge_folds(context, [self.metric], self.missing)
         self.refined = {
             key: read_json(folder / "crf.json")
             for key in context.params.crf_keys()
@@ -139,6 +140,7 @@ class ReportBuilder:
             Section("If something else counts", self._goals()),
             Section("Scores", self._scores()),
             *analysis.sections(self.entries, self.judged, self.runs_alone, self.metric),
+            Section("Cross-validation", analysis.crossed(self.crossed, self.metric)),
             Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
             Section("Dense CRF", refinement.parts(self.refined, self.classes)),
             Section("Where does it fail?", self._failures()),
@@ -159,6 +161,7 @@ class ReportBuilder:
             "borders.md": analysis.borders_table(self.entries).markdown(),
             "crf.md": refinement.tables(self.refined, classes),
             "ensembles.md": ensembling.tables(self.combined, self.entries, self.judged),
+            **({"folds.md": judgement.ranking_table(self.crossed, self.metric).markdown()} if self.crossed else {}),
             **({"label_suspects.csv": self.suspects} if self.suspects else {}),
         }
 

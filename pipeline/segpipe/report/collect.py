@@ -125,6 +125,21 @@ def untried(context: Context) -> list[str]:
     return steps
 
 
+def judge_folds(context: Context, metrics: Sequence[str], missing: MissingResults | None = None) -> Judgement | None:
+    """The runs that were trained on folds, compared on the train images; None where there are fewer than two."""
+    missing = missing if missing is not None else MissingResults(strict=True)
+    folders: dict[str, list[Path]] = {}
+    for key in context.params.fold_keys():
+        found = missing.read(lambda key=key: context.of_folds(key).require("evaluate"))  # type: ignore[misc]
+        if found is not None:
+            folders.setdefault(key.rpartition("-")[0], []).append(found)
+    if len(folders) < 2:
+        return None
+    usable = [metric for metric in metrics if metric not in NOT_RESAMPLED]
+    region, number = context.params.report.equivalence / 100, context.params.folds.number
+    return judge(folders, usable, split="train", equivalence=region, folds=number)
+
+
 def judge_entries(
     entries: Sequence[Entry], context: Context, metrics: Sequence[str], *, split: str = "test"
 ) -> Judgement:

@@ -191,6 +191,7 @@ def judge(
     *,
     split: str = "test",
     equivalence: float = EQUIVALENCE,
+    folds: int = 1,
 ) -> Judgement:
     """Read and compare all runs under every metric.
 
@@ -198,7 +199,7 @@ def judge(
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
-    return judge_tables(runs, groups, metrics, equivalence=equivalence)
+    return judge_tables(runs, groups, metrics, equivalence=equivalence, folds=folds)
 
 
 def judge_tables(
@@ -207,6 +208,7 @@ def judge_tables(
     metrics: Sequence[str],
     *,
     equivalence: float = EQUIVALENCE,
+    folds: int = 1,
 ) -> Judgement:
     """Compare the tables of runs by seed under every metric.
 
@@ -214,7 +216,7 @@ def judge_tables(
         ConfigError: a metric that no run has.
     """
     try:
-        sample = measure(runs, groups, metrics, networks={name: networks_of(name) for name in runs})
+        sample = measure(runs, groups, metrics, networks={name: networks_of(name) for name in runs}, folds=folds)
     except ValueError as error:
         near = next((suggestion(m, known()) for m in metrics if f"'{m}'" in str(error)), "")
         raise ConfigError(

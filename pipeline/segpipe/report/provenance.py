@@ -27,6 +27,7 @@ def commands(context: Context) -> Iterator[str]:
         for fold in range(params.folds.number):
             member = context.member(key, fold)
             yield from (member.command(stage) for stage in ("train", "predict"))
+        yield context.of_folds(key).command("evaluate")
     extra = {key: None for method in params.ensemble for key in params.members_of(method)}
     for key in extra:
         member = context.member(key)

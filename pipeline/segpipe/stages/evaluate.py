@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from tqdm import tqdm
 
 from segpipe.config.context import Context
 from segpipe.core import files, outputs
+from segpipe.core.errors import DataError
 from segpipe.core.parallel import Pool
 from segpipe.core.seeding import mix
 from segpipe.core.spreadsheet import csv_text
 from segpipe.data import catalog
 from segpipe.data.dataset import Index, Row, read_target
 from segpipe.data.files import png_bytes
-from segpipe.data.predictions import read_stored
+from segpipe.data.predictions import read_stored, refuse_leak
 from segpipe.ensembles.gain import write_gain
 from segpipe.metrics import temperature
 from segpipe.metrics.evaluation import HEADLINE, Evaluation, Options
@@ -33,17 +35,18 @@ def run(context: Context) -> dict[str, Any]:
     """Write the tables (counts, images, calibration), metrics.json, headline.json, curves.json and pictures/;
     of an ensemble also members.json: what its members and its gain are.
     """
-    settings, source = context.params.evaluate, context.path(context.source)
+    settings, read_from = context.params.evaluate, sources(context)
     index = Index.read(context.path("prepare"))
-    name = {"runs": "plain", "crf": "crf", "ensembles": context.method}[context.kind]
+    name = {"runs": "plain", "crf": "crf", "folds": "folds", "ensembles": context.method}[context.kind]
     written = _Written(index.classes, name)
     scores: dict[str, Any] = {}
     fitted: dict[str, Any] | None = None
     with outputs.folder(context.path("evaluate"), context.describe("evaluate")) as folder:
-        for split in SPLITS:
+        for split in splits(context):
             options = Options(**settings.model_dump(exclude={"pictures"}))
             collected = Evaluation(len(index.classes), options, fitted["value"] if fitted else None)
-            drawn = _collect(context, index, split, source, folder, collected, context.pool())
+            places = _places(context, index, split, read_from)
+            drawn = _collect(context, index, split, places, folder, collected, context.pool())
             if split == "val" and drawn:
                 fitted = _fit(drawn)
                 if fitted["value"] is None:
@@ -52,19 +55,47 @@ def run(context: Context) -> dict[str, Any]:
             scores[split]["per_class"]["names"] = index.classes
             _warn(context, name, split, scores[split])
             written.add(split, index.splits[split], collected)
-        headline = {split: {k: scores[split][k] for k in HEADLINE if k in scores[split]} for split in SPLITS}
+        headline = {split: {k: scores[split][k] for k in HEADLINE if k in scores[split]} for split in splits(context)}
         written.write(folder)
         passport = _passport(context, index, scores)
         files.write_json(folder / "metrics.json", {"passport": passport, "temperature": fitted, **scores})
         files.write_json(folder / "headline.json", headline)
         if context.kind == "crf":  # the report's tables follow from results/ alone
-            files.write_bytes(folder / "crf.json", files.read_bytes(source / "crf.json"))
+            files.write_bytes(folder / "crf.json", files.read_bytes(read_from[0] / "crf.json"))
         if context.method:
             pixels = [row.geometry.original_height * row.geometry.original_width for row in index.splits["test"]]
             write_gain(
-                source, folder, collected.tables, index.groups("test"), pixels=sum(pixels) / len(pixels),
+                read_from[0], folder, collected.tables, index.groups("test"), pixels=sum(pixels) / len(pixels),
             )  # fmt: skip
     return {"path": str(context.path("evaluate")), **headline}
+
+
+def splits(context: Context) -> tuple[str, ...]:
+    """What is scored: val and test, or the train images out of fold."""
+    return ("train",) if context.kind == "folds" else SPLITS
+
+
+def sources(context: Context) -> list[Path]:
+    """The folders of predictions, fresh: one, or that of each fold."""
+    if context.kind != "folds":
+        return [context.require(context.source)]
+    key, numbers = context.key, range(context.params.folds.number)
+    return [context.member(key, fold).require("predict") for fold in numbers]
+
+
+def _places(context: Context, index: Index, split: str, read_from: Sequence[Path]) -> list[tuple[Path, int]]:
+    """Where the prediction of each image of a split lies: folder and position in it."""
+    rows = index.splits[split]
+    if context.kind != "folds":
+        return [(read_from[0], i) for i in range(len(rows))]
+    found: dict[int, tuple[Path, int]] = {}
+    for folder in read_from:
+        positions = files.read_json(folder / "rows.json")
+        refuse_leak(folder, [rows[position].id for position in positions], "score the images")
+        found |= {position: (folder, place) for place, position in enumerate(positions)}
+    if len(found) < len(rows):
+        raise DataError(f"{len(rows) - len(found)} train images are in no fold; run `dvc repro` again")
+    return [found[i] for i in range(len(rows))]
 
 
 class _Written:
@@ -109,14 +140,20 @@ def _warn(context: Context, name: str, split: str, scores: dict[str, Any]) -> No
 
 
 def _collect(
-    context: Context, index: Index, split: str, source: Path, folder: Path, collected: Evaluation, pool: Pool
+    context: Context,
+    index: Index,
+    split: str,
+    places: Sequence[tuple[Path, int]],
+    folder: Path,
+    collected: Evaluation,
+    pool: Pool,
 ) -> list[Drawn]:
     """Feed all images of a split, keep pictures of some test images; of val, pixels to fit a temperature on."""
     card, rows = catalog.card(index.dataset), index.splits[split]
     palette: list[tuple[int, ...]] = [tuple(color) for color in card.palette] + [(0, 0, 0)] * (256 - len(card.palette))
-    kept = pictured(len(rows), context.params.evaluate.pictures) if split == "test" else []
+    kept = pictured(len(rows), context.params.evaluate.pictures) if split != "val" else []
     pixels = max(1, FIT_PIXELS // len(rows)) if split == "val" else 0
-    measuring = _Measuring(source, context.path("download"), index, split, collected, pixels)
+    measuring = _Measuring(places, context.path("download"), index, split, collected, pixels)
     done = pool.map(measuring.image, ((i, row, i in kept) for i, row in enumerate(rows)))
     sampled: list[Drawn] = []
     bar = tqdm(done, f"{context.method or context.key} {split}", len(rows), unit="image", disable=None)
@@ -133,9 +170,10 @@ class _Measuring:
     """What is done with one image of a split, in any thread or process. `pixels`: drawn for the temperature."""
 
     def __init__(
-        self, source: Path, root: Path, index: Index, split: str, collected: Evaluation, pixels: int
+        self, places: Sequence[tuple[Path, int]], root: Path, index: Index, split: str, collected: Evaluation,
+        pixels: int,
     ) -> None:  # fmt: skip
-        self.source, self.root, self.index, self.split, self.pixels = source, root, index, split, pixels
+        self.places, self.root, self.index, self.split, self.pixels = places, root, index, split, pixels
         self.options = (collected.num_classes, collected.options, collected.temperature)
 
     def image(
@@ -146,7 +184,8 @@ class _Measuring:
         several = len(row.labels) > 1
         card = catalog.card(self.index.dataset)
         raters = catalog.read_annotators(self.root, row.sample(self.split), card) if several else ()
-        stored, probs = read_stored(self.source, self.split, row, i)
+        folder, place = self.places[i]
+        stored, probs = read_stored(folder, self.split, row, place)
         part = Evaluation(*self.options)
         labels = part.add(target, labels=stored, probs=probs, raters=raters)
         drawn = None
@@ -181,8 +220,8 @@ def _passport(context: Context, index: Index, scores: dict[str, Any]) -> dict[st
         "rejected": "a rejected pixel is a miss of its class; `accepted` scores leave it out; `coverage`: share kept",
         "headline": "miou_dataset",
         "unit": "fractions from 0 to 1",
-        "images": {split: len(index.splits[split]) for split in SPLITS},
-        "images_of_class": {split: scores[split]["per_class"]["images"] for split in SPLITS},
+        "images": {split: len(index.splits[split]) for split in splits(context)},
+        "images_of_class": {split: scores[split]["per_class"]["images"] for split in splits(context)},
         "calibration_bins": settings.bins,
         "worst_case": "mean of the max(1, floor(n q / 100)) lowest of n values",
         "borders": f"boundary IoU in bands of {settings.boundary:g} of the diagonal; trimap: within w pixels",
