@@ -160,7 +160,7 @@ def test_a_handful_of_images_shows_nothing():
 def test_a_worst_case_of_few_images_shows_nothing():
     (found,) = metrics.compare(runs(0.9, 0.4), GROUPS, ["miou_image_q5"])
     assert not found.shown
-    assert "the worst 5 % of 30 images are 1, wanted 5 or more" in found.verdict
+    assert "the worst 5 % of 30 images are 1, wanted 16 or more" in found.verdict
 
 
 def constant(*accuracies, images=20):
