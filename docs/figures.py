@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import error_rates
 import matplotlib as mpl
 import numpy as np
 import torch
@@ -123,9 +124,42 @@ def refinement(key="ce_jml-0", number=3):
     plt.close()
 
 
+def coverage():
+    """Coverage of the 95 % intervals of mIoU^D and NLL over groups of images, by seeds, runs and spread."""
+    rows = [
+        row
+        for row in error_rates.read()
+        if row["score"] in ("miou_dataset", "nll_dataset") and "run=()" in row["world"]
+    ]
+    panels = (
+        ("2 runs", lambda row: row["runs"] == "2" and row["noisy"] == "1.0"),
+        ("4 and 10 runs", lambda row: row["runs"] in ("4", "10") and row["noisy"] == "1.0"),
+        ("pair twice as noisy, 4 and 10 runs", lambda row: row["runs"] in ("4", "10") and row["noisy"] == "2.0"),
+    )
+    _, axes = plt.subplots(1, 3, figsize=(11, 3.2), constrained_layout=True, sharey=True)
+    colors = {"1": "#777777", "2": "#c4572e", "3": "#d9a441", "5": "#1b7f9c", "10": "#5a8f29"}
+    for axis, (title, chosen) in zip(axes, panels, strict=True):
+        axis.axhspan(0.93, 0.98, color="#eeeeee")
+        axis.axhline(0.95, color="#999999", linewidth=1)
+        for place, (seeds, color) in enumerate(colors.items()):
+            of = [row for row in rows if chosen(row) and row["seeds"] == seeds and row["training"] == "0.1"]
+            x = [float(row["groups"]) * 1.04 ** (place - 2) for row in of]
+            if of:
+                label = "1 seed, these networks" if seeds == "1" else f"{seeds} seeds"
+                axis.plot(x, [float(row["covered"]) for row in of], "o", color=color, markersize=4, label=label)
+        axis.set(title=title, xscale="log", xlabel="groups of images", xlim=(4.2, 100), ylim=(0.85, 1.0))
+        axis.set_xticks([5, 10, 20, 40, 80], ["5", "10", "20", "40", "80"])
+        axis.minorticks_off()
+    axes[0].set_ylabel("coverage of 95 % intervals")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    plt.savefig(FOLDER / "coverage.png")
+    plt.close()
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
         gradients()
         lmp()
         refinement()
+        coverage()

@@ -26,6 +26,7 @@ import exhibit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import claims
+import error_rates
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -76,6 +77,7 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},
         REFERENCE: {"commands": _commands(), "parameters": f"```yaml\n{(ROOT / 'params.yaml').read_text()}```"},
+        ROOT / "docs" / "statistics.md": {"rates": error_rates.table()},
         CRF: {"verdicts": (results / "tables/crf.md").read_text().split("\n\n")[0]},
     }
 

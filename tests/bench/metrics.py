@@ -113,24 +113,6 @@ def large_counts():
     print(f"\n{side * side} pixels of one class counted exactly (float32 stops at {2**24})")
 
 
-def bootstrap():
-    random = np.random.default_rng(0)
-    tp, fp, fn = (random.integers(0, 1000, (500, 19)) for _ in range(3))
-    absent = random.random(tp.shape) < 0.4
-    tp[absent], fn[absent] = 0, 0
-    counts = metrics.Counts(tp, fp, fn, (tp + fn).sum(1), np.zeros(500, np.int64))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        drawn = metrics.Resampling.of([str(i) for i in range(500)], 1000)
-        names = metrics.weighted(counts, drawn.weights)
-        seconds.append(time.perf_counter() - start)
-    spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-    print(
-        f"\n1000 resamples, 500 images x 19 classes, {len(names)} scores: {statistics.median(seconds):.2f} s, {spread}"
-    )
-
-
 def memory():
     """Peak memory of an evaluation after 20 and after 200 images."""
     random = np.random.default_rng(0)
@@ -171,7 +153,6 @@ def main():
     times = rounds(candidates, given.rounds, slow=("numpy argmax and max",))
     show("label and confidence, 19 x 1024 x 2048", times, "segpipe", 1024 * 2048, missed)
     large_counts()
-    bootstrap()
     memory()
     if missed and given.check:
         sys.exit("\n".join(missed))

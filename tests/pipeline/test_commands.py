@@ -17,7 +17,11 @@ BY_CI = ("make repro", "make test", "python3 -m venv", ".venv/bin/pip", "pip ins
 LONG = (("&& dvc repro", "&& dvc repro download"),)  # hours of training: that it begins, is seen
 
 # Commands whose answer may be no, and how they say it.
-MAY_SAY_NO = {"--tuned": "found no CRF to be best", "losses check": "promises fail; see the table above"}
+MAY_SAY_NO = {
+    "--tuned": "found no CRF to be best",
+    "losses check": "promises fail; see the table above",
+    "segpipe plan": "do not say how much trainings vary",  # there is one seed
+}
 
 
 def commands(path):
@@ -76,6 +80,9 @@ def place(finished, tmp_path_factory):
     shutil.copy(folder / "photos" / names[0], folder / "a.png")
     height, width = np.array(Image.open(folder / "a.png")).shape[:2]
     np.save(folder / "a.npy", np.full((8, height, width), 1 / 8, np.float32))
+    rows = [f"{run},{i},{0.7 + place / 20 + i / 100}\n" for place, run in enumerate("ab") for i in range(9)]
+    (folder / "results.csv").write_text("run,image,dice\n" + "".join(rows))
+    (folder / "paper.csv").write_text("method,mean,spread,n\nold,78.2,1.1,3\nnew,79.5,0.9,5\n")
     (folder / "own_loss.py").write_text(block("howto.md", "python"))
     lists = folder / "path/to/folder"
     shutil.copytree(folder / "path/to/images", lists / "images")

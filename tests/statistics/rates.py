@@ -1,7 +1,10 @@
 """How often a comparison is wrong, counted in worlds whose truth is known.
 
-`python tests/statistics/rates.py --experiments 1000 --to docs/figures/rates.csv` counts the whole grid (an hour on two
-cores; cells that the file has are kept); `test_rates.py` counts a few cells of it.
+The whole grid, an hour on two cores (worlds that the file holds are kept):
+
+    python tests/statistics/rates.py --experiments 1000 --to results/statistics/rates.csv
+
+`test_rates.py` counts a small part of it.
 """
 
 from __future__ import annotations
@@ -114,7 +117,8 @@ def grid() -> Iterator[World]:
         yield from (World(seeds=seeds, runs=10, run=(0.1, 0.0)), World(seeds=seeds, runs=2, run=(0.1, 0.0)))
         yield World(seeds=seeds, runs=27)
         yield World(groups=80, size=1, seeds=seeds, runs=4)
-    yield from (World(groups=groups, seeds=1) for groups in (5, 10, 20, 80))
+    yield from (World(groups=groups, seeds=1) for groups in (5, 10, 20, 40, 80))
+    yield from (World(groups=40, seeds=seeds, runs=runs) for seeds in (2, 5) for runs in (2, 4))
 
 
 def main() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segpipe.report.judgement import Judgement
 
 NameArgument = Annotated[
     str | None, typer.Argument(help="losses, dropout, targets, sampling, models, ...", show_default=False)
@@ -35,7 +38,7 @@ def table(
 
     from segpipe.config.context import start
     from segpipe.core import files, outputs
-    from segpipe.metrics.scores import NOT_RESAMPLED
+    from segpipe.metrics.scores import NOT_BY_IMAGE
     from segpipe.report import benchmark, judgement
     from segpipe.report.collect import collect_results
 
@@ -51,14 +54,14 @@ def table(
     unknown = [c for c in wanted if not c.startswith("class:") and not any(e.mean(c) is not None for e in entries)]
     if unknown:
         raise ConfigError(f"no result has the score '{unknown[0]}'; see docs/metrics.md")
-    usable = [column for column in wanted if not column.startswith("class:") and column not in NOT_RESAMPLED]
+    usable = [column for column in wanted if not column.startswith("class:") and column not in NOT_BY_IMAGE]
     folders = {entry.name: entry.folders for entry in entries}
     judged = judgement.judge(folders, usable, equivalence=context.params.report.equivalence / 100) if usable else None
     found = benchmark.cells(entries, judged, wanted, statistics["classes"])
     seeds = len(context.params.seeds)
     note = (
         f"{context.params.download.dataset}, test, {seeds} seed{'s: mean ± standard deviation' if seeds > 1 else ''}. "
-        "Best in bold; = not shown to differ from it (95 % over all pairs)."
+        f"Best in bold; = not shown to differ from it{_about(judged)}."
     )
     if judged is not None and judged.caution:
         note += f" Note: {judged.caution}."
@@ -68,3 +71,10 @@ def table(
     else:
         files.write_text(out, text)
         print(out)
+
+
+def _about(judged: Judgement | None) -> str:
+    """What the comparisons behind the marks are about."""
+    claims = {claim for metric in judged.sample.metrics if (claim := judged.claim(metric))} if judged else set()
+    longest = max(claims, key=len, default="")
+    return f" (these {longest}, 95 % over all pairs)" if longest else ""

@@ -16,7 +16,7 @@ from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data import catalog
 from segpipe.ensembles import methods
 from segpipe.metrics.naming import lower_is_better
-from segpipe.metrics.scores import NOT_RESAMPLED, names
+from segpipe.metrics.scores import NOT_BY_IMAGE, names
 
 FILE = Path("dvc.yaml")
 SOURCE = Path("pipeline/segpipe")  # in a clone
@@ -47,9 +47,9 @@ def check_names(params: Params) -> None:
             raise ConfigError(f"ensemble.{method}: {error}") from None
     known = names(params.evaluate.quantiles, params.evaluate.thresholds, params.evaluate.measures)
     counted = [name for name in known if not lower_is_better(name)]
-    resampled = [name for name in known if name not in NOT_RESAMPLED]
+    by_image = [name for name in known if name not in NOT_BY_IMAGE]
     for path, name, choice in (
-        ("report.metric", params.report.metric, resampled),
+        ("report.metric", params.report.metric, by_image),
         ("crf.tune.metric", params.crf.tune.metric, counted),
     ):
         if name not in choice:

@@ -3,7 +3,7 @@
 Definitions follow Wang et al. 2023, "Revisiting Evaluation Metrics for Semantic Segmentation",
 arXiv:2310.19252. A class absent from an image's label is left out of that image, never 0 or 1.
 
-One function serves the scores and their resampling: every score is taken under weights of the
+One function serves the scores and their jackknife: every score is taken under weights of the
 images, (R, N) whole numbers; the scores of the table itself are those under one row of ones.
 """
 
@@ -24,9 +24,9 @@ from segpipe.metrics.measures import DEFAULT, dice, iou
 
 TENS = tuple(range(10, 101, 10))  # the percentages that `qbar` averages over
 CALIBRATED = ("ece", "sce", "nll", "brier")  # scores of probabilities, in `dataset` and `image`
-# Scores that do not follow from what is stored of each image, so nothing can be resampled.
-NOT_RESAMPLED = ("sce_dataset", "sce_image", "ace", "aurc")
-_ROWS = 500  # resamples at a time: memory stays flat in their number
+# Scores that do not follow from what is stored of each image, so that none can be left out.
+NOT_BY_IMAGE = ("sce_dataset", "sce_image", "ace", "aurc")
+_ROWS = 500  # weightings at a time: memory stays flat in their number
 
 
 def summarize(
@@ -142,8 +142,7 @@ def weighted(
 ) -> dict[str, Floats]:
     """Every score under each of R weightings of the images, (R,) each; undefined is NaN.
 
-    A weight k stands for k copies of the image, so bootstrap resamples are rows of multinomial
-    draws. `dataset` scores pool the weighted counts.
+    A weight k stands for k copies of the image, 0 for none of it. `dataset` scores pool the weighted counts.
 
     Args:
         counts: one row per image.

@@ -9,7 +9,7 @@ from typing import TypeVar
 from segpipe.config.context import Context
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.files import read_json
-from segpipe.metrics.scores import NOT_RESAMPLED
+from segpipe.metrics.scores import NOT_BY_IMAGE
 from segpipe.metrics.tables import Stored, read_tables
 from segpipe.report.judgement import Judgement, judge
 from segpipe.report.results import Entry, read_entry
@@ -135,7 +135,7 @@ def judge_folds(context: Context, metrics: Sequence[str], missing: MissingResult
             folders.setdefault(key.rpartition("-")[0], []).append(found)
     if len(folders) < 2:
         return None
-    usable = [metric for metric in metrics if metric not in NOT_RESAMPLED]
+    usable = [metric for metric in metrics if metric not in NOT_BY_IMAGE]
     region, number = context.params.report.equivalence / 100, context.params.folds.number
     return judge(folders, usable, split="train", equivalence=region, folds=number)
 
@@ -149,11 +149,11 @@ def judge_entries(
         ConfigError: the report's metric does not follow from counts.
     """
     metric = context.params.report.metric
-    if metric in NOT_RESAMPLED:
+    if metric in NOT_BY_IMAGE:
         raise ConfigError(
             f"report.metric: '{metric}' does not follow from what is stored of each image, so "
             "that nothing can be compared by it; take ece_dataset or another score"
         )
-    usable = [m for m in metrics if m not in NOT_RESAMPLED and any(e.mean(m) is not None for e in entries)]
+    usable = [m for m in metrics if m not in NOT_BY_IMAGE and any(e.mean(m) is not None for e in entries)]
     folders = {entry.name: entry.folders for entry in entries}
     return judge(folders, usable, split=split, equivalence=context.params.report.equivalence / 100)
