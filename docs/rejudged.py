@@ -17,7 +17,7 @@ import numpy as np
 
 from segpipe.core.files import read_csv, read_json, write_json
 from segpipe.metrics.behrens_fisher import Freedom
-from segpipe.metrics.comparison import EQUIVALENCE
+from segpipe.metrics.comparison import EQUIVALENCE, word_of
 from segpipe.metrics.defined import Floats
 from segpipe.metrics.error import Error
 from segpipe.metrics.jackknife import Units
@@ -52,14 +52,8 @@ def _judged(row: dict[str, Any], lines: Sequence[dict[str, str]]) -> dict[str, A
         if claim == "methods":
             error = _with_trainings(error, scores, row["metric"], *names)
         low, high = error.around(row["value"], 0.05)
-        judged = {"low": low, "high": high, "p": error.p(row["value"]), "word": _word(low, high)}
+        judged = {"low": low, "high": high, "p": error.p(row["value"]), "word": word_of(low, high, EQUIVALENCE)}
     return {**rest, **judged, "claim": claim, "bootstrap": before}
-
-
-def _word(low: float, high: float) -> str:
-    if max(abs(low), abs(high)) <= EQUIVALENCE:
-        return "practically equal"
-    return "better" if low > 0 or high < 0 else "undecided"
 
 
 def _scores(lines: Sequence[dict[str, str]], metric: str) -> Scores:
@@ -80,7 +74,7 @@ def _with_trainings(error: Error, scores: Scores, metric: str, first: str, secon
         run: {metric: np.array(list(values.values()))[:, None]} for run, values in scores.items()
     }
     named = {run: tuple(values) for run, values in scores.items()}
-    sample = Sample(table, named, {run: run for run in scores}, (metric,), Units.of(["a", "b"]), 0)
+    sample = Sample(table, named, {}, {run: run for run in scores}, (metric,), Units.of(["a", "b"]), 0, {})
     spread = Spread.of(sample, metric)
     own = Error(error.images, float(each.var(ddof=1)) / len(each), error.freedom_with(len(each) - 1))
     return own.at_least(2 * spread.value / len(each) if not math.isnan(spread.value) else math.nan, spread.freedom)

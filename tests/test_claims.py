@@ -105,7 +105,8 @@ def test_equal_winners_are_one_and_one_run_may_win_all(monkeypatch):
         scores = {name: {m: np.full((1, 6), value * (-1 if m[0] in "en" else 1)) for m in metrics}
                   for name, value in (("a", 0.9), ("b", 0.9), ("c", 0.5))}  # fmt: skip
         scores["c"]["ece_dataset"][:] = worst
-        sample = Sample(scores, dict.fromkeys(scores, ("0",)), {name: name for name in scores}, metrics, None, 6)
+        seeds = dict.fromkeys(scores, ("0",))
+        sample = Sample(scores, seeds, {}, {name: name for name in scores}, metrics, None, 6, {})
         return Judgement(sample, {}, [], {})
 
     monkeypatch.setattr(claims, "_runs", lambda *_: {})

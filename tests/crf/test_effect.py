@@ -81,23 +81,23 @@ def told(result, parameters):
 
 def test_the_report_tells_verdict_scores_borders_and_classes():
     found = told(judged(sides(0.1)[0]), {"pos_w": 1.0})
-    pieces = refinement.parts(found, ["a", "b", "c"])
+    pieces = refinement.parts(found, ["a", "b", "c"], 0.01)
     text = "\n".join(piece.markdown() if isinstance(piece, Table) else piece for piece in pieces)
     assert "| run-0, test | " in text
     assert "helps" in text
     assert "with pos_w 1" in text
     (of_class,) = refinement.per_class(found, ["a", "b", "c"])
     assert " → " in of_class.markdown()
-    assert refinement.tables(found, ["a", "b", "c"]).count("| run-0, test") == 4
+    assert refinement.tables(found, ["a", "b", "c"], 0.01).count("| run-0, test") == 4
 
 
 def test_the_report_says_when_no_crf_was_best_or_none_was_asked_for():
     found = told(judged(sides(0.3)[0]), None)
-    assert "not applied" in refinement.verdicts(found).markdown()
-    assert "→" not in refinement.tables(found, ["a", "b", "c"]).replace("− before", "")
-    assert "none is better than no CRF" in refinement.parts(found, ["a", "b", "c"])[0]
-    assert refinement.parts({}, ["a"]) == []
-    assert "crf.runs" in refinement.tables({}, ["a"])
+    assert "not applied" in refinement.verdicts(found, 0.01).markdown()
+    assert "→" not in refinement.tables(found, ["a", "b", "c"], 0.01).replace("− before", "")
+    assert "none is better than no CRF" in refinement.parts(found, ["a", "b", "c"], 0.01)[0]
+    assert refinement.parts({}, ["a"], 0.01) == []
+    assert "crf.runs" in refinement.tables({}, ["a"], 0.01)
 
 
 def test_a_quantile_that_only_the_metric_names_is_computed():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from segpipe.metrics.behrens_fisher import Freedom, p_values, quantiles
 
@@ -37,6 +37,21 @@ def test_p_is_the_share_of_draws_that_lie_further_out(freedom, angle):
         share = (draws > ratio).mean()
         found = p_values(np.array([ratio]), np.array([angle]), freedom)[0]
         assert found == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 400_000) + 1e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+@pytest.mark.parametrize("angle", [0.3, 0.9, 1.4])
+def test_small_p_of_few_seeds_are_those_of_numerical_integration(seeds, angle):
+    def exact(ratio):
+        def inside(x):
+            shifted = (ratio - math.cos(angle) * x) / math.sin(angle)
+            return stats.t.pdf(x, 19) * stats.t.sf(shifted, seeds)
+
+        return 2 * integrate.quad(inside, -60, 60, limit=2000, points=[0, ratio / math.cos(angle)])[0]
+
+    for ratio in (3.0, 12.0, 60.0):
+        found = p_values(np.array([ratio]), np.array([angle]), Freedom(19, seeds))[0]
+        assert found == pytest.approx(exact(ratio), rel=0.02, abs=1e-9)
 
 
 def test_an_interval_ends_where_p_is_its_error():

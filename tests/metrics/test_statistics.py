@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from segpipe import metrics
-from segpipe.metrics import comparison, error, jackknife, naming
+from segpipe.metrics import comparison, error, jackknife, naming, planning
 from segpipe.metrics.comparison import differences
 from segpipe.metrics.sample import Spread, measure
 
@@ -59,6 +59,18 @@ def plain_variance(values):
     return (len(values) - 1) / len(values) * sum((value - centre) ** 2 for value in values)
 
 
+def freedom(counts, groups, name):
+    """Welch's and Satterthwaite's, over the groups that hold each class, or any valid pixel."""
+    classes = range(C) if name in ("miou_dataset", "miou_class", "mdice_class_q33.3") else (None,)
+    holding = []
+    for k in classes:
+        rows = [i for i in range(len(groups))
+                if ((counts.tp + counts.fn)[i].sum() if k is None else (counts.tp + counts.fn)[i, k]) > 0]  # fmt: skip
+        holding.append(len({groups[i] for i in rows}))
+    total = sum(1 / n for n in holding) ** 2 / sum(1 / n**2 / (n - 1) for n in holding)
+    return min(len(set(groups)) - 1, total)
+
+
 @pytest.mark.parametrize("name", ["acc", "miou_dataset", "miou_image", "miou_class", "mdice_class_q33.3"])
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_variance_over_images_is_that_of_a_plain_loop_over_groups(name, size):
@@ -70,7 +82,7 @@ def test_the_variance_over_images_is_that_of_a_plain_loop_over_groups(name, size
         for out in sorted(set(groups))
     ]
     (found,) = metrics.compare({"a": [metrics.Tables(a)], "b": [metrics.Tables(b)]}, groups, [name])
-    half = stats.t.ppf(0.975, 30 // size - 1) * math.sqrt(plain_variance([x - y for x, y in left]))
+    half = stats.t.ppf(0.975, freedom(a, groups, name)) * math.sqrt(plain_variance([x - y for x, y in left]))
     assert found.high - found.low == pytest.approx(2 * half, rel=1e-3)
     assert (found.unit, found.units) == ("group" if size == 3 else "image", 30 // size)
 
@@ -78,7 +90,7 @@ def test_the_variance_over_images_is_that_of_a_plain_loop_over_groups(name, size
 def test_few_groups_fall_back_to_images_and_then_nothing_is_claimed():
     few = metrics.Units.of(["a"] * 12 + ["b"] * 12)
     assert (few.unit, few.number, few.groups) == ("image", 24, 2)
-    assert "2 groups of images are too few" in few.caution
+    assert "2 groups are too few" in few.caution
     assert metrics.Units.of([f"g{i // 5}" for i in range(25)]).caution == ""
     assert "4 images are too few" in metrics.Units.of(list("abcd")).caution
     with pytest.raises(ValueError, match="no image"):
@@ -195,9 +207,71 @@ def test_seeds_are_paired_by_their_names_and_those_of_one_side_are_left_out():
     assert found.value == pytest.approx((0.10 + 0.14 + 0.07) / 3)
     (two,) = metrics.compare({"a": a, "b": {k: b[k] for k in "01"}}, NAMES, ["acc"])
     assert (two.value, two.seeds) == (pytest.approx((0.10 + 0.14) / 2), (2, 2))
-    (none,) = metrics.compare({"a": a, "b": dict(zip("345", b.values(), strict=True))}, NAMES, ["acc"])
-    assert (none.value, none.word) == (None, "undefined")
-    assert "no seed in common (0 1 2 and 3 4 5)" in none.verdict
+    with pytest.raises(ValueError, match="no seed in common \\(a 0 1 2, b 3 4 5\\)"):
+        metrics.compare({"a": a, "b": dict(zip("345", b.values(), strict=True))}, NAMES, ["acc"])
+
+
+def test_a_seed_that_one_run_lacks_is_left_out_of_all_so_that_ranks_and_verdicts_agree():
+    a = dict(zip("012", constant(0.60, 0.90, 0.90), strict=True))
+    b = dict(zip("0", constant(0.70), strict=True))
+    sample = measure({"a": a, "b": b, "c": a}, NAMES, ["acc"])
+    assert sample.seeds == {"a": ("0",), "b": ("0",), "c": ("0",)}
+    assert sample.left_out == {"a": ("1", "2"), "b": (), "c": ("1", "2")}
+    assert sample.point("a", "acc") == pytest.approx(0.60)
+    assert differences(sample)[0].value == pytest.approx(-0.10)
+
+
+def rare(holding, images=30, worse=0.0):
+    """Two classes on 100 pixels each; the second is in `holding` of the images, and differs a lot between them."""
+    random = np.random.default_rng(holding)
+    tp = np.clip(random.normal(80, 1, (images, 2)), 0, 100).astype(np.int64)
+    tp[:, 1] = np.clip(random.normal(50 - worse, 30, images), 0, 100)
+    fn = 100 - tp
+    tp[holding:, 1], fn[holding:, 1] = 0, 0
+    return metrics.Tables(metrics.Counts(tp, 0 * tp, fn, (tp + fn).sum(1), 0 * tp[:, 0]))
+
+
+def test_a_class_in_few_images_leaves_a_mean_over_classes_few_degrees_of_freedom():
+    (few,) = metrics.compare({"a": [rare(2)], "b": [rare(2, worse=30)]}, GROUPS, ["miou_class"])
+    assert few.word == "undecided"
+    assert "a class that counts is in 2 images only" in few.verdict
+    sample = measure({"a": [rare(8)], "b": [rare(8, worse=5)]}, GROUPS, ["miou_class", "acc"])
+    assert 4 < sample.support["miou_class"].freedom < 12
+    assert sample.support["acc"].freedom == 29
+
+
+def test_one_rare_class_of_many_hardly_matters():
+    units = metrics.Units.of(GROUPS)
+    assert jackknife.Support.of(units, [30] * 149 + [3]).freedom == 29
+    assert jackknife.Support.of(units, [30, 0]).freedom == 29  # a class that no label holds has no part
+    assert 4 < jackknife.Support.of(units, [30] * 18 + [2]).freedom < 6
+
+
+def test_equal_runs_with_a_class_in_few_images_are_rarely_called_different():
+    random, wrong, number = np.random.default_rng(5), 0, 300
+    for _ in range(number):
+        pair = {}
+        for name in "ab":
+            tp = np.clip(random.normal([80, 50], [2, 20], (30, 2)), 0, 100).astype(np.int64)
+            fn = 100 - tp
+            tp[6:, 1], fn[6:, 1] = 0, 0
+            pair[name] = [metrics.Tables(metrics.Counts(tp, 0 * tp, fn, (tp + fn).sum(1), 0 * tp[:, 0]))]
+        wrong += metrics.compare(pair, GROUPS, ["miou_class"])[0].shown
+    assert wrong / number <= 0.06 + 3 * math.sqrt(0.05 * 0.95 / number)
+
+
+def test_the_variance_of_a_group_does_not_depend_on_how_many_are_left_out_at_once():
+    random = np.random.default_rng(0)
+    made = {}
+    for images in (150, 1500):
+        tp = random.integers(40, 60, (2, 3, images, 1))
+        tables = [
+            [metrics.Tables(metrics.Counts(t, 0 * t, 100 - t, 0 * t[:, 0] + 100, 0 * t[:, 0])) for t in run]
+            for run in tp
+        ]
+        sample = measure(dict(zip("ab", tables, strict=True)), [f"{i:04d}" for i in range(images)], ["acc"])
+        made[images] = planning.variances(sample, "acc").group
+    assert made[1500] == pytest.approx(made[150], rel=0.35)
 
 
 @pytest.mark.parametrize("networks", [{"b": "a"}, {"b": ""}])
@@ -344,4 +418,6 @@ def test_every_score_can_be_compared_and_a_name_is_as_papers_write_it():
     for name in metrics.names():
         assert naming.pretty(name)
     assert naming.pretty("mdice_image") == "mDice^I"
-    assert naming.pretty("hd95") == "hd95"
+    assert naming.pretty(naming.foreign("HD95")) == "HD95 (lower is better)"
+    assert naming.scale(naming.foreign("miou")) == (1.0, "")
+    assert naming.limits(naming.foreign("miou")) == (-math.inf, math.inf)

@@ -14,7 +14,7 @@ from conftest import segpipe
 def test_a_plan_from_a_papers_spread_says_seeds_images_and_what_could_be_shown(tmp_path):
     given = ["plan", "--spread", "1", "--image-spread", "2", "--groups", "40", "--seeds", "3", "--difference", "3"]
     told = segpipe(*given, cwd=tmp_path).stdout
-    assert "Spread of a difference: 1.4 points between seeds, 2.0 between groups of images." in told
+    assert "Spread of a difference: 1.41 points between seeds, 2 between groups of images." in told
     assert "Now: 3 seeds, 40 groups, 1 pair at once. Shown in 8 of 10 experiments: a true difference of" in told
     found = json.loads(segpipe(*given, "--json", cwd=tmp_path).stdout)
     of, design = planning.Variances(0.02**2, 2 * 0.01**2), planning.Design(40, found["seeds"])
@@ -53,6 +53,8 @@ def test_a_papers_best_method_is_doubted_as_welch_would(tmp_path):
     assert found.probability == pytest.approx(wanted)
     told = segpipe("plan", "--claim", table, cwd=tmp_path).stdout
     assert told.startswith(f"new over old: +1.3, standard error 0.75; not better with probability {wanted:.2f}")
+    fallen = json.loads(segpipe("plan", "--claim", table, "--metric", "hd95", "--json", cwd=tmp_path).stdout)
+    assert (fallen[0]["best"], fallen[0]["probability"]) == ("old", pytest.approx(wanted))
     surer = json.loads(segpipe("plan", "--claim", table, "--correlation", "0.9", "--json", cwd=tmp_path).stdout)
     assert surer[0]["probability"] < found.probability
 
@@ -86,7 +88,7 @@ def scores_table(path, runs=("a", "b"), seeds=(0, 1, 2), images=12, gap=0.1):
             for seed in seeds:
                 dice = of_image - gap * place + random.normal(0, 0.01) + random.normal(0, 0.01, images)
                 for i, value in enumerate(dice):
-                    writer.writerow([run, seed, f"i{i}", f"p{i // 2}", f"{value:.4f}", f"{10 - value:.3f}"])
+                    writer.writerow([run, seed, f"i{i}", f"p{i // 2}", f"{value:.4f}", f"{10 + value:.3f}"])
     return path
 
 
@@ -94,7 +96,7 @@ def test_anybodys_scores_of_images_are_compared(tmp_path):
     table = scores_table(tmp_path / "scores.csv")
     told = segpipe("compare", "--csv", table, cwd=tmp_path).stdout
     assert "dice, these methods: a is better than b by " in told
-    assert "hd95, these methods: a is better than b by " in told  # a distance: lower is better
+    assert "hd95 (lower is better), these methods: b is better than a by " in told
     assert "6 groups of the table, 3 seeds each." in told
     rows = list(csv.DictReader(table.open()))
     mean = {run: np.mean([float(row["dice"]) for row in rows if row["run"] == run]) for run in "ab"}
@@ -128,6 +130,12 @@ WRONG = {
         lambda t: t.replace(",p0,", ",p0,1,", 1),
         "is no CSV table in UTF-8: its lines have other than 6 values",
     ),
+    "a column twice": (lambda t: t.replace("hd95", "dice", 1), "has two columns 'dice'"),
+    "a class and a score": (lambda t: t.replace("hd95", "class", 1), "wanted all of class, tp, fp, fn"),
+    "a number too large": (
+        lambda t: t.replace(t.splitlines()[1].split(",")[4], "1e300", 1),
+        "wanted a number up to 1e+15",
+    ),
     "one run": (lambda t: "\n".join(line for line in t.splitlines() if not line.startswith("b,")), "found 1 run"),
     "nothing": (lambda _: "", "holds no line"),
 }
@@ -144,15 +152,67 @@ def test_a_table_that_cannot_be_compared_is_one_line(tmp_path, what):
     assert "Traceback" not in done.stderr
 
 
+def test_counts_of_other_labels_are_refused_and_blank_lines_are_not(tmp_path):
+    lines = ["run,image,class,tp,fp,fn", ""]
+    lines += [
+        f"{run},i{i},x,{right},1,{total - right}"
+        for run, right, total in (("a", 9, 10), ("b", 36, 40))
+        for i in range(6)
+    ]
+    (tmp_path / "counts.csv").write_text("\n".join(lines) + "\n\n")
+    done = segpipe("compare", "--csv", tmp_path / "counts.csv", cwd=tmp_path, check=False)
+    assert (done.returncode, "image 'i0' has another label for run b than for a" in done.stderr) == (3, True)
+
+
 def test_seeds_that_not_all_runs_have_are_said(tmp_path):
     table = scores_table(tmp_path / "scores.csv")
     table.write_text("\n".join(row for row in table.read_text().splitlines() if not row.startswith("b,2")) + "\n")
     told = segpipe("compare", "--csv", table, cwd=tmp_path).stdout
-    assert "note: a has seeds 0 1 2, b has seeds 0 1: each pair is compared on the seeds that both have" in told
+    assert "note: compared on the seeds that all runs have (0 1); left out: 2 of a" in told
 
 
 def test_an_unknown_run_or_score_of_a_table_is_one_line(tmp_path):
     table = scores_table(tmp_path / "scores.csv")
-    for options, message in ((["a", "c"], "has no run 'c'"), (["--metric", "iou"], "no run has the score 'iou'")):
+    for options, message in (
+        (["a", "c"], "has no run 'c'"),
+        (["--metric", "iou"], "has no score 'iou'"),
+        (["--lower", "iou"], "has no score 'iou'"),
+    ):
         done = segpipe("compare", *options, "--csv", table, cwd=tmp_path, check=False)
-        assert (done.returncode, message in done.stderr) == (2, True)
+        assert (done.returncode in (2, 3), message in done.stderr) == (True, True)
+
+
+def test_a_column_is_turned_by_name_or_by_hand_and_keeps_its_unit(tmp_path):
+    table = scores_table(tmp_path / "scores.csv")
+    text = table.read_text().replace("hd95", "miou", 1)
+    table.write_text(text)
+    assert "miou, these methods: a is better than b by 0." not in text
+    plain = segpipe("compare", "--csv", table, "--metric", "miou", cwd=tmp_path).stdout
+    assert "miou, these methods: a is better than b by 0.0" in plain  # no points of 100
+    turned = segpipe("compare", "--csv", table, "--metric", "miou", "--lower", "miou", cwd=tmp_path).stdout
+    assert "miou (lower is better), these methods: b is better than a by 0.0" in turned
+    found = json.loads(segpipe("compare", "--csv", table, "--metric", "miou", "--json", cwd=tmp_path).stdout)
+    low, high = found["intervals"]["a"]["csv:miou"]
+    assert low < 10.7 < high  # not cut to 0..1
+
+
+def test_runs_of_a_table_are_what_they_are_called_and_no_results_of_a_pipeline(tmp_path):
+    table = scores_table(tmp_path / "scores.csv", runs=("unet/dice", "deeplab/dice"))
+    assert (
+        "dice, these methods: unet/dice is better than deeplab/dice"
+        in segpipe("compare", "--csv", table, cwd=tmp_path).stdout
+    )
+
+
+def test_plans_refuse_what_they_cannot_mean(tmp_path):
+    for words, message in (
+        (["ce", "--spread", "1"], "--spread stands for results"),
+        (["--claim", "a.csv", "--spread", "1"], "--claim stands for results"),
+        (["--spread", "inf"], "range"),
+        (["--spread", "1", "--difference", "-2"], "range"),
+    ):
+        done = segpipe("plan", *words, cwd=tmp_path, check=False)
+        assert (done.returncode, message in done.stderr.replace("\n", " ")) == (2, True), words
+    told = segpipe("plan", "--spread", "1.2", cwd=tmp_path).stdout
+    assert "(the chance of images is left out: give --image-spread)" in told
+    assert "groups of images\n" not in told.split("left out")[1]

@@ -12,7 +12,7 @@ from segpipe.metrics.counts import Counts
 from segpipe.metrics.jackknife import Tables
 from segpipe.report import failures
 from segpipe.report.advice import GOALS, advise, words
-from segpipe.report.judgement import Judgement, behind, judge_tables, ranking_table, sentence
+from segpipe.report.judgement import Judgement, behind, judge_tables, networks_of, ranking_table, sentence
 
 from conftest import segpipe, segpipe_here
 
@@ -36,7 +36,8 @@ def kinds(judged):
 def judged_of(runs, images=IMAGES):
     """All runs by the order of their seeds, every image its own group."""
     by_seed = {name: {str(i): one for i, one in enumerate(seeds)} for name, seeds in runs.items()}
-    found = judge_tables(by_seed, [f"g{i}" for i in range(images)], ["miou_dataset"])
+    made_of = {name: networks_of(name) for name in runs}
+    found = judge_tables(by_seed, [f"g{i}" for i in range(images)], ["miou_dataset"], networks=made_of)
     assert isinstance(found, Judgement)
     return found
 
@@ -140,11 +141,13 @@ def test_what_it_takes_to_be_surer_is_told_in_seeds_and_minutes():
     runs = {name: [tables(80 + step + random.normal(0, 1), 10 * place + seed, 60) for seed in range(3)]
             for place, (name, step) in enumerate([("a", 0), ("b", 2), ("c", -10), ("d", -12)])}  # fmt: skip
     judged = judged_of(runs, 60)
-    found = advise("D", judged, {}, [], kinds(judged), minutes={"a": 2.0, "b": 3.0})
+    found = advise("D", judged, {}, [], kinds(judged), minutes=dict.fromkeys("abcd", 2.0))
     assert found.ties == ["a"]
     more = int(found.next[0].split()[0])
-    assert found.next[0].startswith(f"{more} more seeds of b and a, about {more * 5} minutes: with {more + 3} a true ")
-    assert "8 of 10 experiments (`segpipe plan`)" in found.next[0]
+    cost = f"about {more * 8} minutes of training: {more + 3} seeds show a true difference of 2.0 points"
+    assert found.next[0].startswith(f"{more} more seeds of every run, {cost} in 8 of 10 experiments")
+    unknown = advise("D", judged, {}, [], kinds(judged), minutes={"a": 2.0})
+    assert "minutes" not in unknown.next[0]
 
 
 def test_speed_takes_the_cheapest_that_is_not_shown_to_be_worse():
@@ -188,7 +191,8 @@ def test_every_goal_has_an_answer_from_real_results(finished, goal):
     assert lines[0].startswith("take nothing yet: ")  # six images in two groups, one seed
     found = json.loads(segpipe_here("recommend", "--goal", goal, "--json", cwd=finished).stdout)
     assert found["caution"] in lines[0]
-    assert lines[1].startswith(f"highest: {found['best']}, ")
+    extreme = "lowest" if goal in ("calibration", "likelihood") else "highest"
+    assert lines[1].startswith(f"{extreme}: {found['best']}, ")
     assert found["metric"] == GOALS[goal]
 
 

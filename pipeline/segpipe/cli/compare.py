@@ -47,10 +47,18 @@ CsvOption = Annotated[
         show_default=False,
     ),
 ]
+LowerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A column of --csv of which lower is better; repeatable, beside those called hd95, rmse, loss and such.",
+        show_default=False,
+    ),
+]
 EquivalenceOption = Annotated[
     float | None,
     typer.Option(
-        help="Points within which a difference does not matter; default: report.equivalence, or 1.",
+        help="Points within which a difference does not matter (scores of --csv: in their own unit); default: "
+        "report.equivalence or 1 point, with --csv 0.",
         min=0,
         show_default=False,
     ),
@@ -66,6 +74,7 @@ def compare(
     ] = "test",
     equivalence: EquivalenceOption = None,
     table: CsvOption = None,
+    lower: LowerOption = None,
     figure: FigureOption = None,
     as_json: options.Json = False,
 ) -> None:
@@ -75,7 +84,7 @@ def compare(
     if figure is not None and figure.suffix != ".svg":
         raise ConfigError(f"--figure {figure}: wanted a name that ends with .svg")
     if table is not None:
-        found = _elsewhere(table, names or [], metric or [], equivalence)
+        found = _elsewhere(table, names or [], metric or [], equivalence, lower or [])
     else:
         found = _of_results(names or [], metric or [], split, equivalence)
     metrics = list(found.sample.metrics)
@@ -114,7 +123,9 @@ def _of_folds(names: list[str], metric: list[str], equivalence: float | None) ->
     for name in names:
         if name not in found.scores:
             raise ConfigError(f"run '{name}' is trained on no folds{suggestion(name, found.scores)}")
-    return found.only(names) if len(set(names)) > 1 else found
+    if len(set(names)) == 1:
+        raise ConfigError("found 1 result, wanted at least two to compare")
+    return found.only(names) if names else found
 
 
 def _region(points: float | None) -> float:
@@ -126,12 +137,14 @@ def _region(points: float | None) -> float:
     return load().report.equivalence if Path("params.yaml").is_file() else 1.0
 
 
-def _elsewhere(path: Path, names: list[str], metric: list[str], equivalence: float | None) -> Judgement:
+def _elsewhere(
+    path: Path, names: list[str], metric: list[str], equivalence: float | None, lower: list[str]
+) -> Judgement:  # fmt: skip
     """The runs of a table from elsewhere, compared."""
     from segpipe.metrics.elsewhere import read_elsewhere
     from segpipe.report import judgement
 
-    read = read_elsewhere(path)
+    read = read_elsewhere(path, lower)
     unknown = [name for name in names if name not in read.runs]
     if unknown:
         raise ConfigError(f"{path} has no run '{unknown[0]}'{suggestion(unknown[0], read.runs)}")
@@ -139,8 +152,14 @@ def _elsewhere(path: Path, names: list[str], metric: list[str], equivalence: flo
     if len(runs) < 2:
         raise ConfigError(f"{path}: found {len(runs)} run, wanted at least two to compare")
     metrics = list(dict.fromkeys(metric or read.columns or METRICS))
-    region = 1.0 if equivalence is None else equivalence
-    return judgement.judge_tables(runs, read.groups, metrics, equivalence=region / 100)
+    if not read.columns:
+        region = (1.0 if equivalence is None else equivalence) / 100
+        return judgement.judge_tables(runs, read.groups, metrics, equivalence=region)
+    unknown = [name for name in metrics if name not in read.columns]
+    if unknown:
+        raise ConfigError(f"{path} has no score '{unknown[0]}'{suggestion(unknown[0], read.columns)}")
+    called = [read.columns[name] for name in metrics]
+    return judgement.judge_tables(runs, read.groups, called, equivalence=equivalence or 0.0)
 
 
 def _figure(found: Judgement, metric: str) -> str:
@@ -166,7 +185,8 @@ def _print_two(found: Judgement, split: str) -> None:
             print(f"    these networks alone, on other images: {pair} is {low} to {high}{unit}")
     first = found.differences[0]
     seeds = f"{first.seeds[0]} and {first.seeds[1]} seeds" if len(set(first.seeds)) > 1 else _seeds(first.seeds[0])
-    print(f"\n{first.units} {first.unit}s of {split}, {seeds}. {_said(first.claim)}")
+    of = {"folds": "train, each scored by a network that did not see it", "the table": "the table"}.get(split, split)
+    print(f"\n{first.units} {first.unit}s of {of}, {seeds}. {_said(first.claim)}")
     for note in found.notes:
         print(f"note: {note}")
 

@@ -23,16 +23,19 @@ SpreadOption = Annotated[
     float | None,
     typer.Option(
         help="Standard deviation over seeds, in points, as a paper states it, instead of results at hand.",
-        min=0,
+        min=1e-6,
+        max=1000,
         show_default=False,
     ),
 ]
 ImageSpreadOption = Annotated[
-    float,
+    float | None,
     typer.Option(
-        help="With --spread: standard deviation over groups of images of the paired difference, in points; a paper's "
-        "spread over images is larger, since it is not paired.",
+        help="With --spread: standard deviation over groups of images of the paired difference, in points (a paper's "
+        "spread over images is larger, since it is not paired); without it images are taken to have no part.",
         min=0,
+        max=1000,
+        show_default=False,
     ),
 ]
 ClaimOption = Annotated[
@@ -46,7 +49,7 @@ ClaimOption = Annotated[
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is known and wanted; differences in points."""
+    """What is known and wanted; difference and region in points, or as the score is."""
 
     metric: str
     difference: float
@@ -55,15 +58,21 @@ class _Plan:
     design: Design
     minutes: float | None  # of one training
     unit: str
+    region: float  # within which differences are called practically equal
+    images: bool = True  # whether images have a part in it
 
 
 def plan(
     names: NamesArgument = None,
-    difference: Annotated[float, typer.Option(help="True difference to be shown, in points.", min=1e-6)] = 2.0,
+    difference: Annotated[
+        float, typer.Option(help="True difference to be shown, in points (NLL and Brier: as they are).", min=1e-6)
+    ] = 2.0,
     power: Annotated[float, typer.Option(help="Probability with which it shall be shown.", min=0.05, max=0.99)] = 0.8,
-    metric: Annotated[str, typer.Option(help="The score that counts.")] = "miou_dataset",
+    metric: Annotated[
+        str, typer.Option(help="The score that counts; its name says whether lower is better.")
+    ] = "miou_dataset",
     spread: SpreadOption = None,
-    image_spread: ImageSpreadOption = 0.0,
+    image_spread: ImageSpreadOption = None,
     groups: Annotated[int, typer.Option(help="With --spread: groups of test images.", min=5)] = 20,
     seeds: Annotated[int, typer.Option(help="With --spread: seeds of each run.", min=1)] = 3,
     runs: Annotated[int, typer.Option(help="With --spread: runs that are compared together.", min=2)] = 2,
@@ -75,17 +84,29 @@ def plan(
     as_json: options.Json = False,
 ) -> None:
     """Say how many seeds and images show a difference, what today's could show, and what a paper's table is worth."""
+    from segpipe.metrics.naming import scale
     from segpipe.metrics.planning import Design, Variances
 
+    if claim is not None or spread is not None:
+        what = "--claim" if claim is not None else "--spread"
+        if names or settings or (claim is not None and spread is not None):
+            raise ConfigError(f"{what} stands for results: give no runs, --set or other source beside it")
     if claim is not None:
-        _claims(claim, correlation, as_json=as_json)
+        _claims(claim, correlation, metric, as_json=as_json)
         return
     if spread is not None:
-        of = Variances((image_spread / 100) ** 2, 2 * (spread / 100) ** 2)
+        factor, _ = scale(metric)
+        of = Variances(((image_spread or 0.0) / factor) ** 2, 2 * (spread / factor) ** 2)
         design = Design(groups, seeds, runs, runs * (runs - 1) // 2)
-        found = _Plan(metric, difference, power, of, design, None, "group")
+        region = min(1.0, difference / 2)
+        found = _Plan(metric, difference, power, of, design, None, "group", region, image_spread is not None)
     else:
         found = _of_results(names or [], difference, power, metric, settings)
+    if found.difference <= found.region:
+        raise ConfigError(
+            f"--difference {found.difference:g}: differences within {found.region:g} are called practically equal; ask "
+            "for a larger one, or change report.equivalence"
+        )
     if as_json:
         print(json.dumps(_plain(found), allow_nan=False))
     else:
@@ -100,6 +121,7 @@ def _of_results(
     from segpipe.config.context import start
     from segpipe.core.errors import suggestion
     from segpipe.metrics import planning
+    from segpipe.metrics.naming import scale
     from segpipe.report.collect import collect_results, judge_entries
 
     context = start(overrides=settings, quiet=True)
@@ -123,30 +145,35 @@ def _of_results(
     design = planning.Design(judged.units, fewest, len(known), pairs)
     took = minutes.of_runs(names or known)
     mean = sum(took.values()) / len(took) if took else None
-    return _Plan(metric, difference, power, of, design, mean, judged.unit)
+    region = context.params.report.equivalence / 100 * scale(metric)[0]
+    return _Plan(metric, difference, power, of, design, mean, judged.unit, region)
 
 
 def _print(found: _Plan) -> None:
     """What today's design could show, and what is needed."""
     from segpipe.metrics import planning
-    from segpipe.metrics.naming import pretty
+    from segpipe.metrics.naming import pretty, scale
 
+    factor, unit = scale(found.metric)
     design, title, share = found.design, pretty(found.metric), f"{10 * found.power:g} of 10 experiments"
     least = planning.smallest(found.of, design, found.power)
-    now = "no difference at all" if least == float("inf") else f"a true difference of {100 * least:.1f} points"
+    now = "no difference at all" if least == float("inf") else f"a true difference of {factor * least:.3g}{unit}"
     print(
-        f"{title}. Spread of a difference: {100 * found.of.training**0.5:.1f} points between seeds, "
-        f"{100 * found.of.group**0.5:.1f} between {found.unit}s of images."
+        f"{title}. Spread of a difference: {factor * found.of.training**0.5:.3g}{unit} between seeds, "
+        f"{factor * found.of.group**0.5:.3g} between {found.unit}s of images."
     )
     print(
         f"Now: {design.seeds} seed{'s' if design.seeds > 1 else ''}, {design.groups} {found.unit}s, {design.pairs} "
         f"pair{'s' if design.pairs > 1 else ''} at once. Shown in {share}: {now}."
     )
-    print(f"To show {found.difference:g} points in {share}:")
-    for seeds, groups in planning.designs(found.difference / 100, found.of, design, found.power):
+    print(f"To show {found.difference:g}{unit} in {share}:")
+    if not found.images:
+        print("  (the chance of images is left out: give --image-spread)")
+    wanted = found.difference / factor
+    for seeds, groups in planning.designs(wanted, found.of, design, found.power) if found.images else ():
         needed = f"{groups} {found.unit}s of images" if groups else "no number of images is enough"
         print(f"  {seeds:3d} seeds: {needed}{_cost(found, seeds) if groups else ''}")
-    enough = planning.seeds_for(found.difference / 100, found.of, design, found.power)
+    enough = planning.seeds_for(wanted, found.of, design, found.power)
     here = f"with the {design.groups} {found.unit}s at hand"
     print(
         f"  {here}: {enough} seeds{_cost(found, enough)}"
@@ -165,29 +192,31 @@ def _cost(found: _Plan, seeds: int) -> str:
 
 def _plain(found: _Plan) -> dict[str, Any]:
     from segpipe.metrics import planning
+    from segpipe.metrics.naming import scale
 
     least = planning.smallest(found.of, found.design, found.power)
-    wanted = found.difference / 100
+    factor, _ = scale(found.metric)
+    wanted = found.difference / factor
     return {
         **asdict(found),
-        "smallest_now": None if least == float("inf") else 100 * least,
+        "smallest_now": None if least == float("inf") else factor * least,
         "power_now": planning.power(wanted, found.of, found.design),
         "seeds": planning.seeds_for(wanted, found.of, found.design, found.power),
         "groups_by_seeds": dict(planning.designs(wanted, found.of, found.design, found.power)),
     }
 
 
-def _claims(path: Path, correlation: float, *, as_json: bool) -> None:
+def _claims(path: Path, correlation: float, metric: str, *, as_json: bool) -> None:
     """The probability that the best method of a paper's table is not better than each other one."""
     from segpipe.metrics.claimed import doubts, read_claims
 
-    found = doubts(read_claims(path), correlation)
+    found = doubts(read_claims(path), correlation, metric=metric)
     if as_json:
         print(json.dumps([asdict(doubt) for doubt in found], allow_nan=False))
         return
     for doubt in found:
         print(
             f"{doubt.best} over {doubt.other}: {doubt.difference:+.3g}, standard error {doubt.error:.2g}; not better "
-            f"with probability {doubt.probability:.2f}{'' if doubt.probability <= 0.05 else ' (above .05: not shown)'}"
+            f"with probability {doubt.probability:.2f}"
         )
     print("From means, spreads and n alone, with nothing known before; the best of many fares worse than this.")

@@ -47,7 +47,8 @@ def train(
         result = stage.run(context)
     if not first_process():
         return
-    minutes.note(context.trained_key, (perf_counter() - started) / 60)
+    if not context.is_adhoc("train"):
+        minutes.note(context.trained_key, context.digest("train"), (perf_counter() - started) / 60)
     result["overlay"] = None if inside_dvc() else adhoc.overlay(context)
     lines = [
         f"{out}: val mIoU^D {result['val_miou_dataset']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"

@@ -16,8 +16,9 @@ from scipy.special import ndtr, stdtr, stdtrit
 
 from segpipe.metrics.defined import Floats
 
-_ANGLES = 65  # of the table of quantiles; linear between them, within 2e-4
-_NODES = np.linspace(-8.0, 8.0, 161)  # of the standard normal variable over which the smaller part is integrated
+_ANGLES = 65  # of the table of quantiles, linear between them
+_NODES = 161  # of a standard normal variable over which the smaller part is integrated
+_MORE = 2401  # with one or two degrees of freedom, where t grows so fast that few nodes make p a staircase
 _HALVINGS = 32
 
 
@@ -25,8 +26,8 @@ _HALVINGS = 32
 class Freedom:
     """Degrees of freedom of both variances; `seeds` 0: there is no part of seeds."""
 
-    images: int
-    seeds: int = 0
+    images: float
+    seeds: float = 0
 
 
 def p_values(ratios: Floats, angles: Floats, freedom: Freedom) -> Floats:
@@ -41,14 +42,15 @@ def p_values(ratios: Floats, angles: Floats, freedom: Freedom) -> Floats:
     if not freedom.seeds:
         alone: Floats = 2 * stdtr(freedom.images, -np.abs(ratios))
         return alone
-    density = np.exp(-(_NODES**2) / 2)
+    normal = np.linspace(-8.0, 8.0, _MORE if min(freedom.images, freedom.seeds) < 3 else _NODES)
+    density = np.exp(-(normal**2) / 2)
     density /= density.sum()
     scales = {"images": np.cos(angles), "seeds": np.sin(angles)}
     found = np.empty(ratios.shape)
     # The smaller part is summed over nodes, the larger one integrated exactly: the integrand is smooth either way.
     for small, large in (("images", "seeds"), ("seeds", "images")):
         chosen = scales[small] <= scales[large] if small == "images" else scales[small] < scales[large]
-        nodes = stdtrit(getattr(freedom, small), ndtr(-np.abs(_NODES))) * -np.sign(_NODES)
+        nodes = stdtrit(getattr(freedom, small), ndtr(-np.abs(normal))) * -np.sign(normal)
         reached = np.abs(ratios[chosen])[:, None] - scales[small][chosen][:, None] * nodes
         found[chosen] = 2 * stdtr(getattr(freedom, large), -reached / scales[large][chosen][:, None]) @ density
     return np.minimum(found, 1.0)

@@ -51,7 +51,7 @@ def chances(sample: Sample, metric: str, *, draws: int = DRAWS, seed: int = 0) -
     names = [equal[0] for equal in alike.values()]
     means = np.stack([sample.scores[run][metric].mean(0) for run in names])  # (K, 1 + blocks)
     random = np.random.default_rng(seed)
-    images, spread = sample.units.deviations(means[:, 1:]), Spread.of(sample, metric)
+    images, spread = sample.units.deviations(means[:, 1:]), Spread.of(sample, metric, fewest=2)
     variance = _of_trainings(sample, names, metric, spread)
     freedom = spread.freedom or sum(len(sample.seeds[name]) - 1 for name in names)
     stretch = _stretch(random, draws, freedom)
@@ -63,7 +63,9 @@ def chances(sample: Sample, metric: str, *, draws: int = DRAWS, seed: int = 0) -
     owner = np.array([owners[sample.networks[name]] for name in names])
     of_images = random.standard_normal((draws, images.shape[1])) @ images.T
     of_trainings = random.standard_normal((draws, len(owners)))[:, owner] * np.sqrt(variance)
-    moved = np.sqrt(_stretch(random, draws, sample.units.freedom)) * of_images + np.sqrt(stretch) * of_trainings
+    moved = (
+        np.sqrt(_stretch(random, draws, sample.support[metric].freedom)) * of_images + np.sqrt(stretch) * of_trainings
+    )
     true = kept * centred + np.sqrt(kept) * moved
     if lower_is_better(metric):
         true = -true
@@ -101,7 +103,7 @@ def _of_trainings(sample: Sample, names: Sequence[str], metric: str, spread: Spr
     return found
 
 
-def _stretch(random: np.random.Generator, draws: int, freedom: int) -> Floats:
+def _stretch(random: np.random.Generator, draws: int, freedom: float) -> Floats:
     """(draws, 1) factors of a variance that is known to so many degrees of freedom; 1 where there are none."""
     found: Floats = freedom / random.chisquare(freedom, (draws, 1)) if freedom > 0 else np.ones((draws, 1))
     return found

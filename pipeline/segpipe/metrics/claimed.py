@@ -16,7 +16,7 @@ from scipy.special import stdtr
 
 from segpipe.core.errors import DataError
 from segpipe.metrics.elsewhere import lines_of
-from segpipe.metrics.naming import lower_is_better
+from segpipe.metrics.naming import foreign, lower_is_better
 
 COLUMNS = ("method", "mean", "spread", "n")
 
@@ -75,7 +75,7 @@ def doubts(claimed: Sequence[Claimed], correlation: float = 0.0, *, metric: str 
     >>> [round(doubt.probability, 3) for doubt in doubts([Claimed("a", 2.0, 1.0, 5), Claimed("b", 1.0, 1.0, 5)])]
     [0.076]
     """
-    sign = -1 if lower_is_better(metric) else 1
+    sign = -1 if lower_is_better(metric) or lower_is_better(foreign(metric)) else 1
     best = max(claimed, key=lambda one: sign * one.mean)
     return [_doubt(best, other, correlation, sign) for other in claimed if other is not best]
 

@@ -66,9 +66,7 @@ class Difference:
             return "the same"
         if self.caution:
             return "undecided"
-        if max(abs(self.low), abs(self.high)) <= self.equivalence:
-            return "practically equal"
-        return "better" if self.low > 0 or self.high < 0 else "undecided"
+        return word_of(self.low, self.high, self.equivalence)
 
     @property
     def shown(self) -> bool:
@@ -96,6 +94,17 @@ class Difference:
             return f"{title}: {first} is better than {second} by {ahead:.{decimals}f}{unit}, {interval}"
         said = f"{title}: {first} and {second}: {self.word} ({ahead:+.{decimals}f}{unit}, {interval})"
         return said + _because(self.caution)
+
+
+def word_of(low: float, high: float, equivalence: float) -> str:
+    """better, practically equal or undecided, from an interval and the region in which differences do not matter.
+
+    >>> [word_of(low, high, 0.01) for low, high in ((0.002, 0.03), (0.002, 0.008), (-0.02, 0.03))]
+    ['better', 'practically equal', 'undecided']
+    """
+    if max(abs(low), abs(high)) <= equivalence:
+        return "practically equal"
+    return "better" if low > 0 or high < 0 else "undecided"
 
 
 def _because(caution: str) -> str:
@@ -152,29 +161,27 @@ class _Pair:
     claim: str
     caution: str
     units: Units
+    freedom: float  # of the variance over images
     seeds: tuple[int, int]
 
     @staticmethod
     def of(sample: Sample, metric: str, first: str, second: str) -> _Pair:
         """Paired by seed; means over all seeds where one result is made once."""
-        sides, caution = (sample.seeds[first], sample.seeds[second]), few_worst(metric, sample.images)
+        sides = [sample.scores[run].get(metric) for run in (first, second)]
         made_of = sample.networks[first], sample.networks[second]
-        common = [seed for seed in sides[0] if seed in sides[1]]
-        once = "" in made_of or len(sides[0]) == len(sides[1]) == 1
-        if metric not in sample.scores[first] or metric not in sample.scores[second]:
+        support = sample.support[metric]
+        if sides[0] is None or sides[1] is None:
             each = np.full((1, 2), np.nan)
-        elif once:
-            means = [sample.scores[run][metric].mean(0, keepdims=True) for run in (first, second)]
-            each = means[0] - means[1]
-        elif not common:
-            each = np.full((1, 2), np.nan)
-            caution = f"no seed in common ({' '.join(sides[0])} and {' '.join(sides[1])}); train both under the same"
+        elif "" in made_of:
+            each = sides[0].mean(0, keepdims=True) - sides[1].mean(0, keepdims=True)
         else:
-            each = sample.of(first, metric, common) - sample.of(second, metric, common)
-        methods = not once and len(each) > 1 and made_of[0] != made_of[1]
-        used = (len(sides[0]), len(sides[1])) if once else (len(common), len(common))
-        claim = "methods" if methods else "networks"
-        return _Pair((first, second), metric, each, claim, sample.units.caution or caution, sample.units, used)
+            each = sides[0] - sides[1]
+        methods = "" not in made_of and len(each) > 1 and made_of[0] != made_of[1]
+        return _Pair(
+            (first, second), metric, each, "methods" if methods else "networks",
+            support.caution or few_worst(metric, sample.images), sample.units, support.freedom,
+            (len(sample.seeds[first]), len(sample.seeds[second])),
+        )  # fmt: skip
 
     @property
     def undefined(self) -> bool:
@@ -194,7 +201,7 @@ class _Pair:
             return common
         value = float(self.each[:, 0].mean())
         images = float((self.units.deviations(self.each[:, 1:].mean(0)) ** 2).sum())
-        own = fixed = Error(images, 0.0, Freedom(self.units.freedom))
+        own = fixed = Error(images, 0.0, Freedom(self.freedom))
         if self.claim == "methods":
             own = Error(
                 images, float(self.each[:, 0].var(ddof=1)) / len(self.each), own.freedom_with(len(self.each) - 1)

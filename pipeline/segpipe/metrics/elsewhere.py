@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from segpipe.core.spreadsheet import csv_rows
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats, divide
 from segpipe.metrics.jackknife import Scored, Tables
+from segpipe.metrics.naming import foreign
 
+LARGEST = 1e15  # of a score or a number of pixels: sums of them stay exact
 COUNTED = ("tp", "fp", "fn")
 KEYS = ("run", "seed", "image", "group", "class")
 Line = dict[str, str]
@@ -58,18 +60,28 @@ class Values:
                 found[name] = divide(total, weights @ defined.astype(np.float64))
         return found
 
+    def support(self, members: NDArray[np.int64], metric: str) -> list[int]:
+        """How many units define a column."""
+        return [len(np.unique(members[~np.isnan(self.columns[metric])]))]
+
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """By run and seed what a table holds, the group of each image, and its score columns (none: it holds counts)."""
+    """By run and seed what a table holds, the group of each image, and by column how a score is called (none: it holds
+    counts).
+    """
 
     runs: dict[str, dict[str, Scored]]
     groups: list[str]
-    columns: list[str]
+    columns: dict[str, str]
 
 
-def read_elsewhere(path: Path) -> Elsewhere:
+def read_elsewhere(path: Path, lower: Collection[str] = ()) -> Elsewhere:
     """Read and check such a table.
+
+    Args:
+        path: of a CSV file.
+        lower: columns of which lower is better, beside those whose names say so.
 
     Raises:
         DataError: a column is missing, a cell is no number, a line repeats, or runs have other images.
@@ -82,12 +94,16 @@ def read_elsewhere(path: Path) -> Elsewhere:
         raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(lines[0])}")
     counted = all(name in lines[0] for name in (*COUNTED, "class"))
     columns = [] if counted else [name for name in lines[0] if name not in KEYS]
-    if not counted and (not columns or any(name in columns for name in COUNTED)):
+    if not counted and (not columns or "class" in lines[0] or any(name in columns for name in COUNTED)):
         raise DataError(f"{path}: wanted all of class, tp, fp, fn, or columns of scores; it has {', '.join(lines[0])}")
     parts: dict[str, dict[str, list[Line]]] = {}
     for line in lines:
         parts.setdefault(line["run"], {}).setdefault(line.get("seed") or "0", []).append(line)
     first_run, first = next((run, seed) for run, seeds in parts.items() for seed in seeds.values())
+    strange = [name for name in lower if name not in columns]
+    if strange:
+        raise DataError(f"{path} has no score '{strange[0]}'; it has {', '.join(columns) or 'counts alone'}")
+    called = {name: foreign(name, lower=True if name in lower else None) for name in columns}
     images = list(dict.fromkeys(line["image"] for line in first))
     classes = list(dict.fromkeys(line["class"] for line in first)) if counted else [""]
     made: dict[str, dict[str, Scored]] = {}
@@ -95,10 +111,13 @@ def read_elsewhere(path: Path) -> Elsewhere:
         for seed, own in seeds.items():
             where = f"{path}: run {run}, seed {seed}"
             placed = _placed(own, images, classes, where, first_run)
-            made.setdefault(run, {})[seed] = _counts(placed, where) if counted else _values(placed, columns, where)
-    if not counted:
-        _refuse_gaps(made, images, columns, path)
-    return Elsewhere(made, _groups(lines, images, path), columns)
+            one: Scored = _counts(placed, where) if counted else _values(placed, called, where)
+            made.setdefault(run, {})[seed] = one
+    if counted:
+        _refuse_other_labels(made, images, path)
+    else:
+        _refuse_gaps(made, images, called, path)
+    return Elsewhere(made, _groups(lines, images, path), called)
 
 
 def lines_of(path: Path) -> list[Line]:
@@ -110,9 +129,15 @@ def lines_of(path: Path) -> list[Line]:
     if not path.is_file():
         raise DataError(f"{path} is no file; give a table in CSV")
     try:
-        return csv_rows(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = csv_rows("\n".join(line for line in text.splitlines() if line.strip()))
+        header = next(csv.reader(text.splitlines()[:1]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV table in UTF-8: {error}") from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has two columns '{twice[0]}'; give each once")
+    return lines
 
 
 def _placed(
@@ -145,8 +170,8 @@ def _counts(placed: Sequence[Sequence[Line]], where: str) -> Tables:
     return Tables(Counts(tp, fp, fn, valid, np.maximum(0, valid - (tp + fp).sum(1))))
 
 
-def _values(placed: Sequence[Sequence[Line]], columns: Sequence[str], where: str) -> Values:
-    return Values({name: np.array([_number(row[0], name, where) for row in placed]) for name in columns})
+def _values(placed: Sequence[Sequence[Line]], called: Mapping[str, str], where: str) -> Values:
+    return Values({key: np.array([_number(row[0], name, where) for row in placed]) for name, key in called.items()})
 
 
 def _number(line: Line, name: str, where: str) -> float:
@@ -155,18 +180,31 @@ def _number(line: Line, name: str, where: str) -> float:
         value = float(line[name] or "nan")
     except (ValueError, TypeError):
         value = math.inf
-    if math.isinf(value):
-        raise DataError(f"{where}, image '{line['image']}': {name} is {line[name]!r}, wanted a number")
+    if abs(value) > LARGEST:
+        raise DataError(
+            f"{where}, image '{line['image']}': {name} is {line[name]!r}, wanted a number up to {LARGEST:g}"
+        )
     return value
 
 
+def _refuse_other_labels(runs: Mapping[str, Mapping[str, Scored]], images: Sequence[str], path: Path) -> None:
+    """Pixels of a class in the label, tp + fn, are the same whoever predicts."""
+    of_run = [(run, one.counts) for run, seeds in runs.items() for one in seeds.values() if isinstance(one, Tables)]
+    first, known = of_run[0]
+    for run, counts in of_run:
+        odd = np.argwhere(counts.tp + counts.fn != known.tp + known.fn)
+        if len(odd):
+            image = images[odd[0][0]]
+            raise DataError(f"{path}: image '{image}' has another label for run {run} than for {first}: tp + fn differ")
+
+
 def _refuse_gaps(
-    runs: dict[str, dict[str, Scored]], images: Sequence[str], columns: Sequence[str], path: Path
+    runs: dict[str, dict[str, Scored]], images: Sequence[str], called: Mapping[str, str], path: Path
 ) -> None:  # fmt: skip
     """A mean over other images is no comparison."""
-    for name in columns:
+    for name, key in called.items():
         gaps = {
-            (run, seed): np.isnan(values.columns[name])
+            (run, seed): np.isnan(values.columns[key])
             for run, seeds in runs.items()
             for seed, values in seeds.items()
             if isinstance(values, Values)

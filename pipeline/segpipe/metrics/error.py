@@ -22,11 +22,11 @@ class Error:
     seeds: float
     freedom: Freedom
 
-    def freedom_with(self, seeds: int) -> Freedom:
+    def freedom_with(self, seeds: float) -> Freedom:
         """The same of images, and that of seeds."""
         return Freedom(self.freedom.images, seeds)
 
-    def at_least(self, seeds: float, freedom: int) -> Error:
+    def at_least(self, seeds: float, freedom: float) -> Error:
         """With the variance over seeds that many runs share, unless its own is far larger.
 
         The larger of the two, the own one scaled by `hedge`: a pair that is noisier than the other runs would else be
@@ -58,7 +58,7 @@ class Error:
         return value - half, value + half
 
 
-def hedge(own: int, shared: int) -> float:
+def hedge(own: float, shared: float) -> float:
     """By how much the pair's own standard error counts more where few seeds make it uncertain.
 
     As much as its interval at error .125 needs beside the shared one at .05: coverage is then .90 or more where the
@@ -76,7 +76,7 @@ def interval_of(sample: Sample, run: str, metric: str, *, level: float = LEVEL) 
     if each is None or np.isnan(each).any() or sample.units.number < 2:
         return None
     images = float((sample.units.deviations(each[:, 1:].mean(0)) ** 2).sum())
-    error = Error(images, 0.0, Freedom(sample.units.freedom))
+    error = Error(images, 0.0, Freedom(sample.support[metric].freedom))
     if len(each) > 1 and sample.networks[run]:
         spread = Spread.of(sample, metric, paired=False)
         error = Error(images, float(each[:, 0].var(ddof=1)) / len(each), error.freedom_with(len(each) - 1))

@@ -140,8 +140,11 @@ class Evaluation:
         counts = Counts.concat(self.counted)
         return Tables(counts, None if self.calibration is None else self.calibration.table())
 
-    def scores(self, groups: Sequence[str]) -> dict[str, Any]:
-        """All scores, nested where they are not one number; intervals of the headline ones."""
+    def scores(self, groups: Sequence[str], folds: int = 1) -> dict[str, Any]:
+        """All scores, nested where they are not one number; intervals of the headline ones.
+
+        folds: of a cross-validation that made the predictions.
+        """
         options, tables = self.options, self.tables
         chosen: dict[str, Any] = {
             "quantiles": options.quantiles, "thresholds": options.thresholds, "measures": options.measures
@@ -149,13 +152,13 @@ class Evaluation:
         found = summarize(tables.counts, **chosen)
         if self.calibration is not None:
             found |= self.calibration.summarize()
-        units = Units.of(groups)
+        units = Units.of(groups, folds)
         found["intervals"] = {
             "unit": units.unit,
             "units": units.number,
             "level": LEVEL,
             "caution": units.caution,
-            "scores": intervals(tables, groups, HEADLINE),
+            "scores": intervals(tables, groups, HEADLINE, folds=folds),
         }
         found["coverage"] = tables.counts.coverage
         if tables.counts.rejected.any():

@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from segpipe.metrics.confidence import Bins
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats
+from segpipe.metrics.naming import limits
 from segpipe.metrics.scores import options_of, weighted
 
 FEWEST = 5  # units; coverage was measured down to here, docs/statistics.md
@@ -89,11 +90,41 @@ class Units:
     def caution(self) -> str:
         """Why these images can show nothing; empty where they can."""
         if self.groups < FEWEST:
-            what = f"{self.groups} group{'s' if self.groups != 1 else ''} of images"
-            if self.groups == self.number:
-                what = f"{self.number} image{'s' if self.number != 1 else ''}"
-            return f"{what} are too few to tell a difference from chance, wanted {FEWEST} or more"
+            what = "group" if self.groups < self.number else "image"
+            several = f"{self.groups} {what}s are" if self.groups != 1 else f"1 {what} is"
+            return f"{several} too few to tell a difference from chance, wanted {FEWEST} {what}s or more"
         return ""
+
+
+@dataclass(frozen=True)
+class Support:
+    """What the variance of a score over images rests on: degrees of freedom, and why they are too few."""
+
+    freedom: float
+    caution: str
+
+    @staticmethod
+    def of(units: Units, carrying: Sequence[int]) -> Support:
+        """From the number of units that carry each part of the score (a class of a mean over classes; one: no parts).
+
+        A part that k units carry has a variance like 1 / k known to k - 1 degrees of freedom; the mean over parts has
+        those of Welch and Satterthwaite. So one class in two images costs a mean over two classes nearly all of them,
+        and one of 150 hardly any.
+        """
+        if units.caution:
+            return Support(units.freedom, units.caution)
+        known = np.array([k for k in carrying if k > 0], float)
+        if not len(known):
+            return Support(units.freedom, "")
+        freedom = float((1 / known).sum() ** 2 / (1 / known**2 / np.maximum(known - 1, 0.5)).sum())
+        if freedom < FEWEST - 1:
+            few = int(known.min())
+            what = (
+                f"{few} {units.unit}{'s' if few != 1 else ''} of images" if units.unit == "group" else f"{few} images"
+            )
+            part = "a class that counts is in" if len(known) > 1 else "it is defined in"
+            return Support(freedom, f"{part} {what} only, too few to tell a difference from chance")
+        return Support(min(float(units.freedom), round(freedom, 1)), "")
 
 
 class Scored(Protocol):
@@ -109,6 +140,9 @@ class Scored(Protocol):
 
     def scores(self, weights: NDArray[Any], names: Collection[str]) -> dict[str, Floats]:
         """(R,) of the named scores under (R, N) weights; names that it does not define are left out."""
+
+    def support(self, members: NDArray[np.int64], metric: str) -> list[int]:
+        """How many units carry each part of a score; `members` (N,) holds the unit of each image."""
 
 
 @dataclass(frozen=True)
@@ -135,26 +169,35 @@ class Tables:
         calibrated = self.bins.weighted(weights) if self.bins is not None else {}
         return found | {name: values for name, values in calibrated.items() if name in names}
 
+    def support(self, members: NDArray[np.int64], metric: str) -> list[int]:
+        """Units whose labels hold each class, for means over classes; else units with a valid pixel."""
+        present = self.counts.tp + self.counts.fn > 0
+        of_classes = metric.endswith("_class") or (metric.startswith("m") and "_image" not in metric)
+        columns = list(present.T) if of_classes else [present.any(1)]
+        return [len(np.unique(members[column])) for column in columns]
+
 
 def intervals(
-    tables: Tables, groups: Sequence[str], names: Sequence[str], level: float = LEVEL
+    tables: Tables, groups: Sequence[str], names: Sequence[str], level: float = LEVEL, folds: int = 1
 ) -> dict[str, dict[str, float] | None]:
     """low and high of each named score of one network on other images; None where it is undefined.
 
     The score and t standard errors, t of blocks - 1 degrees of freedom; inside the range of the score, 0 to 1, except
     for NLL and Brier, which have no upper end.
     """
-    units = Units.of(groups)
+    units = Units.of(groups, folds)
     if units.number < 2:
         return {}
     found: dict[str, dict[str, float] | None] = {}
     for name, values in tables.scores(units.weights(), names).items():
-        half = stdtrit(units.freedom, (1 + level) / 2) * np.sqrt((units.deviations(values[1:]) ** 2).sum())
+        freedom = Support.of(units, tables.support(units.members, name)).freedom
+        half = stdtrit(freedom, (1 + level) / 2) * np.sqrt((units.deviations(values[1:]) ** 2).sum())
         low, high = bounded(name, values[0] - half, values[0] + half)
         found[name] = None if np.isnan(half + values[0]) else {"low": low, "high": high}
     return found
 
 
 def bounded(name: str, low: float, high: float) -> tuple[float, float]:
-    """An interval cut to the values that the score can take."""
-    return max(0.0, float(low)), float(high) if name.startswith(("nll", "brier")) else min(1.0, float(high))
+    """An interval cut to the values that the score can take, where segpipe knows them."""
+    least, most = limits(name)
+    return max(least, float(low)), min(most, float(high))

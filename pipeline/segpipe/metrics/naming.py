@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-LOWER_IS_BETTER = ("ece", "sce", "nll", "brier", "ace", "aurc", "hd", "assd", "ged", "error", "loss")  # begin so
+import math
 
+LOWER_IS_BETTER = ("ece", "sce", "nll", "brier", "ace", "aurc")  # scores that begin so
 _FRACTIONS = ("acc", "macc", "miou", "mdice", "share", "ece", "sce", "ace", "aurc")  # scores from 0 to 1 that begin so
+# Scores of tables from elsewhere, whose units and limits nobody knows: how `foreign` calls them.
+_HIGHER, _LOWER = "csv:", "csv, lower is better:"
+# What usually falls when a method gets better, as others call it.
+_USUALLY_LOWER = ("hd", "assd", "asd", "msd", "ged", "error", "err", "loss", "rmse", "mse", "mae", "fpr", "fnr", "time",
+                  *LOWER_IS_BETTER)  # fmt: skip
+
+
+def foreign(column: str, *, lower: bool | None = None) -> str:
+    """The name under which a score of somebody else's table is compared.
+
+    lower: whether lower is better; None: as the column's name suggests.
+
+    >>> [pretty(foreign(name)) for name in ("Dice", "HD95")]
+    ['Dice', 'HD95 (lower is better)']
+    """
+    falls = column.casefold().startswith(_USUALLY_LOWER) if lower is None else lower
+    return (_LOWER if falls else _HIGHER) + column
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """The least and the largest value of a score, infinite where it is not known."""
+    if metric.startswith(("nll", "brier")):
+        return 0.0, math.inf
+    return (0.0, 1.0) if metric.startswith(_FRACTIONS) else (-math.inf, math.inf)
 
 
 def scale(metric: str) -> tuple[float, str]:
@@ -18,8 +43,8 @@ def digits(factor: float) -> int:
 
 
 def lower_is_better(metric: str) -> bool:
-    """True for errors of calibration, distances, and what is called an error or a loss."""
-    return metric.startswith(LOWER_IS_BETTER)
+    """True for errors of calibration, and for scores from elsewhere that fall when a method gets better."""
+    return metric.startswith((*LOWER_IS_BETTER, _LOWER))
 
 
 def pretty(metric: str) -> str:
@@ -33,9 +58,10 @@ def pretty(metric: str) -> str:
     if metric.startswith("share_iou_ge_"):
         share, _, of_class = metric.removeprefix("share_iou_ge_").partition("_")
         return f"share of IoU >= {share}{', mean over classes' if of_class else ''}"
+    for start, ending in ((_LOWER, " (lower is better)"), (_HIGHER, "")):
+        if metric.startswith(start):
+            return metric.removeprefix(start) + ending
     name, *rest = metric.split("_")
-    if not metric.startswith((*_FRACTIONS, "nll", "brier")):
-        return metric
     shown = {"miou": "mIoU", "macc": "mAcc", "mdice": "mDice", "acc": "Acc", "brier": "Brier"}.get(name, name.upper())
     for part in rest:
         if part in ("dataset", "image", "class"):

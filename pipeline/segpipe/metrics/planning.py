@@ -53,12 +53,16 @@ def variances(sample: Sample, metric: str, names: Sequence[str] = ()) -> Varianc
     found: list[Variances] = []
     for first, second in combinations(names or sample.scores, 2):
         sides = [sample.scores[run].get(metric) for run in (first, second)]
-        common = [seed for seed in sample.seeds[first] if seed in sample.seeds[second]]
         named = sample.networks[first], sample.networks[second]
-        if any(s is None or np.isnan(s).any() for s in sides) or len(common) < 2 or "" in named or named[0] == named[1]:
+        if (
+            any(s is None or np.isnan(s).any() for s in sides)
+            or len(sample.seeds[first]) < 2
+            or "" in named
+            or named[0] == named[1]
+        ):
             continue
-        each = sample.of(first, metric, common) - sample.of(second, metric, common)
-        of_groups = float((sample.units.deviations(each[:, 1:].mean(0)) ** 2).sum()) * sample.units.blocks
+        each = sample.scores[first][metric] - sample.scores[second][metric]
+        of_groups = float((sample.units.deviations(each[:, 1:].mean(0)) ** 2).sum()) * sample.units.number
         own = float(each[:, 0].var(ddof=1))
         found.append(Variances(of_groups, own if math.isnan(spread.value) else 2 * spread.value))
     if not found:
@@ -132,7 +136,7 @@ def _with(design: Design, *, groups: int | None = None, seeds: int | None = None
     return Design(groups or design.groups, seeds or design.seeds, design.runs, design.pairs)
 
 
-def _scaled(freedom: int) -> Floats:
+def _scaled(freedom: float) -> Floats:
     """Estimates of a variance of 1 with so many degrees of freedom, at evenly spaced probabilities."""
     found: Floats = chdtri(freedom, _POINTS) / freedom
     return found

@@ -89,7 +89,7 @@ def verdict(difference: Difference) -> str:
 
 
 def _difference(difference: Difference) -> dict[str, Any]:
-    names = ("value", "low", "high", "p", "unit", "units")
+    names = ("value", "low", "high", "p", "unit", "units", "caution")
     return {name: getattr(difference, name) for name in names}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from segpipe.metrics import planning
+from segpipe.metrics.comparison import EQUIVALENCE
 from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
 from segpipe.report.judgement import Judgement, beaten, leading, listed
 
@@ -87,13 +88,11 @@ def advise(
 
 def _caution(judged: Judgement, metric: str, kinds: Mapping[str, str]) -> str:
     """Why nothing is to be taken yet; empty where something is."""
-    if judged.caution:
-        return judged.caution
-    own = next((d.caution for d in judged.differences if d.metric == metric and d.caution and d.value is not None), "")
+    caution = judged.caution_of(metric)
     trained = [n for name, n in judged.seeds.items() if kinds[name] == "run"]
-    if not own and trained and max(trained) == 1 and judged.units < FEW:
+    if not caution and trained and max(trained) == 1 and judged.units < FEW:
         return f"{judged.units} {judged.unit}s and one seed a run are too few to choose by"
-    return own
+    return caution
 
 
 def words(advice: Advice, judged: Judgement, reported: Judgement | None = None) -> list[tuple[str, str]]:
@@ -105,7 +104,7 @@ def words(advice: Advice, judged: Judgement, reported: Judgement | None = None) 
     if advice.caution:
         return [
             ("take nothing yet", advice.caution),
-            ("highest", f"{advice.best}, {title} {scored(advice, judged)}"),
+            (_extreme(advice.metric), f"{advice.best}, {title} {scored(advice, judged)}"),
             *(("next", step) for step in advice.next),
         ]
     if len(judged.order(advice.metric)) < 2:
@@ -113,7 +112,7 @@ def words(advice: Advice, judged: Judgement, reported: Judgement | None = None) 
         return [(f"take {take}", f"{title} {scored(advice, judged)}"), ("how sure", alone)]
     tied = (*advice.same, *advice.ties)
     unknown = _without_cost((advice.best, *tied), advice.cost, advice.kinds)
-    why = "the highest" if not lower_is_better(advice.metric) else "the lowest"
+    why = f"the {_extreme(advice.metric)}"
     if advice.goal == "speed" and unknown:
         why += f"; which is the cheapest is not known without the predictions of {listed(unknown)} (`segpipe predict`)"
     elif advice.goal == "speed" and take in advice.cost:
@@ -142,7 +141,8 @@ def _sure(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
         named = [f"{' = '.join(group)} (best with probability {_percent(advice, group[0])})" for group in groups]
         found.append((f"not shown to differ from {advice.best}", listed(named)))
     elif standing.worse:
-        found.append((f"shown, these {advice.claim}", f"{advice.best} is better than {beaten(standing)}"))
+        about = judged.claim(advice.metric, standing.worse)
+        found.append((f"shown, these {about}", f"{advice.best} is better than {beaten(standing)}"))
     if standing.undefined:
         found.append(("undefined", f"the difference to {listed(standing.undefined)}"))
     factor, unit = scale(advice.metric)
@@ -161,6 +161,10 @@ def _cheaper(advice: Advice, tied: Sequence[str]) -> list[tuple[str, str]]:
     least = min(cheaper, key=lambda name: advice.cost[name])
     share = 100 * advice.cost[least] / advice.cost[take]
     return [("cheaper", f"{least} takes {share:.0f} % of its multiply-adds")]
+
+
+def _extreme(metric: str) -> str:
+    return "lowest" if lower_is_better(metric) else "highest"
 
 
 def scored(advice: Advice, judged: Judgement) -> str:
@@ -188,7 +192,9 @@ def _surer(
     kinds: Mapping[str, str],
     minutes: Mapping[str, float],
 ) -> list[str]:
-    """What would tell the best from the results next to it, the cheapest first."""
+    """What would tell the best from the result next to it: groups, seeds, and what they cost."""
+    if judged.caution:
+        return [f"more groups of images to test on: {judged.sample.units.groups} are here"]
     alone = [name for name, seeds in judged.seeds.items() if seeds == 1 and kinds[name] == "run"]
     if alone:
         return [
@@ -199,24 +205,23 @@ def _surer(
     of = planning.variances(judged.sample, metric)
     if not rivals or of is None:
         return []
-    rival, (factor, unit) = rivals[0], scale(metric)
-    pair = judged.between(best, rival, metric)
-    runs = sum(kind == "run" for kind in kinds.values())
-    design = planning.Design(judged.units, min(pair.seeds), runs, pair.pairs)
-    target = max(pair.equivalence, abs(pair.value or 0.0))
-    shown = f"{factor * target:.{digits(factor)}f}{unit}"
-    seeds = planning.seeds_for(target, of, design, POWER)
+    pair, runs = judged.between(best, rivals[0], metric), [name for name, kind in kinds.items() if kind == "run"]
+    design = planning.Design(judged.units, min(pair.seeds), len(runs), pair.pairs)
+    target = 2 * (pair.equivalence or EQUIVALENCE)
+    factor, unit = scale(metric)
+    shown, seeds = f"{factor * target:.{digits(factor)}f}{unit}", planning.seeds_for(target, of, design, POWER)
+    if seeds is not None and seeds <= design.seeds:
+        return []
     if seeds is None:
         smallest = f"{factor * planning.smallest(of, design, POWER):.{digits(factor)}f}{unit}"
         return [
-            f"nothing cheap tells {rival} from {best}: no 50 seeds would show {shown} on these {judged.units} "
-            f"{judged.unit}s; what they show now in 8 of 10 experiments is {smallest}"
+            f"no {planning.MOST_SEEDS} seeds would show {shown} between {best} and {rivals[0]} on these {judged.units} "
+            f"{judged.unit}s in 8 of 10 experiments; {smallest} is what they show now"
         ]
-    networks = [judged.sample.networks[name] for name in (best, rival)]
-    known = [minutes[name] for name in networks if name in minutes]
-    more = max(1, seeds - design.seeds)
-    cost = f", about {more * sum(known):.0f} minutes" if len(known) == 2 else ""
+    more = seeds - design.seeds
+    known = [minutes[name] for name in runs if name in minutes]
+    cost = f", about {more * sum(known):.0f} minutes of training" if len(known) == len(runs) else ""
     return [
-        f"{more} more seed{'s' if more > 1 else ''} of {networks[0]} and {networks[1]}{cost}: with {seeds} a true "
-        f"difference of {shown} is shown in 8 of 10 experiments (`segpipe plan`)"
+        f"{more} more seed{'s' if more > 1 else ''} of every run{cost}: {seeds} seeds show a true difference of "
+        f"{shown} in 8 of 10 experiments (`segpipe plan`)"
     ]

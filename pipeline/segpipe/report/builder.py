@@ -122,7 +122,7 @@ class ReportBuilder:
                         f"{entry.name}: {metric} is undefined for {missing} of {len(entry.metrics)} seeds, so it has "
                         "no mean here."
                     )
-                elif mean is not None and again is not None and abs(mean - again) > SAME:
+                elif mean is not None and again is not None and abs(mean - again) > SAME and not self.judged.notes:
                     found.append(
                         f"{entry.name}: metrics.json says {metric} {mean:.4f}, counts.csv gives {again:.4f}; evaluate "
                         "it again (`segpipe evaluate`)."
@@ -142,7 +142,7 @@ class ReportBuilder:
             *analysis.sections(self.entries, self.judged, self.runs_alone, self.metric),
             Section("Cross-validation", analysis.crossed(self.crossed, self.metric)),
             Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
-            Section("Dense CRF", refinement.parts(self.refined, self.classes)),
+            Section("Dense CRF", refinement.parts(self.refined, self.classes, judgement.region_of(self.judged))),
             Section("Where does it fail?", self._failures()),
             Section("Training", self._training()),
             Section("Pictures", failures.gallery(self.context, self.index, self.entries)),
@@ -159,7 +159,7 @@ class ReportBuilder:
             "pairs.csv": judgement.pairs_csv(self.judged),
             "calibration.md": analysis.calibration_table(self.entries).markdown(),
             "borders.md": analysis.borders_table(self.entries).markdown(),
-            "crf.md": refinement.tables(self.refined, classes),
+            "crf.md": refinement.tables(self.refined, classes, judgement.region_of(self.judged)),
             "ensembles.md": ensembling.tables(self.combined, self.entries, self.judged),
             **({"folds.md": judgement.ranking_table(self.crossed, self.metric).markdown()} if self.crossed else {}),
             **({"label_suspects.csv": self.suspects} if self.suspects else {}),

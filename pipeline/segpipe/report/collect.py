@@ -135,9 +135,8 @@ def judge_folds(context: Context, metrics: Sequence[str], missing: MissingResult
             folders.setdefault(key.rpartition("-")[0], []).append(found)
     if len(folders) < 2:
         return None
-    usable = [metric for metric in metrics if metric not in NOT_BY_IMAGE]
     region, number = context.params.report.equivalence / 100, context.params.folds.number
-    return judge(folders, usable, split="train", equivalence=region, folds=number)
+    return judge(folders, metrics, split="train", equivalence=region, folds=number)
 
 
 def judge_entries(

@@ -1,4 +1,4 @@
-"""Figures of statistics: critical differences, reliability, risk and coverage, trimaps."""
+"""Figures of statistics: how far behind the best, reliability, risk and coverage, trimaps."""
 
 from __future__ import annotations
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from segpipe.metrics.comparison import word_of
 from segpipe.metrics.jackknife import LEVEL, MOST
 from segpipe.metrics.naming import pretty
 from segpipe.report import diagrams
 from segpipe.report.html import Figure, Fold, Piece
-from segpipe.report.judgement import Judgement
+from segpipe.report.judgement import Judgement, region_of
 from segpipe.report.results import Entry
 from segpipe.report.tables import Table
 
@@ -30,7 +31,7 @@ def parts(found: Found, entries: Sequence[Entry], judged: Judgement) -> list[Pie
     number = len({member["key"] for one in found.values() for member in one["members"]})
     return [
         worth(found, judged),
-        gained(found, entries),
+        gained(found, entries, region_of(judged)),
         "Each ensemble against its member that was best on val, on the same test images: difference in points and its "
         "95 % interval over all ensembles together, from which the verdict follows. An ensemble is fitted once, so "
         "this is about these networks alone: other trainings would make others. Cost: multiply-adds of an image, in "
@@ -56,12 +57,13 @@ def tables(found: Found, entries: Sequence[Entry], judged: Judgement) -> str:
     """results/tables/ensembles.md."""
     if not found:
         return "There is no ensemble: see section ensemble of params.yaml.\n"
-    return "\n".join((worth(found, judged) + "\n", gained(found, entries).markdown(), weights(found).markdown()))
+    gain = gained(found, entries, region_of(judged))
+    return "\n".join((worth(found, judged) + "\n", gain.markdown(), weights(found).markdown()))
 
 
 def worth(found: Found, judged: Judgement) -> str:
     """Which ensemble to take, in a sentence: the cheapest of those that are not shown to be worse than the best."""
-    better = [name for name, verdict in verdicts(found).items() if verdict == "better"]
+    better = [name for name, verdict in verdicts(found, region_of(judged)).items() if verdict == "better"]
     note = f" Note: {judged.caution}." if judged.caution else ""
     if not better:
         return f"No ensemble is shown to be better than its best member, these networks.{note}"
@@ -83,7 +85,7 @@ def worth(found: Found, judged: Judgement) -> str:
     )
 
 
-def verdicts(found: Found) -> dict[str, str]:
+def verdicts(found: Found, region: float) -> dict[str, str]:
     """Of each ensemble against its best member: better, worse, practically equal, undecided or undefined."""
     shown = {}
     for name, one in found.items():
@@ -91,10 +93,9 @@ def verdicts(found: Found) -> dict[str, str]:
         bounds = together(difference, len(found))
         if bounds is None or difference["caution"]:
             shown[name] = "undefined" if bounds is None else "undecided"
-        elif max(abs(bounds[0]), abs(bounds[1])) <= difference["equivalence"]:
-            shown[name] = "practically equal"
         else:
-            shown[name] = "better" if bounds[0] > 0 else "worse" if bounds[1] < 0 else "undecided"
+            word = word_of(*bounds, region)
+            shown[name] = "worse" if word == "better" and bounds[1] < 0 else word
     return shown
 
 
@@ -108,9 +109,9 @@ def together(difference: Mapping[str, Any], ensembles: int) -> tuple[float, floa
     return difference["value"] - half, difference["value"] + half
 
 
-def gained(found: Found, entries: Sequence[Entry]) -> Table:
+def gained(found: Found, entries: Sequence[Entry], region: float) -> Table:
     """Score, gain over the best member, calibration, coverage and cost of every ensemble."""
-    by_name, shown = {entry.name: entry for entry in entries}, verdicts(found)
+    by_name, shown = {entry.name: entry for entry in entries}, verdicts(found, region)
     cheapest = min(one["multiply_adds"]["best_member"] for one in found.values()) or 1
     rows = []
     for name, one in found.items():

@@ -17,6 +17,7 @@ from segpipe.metrics.error import interval_of
 from segpipe.metrics.jackknife import Scored, Tables
 from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
 from segpipe.metrics.sample import Sample, measure
+from segpipe.metrics.scores import NOT_BY_IMAGE
 from segpipe.metrics.scores import names as known
 from segpipe.metrics.tables import Stored, read_tables
 from segpipe.report.tables import Table
@@ -88,14 +89,18 @@ class Judgement:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out of comparisons: seeds that not all runs have."""
-        several = {
-            run: seeds for run, seeds in self.sample.seeds.items() if self.sample.networks[run] and len(seeds) > 1
-        }
-        if len(set(several.values())) < 2:
+        """What was left out of all comparisons: seeds that not all runs have."""
+        cut = {run: seeds for run, seeds in self.sample.left_out.items() if seeds}
+        if not cut:
             return []
-        told = ", ".join(f"{run} has seeds {' '.join(seeds)}" for run, seeds in several.items())
-        return [f"{told}: each pair is compared on the seeds that both have"]
+        told = ", ".join(f"{' '.join(seeds)} of {run}" for run, seeds in cut.items())
+        kept = next(" ".join(seeds) for run, seeds in self.sample.seeds.items() if self.sample.networks[run])
+        return [f"compared on the seeds that all runs have ({kept}); left out: {told}"]
+
+    def caution_of(self, metric: str) -> str:
+        """Why nothing can be claimed under a metric; empty where something can."""
+        pairs = (d.caution for d in self.differences if d.metric == metric and d.value is not None)
+        return self.caution or next((caution for caution in pairs if caution), "")
 
     def order(self, metric: str) -> list[str]:
         """Runs that define the metric, best first."""
@@ -133,13 +138,12 @@ class Judgement:
     def only(self, names: Sequence[str]) -> Judgement:
         """The same comparison of some runs among themselves, as if the others had not been looked at."""
         sample = self.sample.only(names)
-        equivalence = next((d.equivalence for d in self.differences), EQUIVALENCE)
-        return _judged(sample, equivalence)
+        return _judged(sample, region_of(self))
 
-    def claim(self, metric: str) -> str:
-        """What the comparisons with the best are about: "methods", "networks" or "methods and networks"."""
+    def claim(self, metric: str, names: Sequence[str] | None = None) -> str:
+        """What the comparisons of the best with `names`, or all, are about: "methods", "networks" or both."""
         best, *others = self.order(metric) or [""]
-        claims = {self.between(best, name, metric).claim for name in others}
+        claims = {self.between(best, name, metric).claim for name in (others if names is None else names)}
         return " and ".join(sorted(claims))
 
 
@@ -199,7 +203,8 @@ def judge(
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
-    return judge_tables(runs, groups, metrics, equivalence=equivalence, folds=folds)
+    made_of = {name: networks_of(name) for name in runs}
+    return judge_tables(runs, groups, metrics, networks=made_of, equivalence=equivalence, folds=folds)
 
 
 def judge_tables(
@@ -207,25 +212,34 @@ def judge_tables(
     groups: Sequence[str],
     metrics: Sequence[str],
     *,
+    networks: Mapping[str, str] | None = None,
     equivalence: float = EQUIVALENCE,
     folds: int = 1,
 ) -> Judgement:
-    """Compare the tables of runs by seed under every metric.
+    """Compare the tables of runs by seed under every metric; `networks` as in `metrics.sample.Sample`.
 
     Raises:
         ConfigError: a metric that no run has.
     """
     try:
-        sample = measure(runs, groups, metrics, networks={name: networks_of(name) for name in runs}, folds=folds)
+        sample = measure(runs, groups, metrics, networks=networks, folds=folds)
     except ValueError as error:
-        near = next((suggestion(m, known()) for m in metrics if f"'{m}'" in str(error)), "")
+        missing = next((metric for metric in metrics if f"'{metric}'" in str(error)), None)
+        if missing is None:
+            raise ConfigError(str(error)) from None
+        if missing in NOT_BY_IMAGE:
+            raise ConfigError(
+                f"'{missing}' does not follow from what is stored of each image; take another score"
+            ) from None
         raise ConfigError(
-            f"{error}, or it does not follow from what is stored of each image{near}; scores from counts, ece_, nll_ "
-            "and brier_ do"
-            if near or "no run has" in str(error)
-            else str(error)
+            f"no run has the score '{missing}'{suggestion(missing, known())}; see docs/metrics.md"
         ) from None
     return _judged(sample, equivalence)
+
+
+def region_of(judged: Judgement) -> float:
+    """Within which differences do not matter."""
+    return next((d.equivalence for d in judged.differences), EQUIVALENCE)
 
 
 def _judged(sample: Sample, equivalence: float) -> Judgement:
@@ -292,14 +306,13 @@ def sentence(found: Judgement, metric: str) -> str:
     if len(found.order(metric)) < 2:
         return ""
     standing, title = found.standing(metric), pretty(metric)
-    caution = found.caution or next(
-        (d.caution for d in found.differences if d.metric == metric and d.caution and d.value is not None), ""
-    )
-    if caution:
-        return f"Nothing is claimed: {caution}."
+    if found.caution_of(metric):
+        return f"Nothing is claimed in {title}: {found.caution_of(metric)}."
     told = [leading(found, metric)] if standing.ties else []
     if not standing.ties and standing.worse:
-        told.append(f"{title}, these {found.claim(metric)}: {standing.best} is better than {beaten(standing)}.")
+        told.append(
+            f"{title}, these {found.claim(metric, standing.worse)}: {standing.best} is better than {beaten(standing)}."
+        )
     if standing.same:
         told.append(f"The same {title} as {standing.best}: {listed(standing.same)}.")
     if standing.undefined:
@@ -313,7 +326,7 @@ def leading(found: Judgement, metric: str) -> str:
     number, equal = len(standing.leaders), standing.equal
     words = f"{_NUMBERS.get(number, number)} results lead in {pretty(metric)}"
     behind = (
-        f" {standing.best} is better than {listed(standing.worse)}, these {found.claim(metric)}."
+        f" {standing.best} is better than {listed(standing.worse)}, these {found.claim(metric, standing.worse)}."
         if standing.worse
         else ""
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segpipe.metrics.comparison import word_of
 from segpipe.metrics.naming import pretty, scale
 from segpipe.report.html import Piece
 from segpipe.report.tables import Table
@@ -13,13 +14,13 @@ _PAPER = 8  # columns of two numbers that a printed page holds
 Found = Mapping[str, Mapping[str, Any]]  # by run-seed: what stage crf wrote into crf.json
 
 
-def parts(found: Found, classes: Sequence[str]) -> list[Piece]:
+def parts(found: Found, classes: Sequence[str], region: float) -> list[Piece]:
     """Paragraphs and tables for `page.build`; none without a refined run."""
     if not found:
         return []
     return [
         *(_words(key, summary) for key, summary in found.items()),
-        verdicts(found),
+        verdicts(found, region),
         scores(found),
         borders(found),
         *per_class(found, classes),
@@ -29,23 +30,30 @@ def parts(found: Found, classes: Sequence[str]) -> list[Piece]:
     ]
 
 
-def tables(found: Found, classes: Sequence[str]) -> str:
+def tables(found: Found, classes: Sequence[str], region: float) -> str:
     """results/tables/crf.md: the tables of `parts`, one after the other."""
     if not found:
         return "No run is refined by a CRF: see crf.runs in params.yaml.\n"
-    shown = (verdicts(found), scores(found), borders(found), *per_class(found, classes))
+    shown = (verdicts(found, region), scores(found), borders(found), *per_class(found, classes))
     return "\n".join(table.markdown() for table in shown)
 
 
-def verdicts(found: Found) -> Table:
-    """Verdict and paired differences on val and test."""
+def verdicts(found: Found, region: float) -> Table:
+    """Verdict, by the region in which differences do not matter, and paired differences on val and test."""
     metrics = list(next(iter(found.values()))["effect"]["test"]["differences"])
     rows = []
     for key, summary in found.items():
         for split, effect in summary["effect"].items():
-            verdict = effect["verdict"] if summary["parameters"] else "not applied"
+            verdict = _verdict(effect["differences"][metrics[0]], region) if summary["parameters"] else "not applied"
             rows.append([f"{key}, {split}", verdict, *(_difference(effect["differences"][m], m) for m in metrics)])
     return Table(["CRF", "verdict", *(f"{pretty(metric)}, after − before" for metric in metrics)], rows)
+
+
+def _verdict(difference: Mapping[str, Any], region: float) -> str:
+    if difference["low"] is None or difference["caution"]:
+        return "undecided"
+    word = word_of(difference["low"], difference["high"], region)
+    return ("helps" if difference["low"] > 0 else "hurts") if word == "better" else word
 
 
 def scores(found: Found) -> Table:

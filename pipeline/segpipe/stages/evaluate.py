@@ -51,7 +51,8 @@ def run(context: Context) -> dict[str, Any]:
                 fitted = _fit(drawn)
                 if fitted["value"] is None:
                     context.log(f"warning: temperature refused: {fitted['reason']}")
-            scores[split] = collected.scores(index.groups(split))
+            folds = context.params.folds.number if context.kind == "folds" else 1
+            scores[split] = collected.scores(index.groups(split), folds)
             scores[split]["per_class"]["names"] = index.classes
             _warn(context, name, split, scores[split])
             written.add(split, index.splits[split], collected)
@@ -225,5 +226,6 @@ def _passport(context: Context, index: Index, scores: dict[str, Any]) -> dict[st
         "calibration_bins": settings.bins,
         "worst_case": "mean of the max(1, floor(n q / 100)) lowest of n values",
         "borders": f"boundary IoU in bands of {settings.boundary:g} of the diagonal; trimap: within w pixels",
-        "intervals": "jackknife over groups of images, t: of these networks on other images",
+        "intervals": "jackknife over groups of images, t: of these networks on other images; for the train images by "
+        "cross-validation wider, since the networks of all folds share training images",
     }
