@@ -20,7 +20,7 @@ def test_the_default_pipeline_is_small():
     loaded = params.load(ROOT / "params.yaml")
     runs, seeds = len(loaded.runs), len(loaded.seeds)
     stages = 4 + 3 * runs * seeds + 2 * len(loaded.crf_keys()) + 2 * len(loaded.ensemble) + 1
-    assert (runs, seeds, loaded.threads) == (4, 2, 2)
+    assert (runs, seeds, loaded.threads) == (4, 5, 2)
     assert stages <= 46
 
 

@@ -208,8 +208,8 @@ def test_plans_refuse_what_they_cannot_mean(tmp_path):
     for words, message in (
         (["ce", "--spread", "1"], "--spread stands for results"),
         (["--claim", "a.csv", "--spread", "1"], "--claim stands for results"),
-        (["--spread", "inf"], "range"),
-        (["--spread", "1", "--difference", "-2"], "range"),
+        (["--spread", "inf"], "less than or equal to 1000"),
+        (["--spread", "1", "--difference", "-2"], "greater than or equal to"),
     ):
         done = segpipe("plan", *words, cwd=tmp_path, check=False)
         assert (done.returncode, message in done.stderr.replace("\n", " ")) == (2, True), words

@@ -62,13 +62,7 @@ def evaluate(
             raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
         score_folders(labels, predictions, classes, ignore_index, convention, as_json)
         return
-    if sum(value is not None for value in (run, loss, ensemble)) != 1 or (crf and ensemble):
-        raise ConfigError(
-            "give one of --run NAME, --loss NAME, --ensemble NAME (--crf goes with a run), "
-            "or --labels DIR --predictions DIR --classes N"
-        )
-    if folds and (crf or ensemble or loss):
-        raise ConfigError("--folds goes with --run NAME: its networks of every fold score the train images")
+    _check(run, loss, ensemble, crf=crf, folds=folds)
     context = start(
         run=run, loss=loss, seed=seed, refined=crf, crossed=folds, method=ensemble, overrides=settings, jobs=jobs,
         scheduler=scheduler, quiet=as_json,
@@ -88,6 +82,17 @@ def evaluate(
     split = stage.splits(context)[-1]
     shown = ", ".join(f"{name} {_number(value)}" for name, value in result[split].items())
     finish(context, result, [f"{out}: {split} {shown}"], context.command("report"))
+
+
+def _check(run: str | None, loss: str | None, ensemble: str | None, *, crf: bool, folds: bool) -> None:
+    """ConfigError unless one result is named."""
+    if sum(value is not None for value in (run, loss, ensemble)) != 1 or (crf and ensemble):
+        raise ConfigError(
+            "give one of --run NAME, --loss NAME, --ensemble NAME (--crf goes with a run), "
+            "or --labels DIR --predictions DIR --classes N"
+        )
+    if folds and (crf or ensemble or loss):
+        raise ConfigError("--folds goes with --run NAME: its networks of every fold score the train images")
 
 
 def _number(value: float | None) -> str:

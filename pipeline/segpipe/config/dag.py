@@ -89,33 +89,7 @@ def _body(params: Params) -> str:
         _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
         _stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
     ]
-    held_out = list(dict.fromkeys(key.rpartition("-")[0] for key in params.fold_keys()))
-    if held_out:
-        numbers = ", ".join(map(str, range(params.folds.number)))
-        each = f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}\nfold: [{numbers}]"
-        trained, found = f"data/train/{_KEY}-fold${{item.fold}}", f"data/predict/{_KEY}-fold${{item.fold}}"
-        inputs, select = _training_inputs(params), f"{_RUN} {_FOLD}"
-        parts += [
-            _stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
-            _stage(
-                "predict_fold",
-                "predict",
-                select,
-                [inputs[0], trained],
-                outs=[found],
-                matrix=each,
-                more=["folds.number"],
-            ),
-            _stage(
-                "evaluate_folds",
-                "evaluate",
-                f"{_RUN} --folds",
-                [*data, *(f"data/predict/{_KEY}-fold{fold}" for fold in range(params.folds.number))],
-                results=f"results/folds/{_KEY}",
-                matrix=f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}",
-                more=["folds.number"],
-            ),
-        ]
+    parts += _folds(params, data)
     if refined:
         some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
         results = f"results/crf/{_KEY}"
@@ -126,6 +100,32 @@ def _body(params: Params) -> str:
     parts += _ensembles(params)
     parts.append(_report(params, data))
     return "stages:\n" + "\n".join(parts)
+
+
+def _folds(params: Params, data: list[str]) -> list[str]:
+    """Trainings and predictions of each fold, and what they say of the train images."""
+    held_out = list(dict.fromkeys(key.rpartition("-")[0] for key in params.fold_keys()))
+    if not held_out:
+        return []
+    numbers = ", ".join(map(str, range(params.folds.number)))
+    each = f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}\nfold: [{numbers}]"
+    trained, found = f"data/train/{_KEY}-fold${{item.fold}}", f"data/predict/{_KEY}-fold${{item.fold}}"
+    inputs, select = _training_inputs(params), f"{_RUN} {_FOLD}"
+    return [
+        _stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
+        _stage(
+            "predict_fold", "predict", select, [inputs[0], trained], outs=[found], matrix=each, more=["folds.number"]
+        ),
+        _stage(
+            "evaluate_folds",
+            "evaluate",
+            f"{_RUN} --folds",
+            [*data, *(f"data/predict/{_KEY}-fold{fold}" for fold in range(params.folds.number))],
+            results=f"results/folds/{_KEY}",
+            matrix=f"run: [{', '.join(held_out)}]\nseed: ${{seeds}}",
+            more=["folds.number"],
+        ),
+    ]
 
 
 def _report(params: Params, data: list[str]) -> str:

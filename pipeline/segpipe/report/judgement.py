@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError, suggestion
-from segpipe.core.spreadsheet import csv_text
 from segpipe.metrics.chances import Chances, chances
 from segpipe.metrics.comparison import EQUIVALENCE, Difference, differences
 from segpipe.metrics.error import interval_of
@@ -22,10 +21,6 @@ from segpipe.metrics.scores import names as known
 from segpipe.metrics.tables import Stored, read_tables
 from segpipe.report.tables import Table
 
-PAIRS_HEADER = (
-    "metric", "first", "second", "claim", "difference", "low", "high", "pairs", "alone_low", "alone_high", "own_low",
-    "own_high", "networks_low", "networks_high", "p", "p_holm", "verdict", "unit", "units", "seeds",
-)  # fmt: skip
 ENSEMBLE, REFINED = "ensemble: ", " + CRF"  # how results are called
 
 
@@ -284,21 +279,6 @@ def behind(difference: Difference, best: str) -> tuple[float, float, float] | No
     sign = ahead * (-1 if lower_is_better(difference.metric) else 1)
     low, high = sorted((sign * difference.low, sign * difference.high))
     return sign * difference.value, low, high
-
-
-def pairs_csv(found: Judgement) -> str:
-    """All pairs and metrics, a line each."""
-    nothing = (None, None)
-    return csv_text(
-        PAIRS_HEADER,
-        [
-            [
-                d.metric, d.first, d.second, d.claim, d.value, d.low, d.high, d.pairs, *(d.alone or nothing),
-                *(d.own or nothing), *(d.fixed or nothing), d.p, d.p_holm, d.word, d.unit, d.units, min(d.seeds),
-            ]
-            for d in found.differences
-        ],
-    )  # fmt: skip
 
 
 def sentence(found: Judgement, metric: str) -> str:
