@@ -381,7 +381,7 @@ def test_of_many_results_the_best_are_drawn_and_the_caption_says_so(finished, mo
         key=lambda name: next(e.mean("ece_dataset") for e in found.entries if e.name == name),
     )[:2]
     assert foremost(found.entries[:3], "acc", 3) == (found.entries[:3], "")
-    assert foremost(found.entries, "nothing", 2)[1] == " Shown are the first 2 of 30; none defines nothing."
+    assert foremost(found.entries, "nothing", 2)[1] == " Shown are the first 2 of 30; none defines NOTHING."
 
 
 def test_150_classes_are_drawn_a_line_each():
