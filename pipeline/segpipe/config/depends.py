@@ -48,7 +48,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 _READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
 _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 # Parameters that came later, with the value that outputs from before were made with.
-_SINCE: dict[str, Any] = {"measures": list(DEFAULT), "refiner": "crf"}
+_SINCE: dict[str, Any] = {
+    "measures": list(DEFAULT), "refiner": "crf", "encoder_rate": 1.0, "decay_norms": True, "frozen_norms": False,
+}  # fmt: skip
 _CARD_TEXTS = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # read by people
 
 

@@ -93,7 +93,7 @@ class Prepare(Section):
     height: Annotated[int, Field(ge=16)]
     width: Annotated[int, Field(ge=16)]
     labels: Annotated[str, Field(pattern=r"^(majority|annotator [1-9][0-9]*)$")]
-    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal"]
+    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal", "symmetric"]
     max_padding: Share
 
 
@@ -162,6 +162,9 @@ class Train(Section):
     schedule: Schedule
     warmup_epochs: NotNegative
     clip: Positive | None = None
+    encoder_rate: Annotated[float, Field(ge=0, le=10)] = 1.0  # factor of lr for the encoder
+    decay_norms: bool = True
+    frozen_norms: bool = False
     averaging: Averaging = "none"
     patience: Count | None = None
     sampling: Sampling = "uniform"

@@ -13,7 +13,7 @@ from segpipe.core.opencv import cv2
 if TYPE_CHECKING:  # torch is loaded where it is used: stage stats has no need of it
     from torch import Tensor
 
-SCHEMES = ("zscore", "minmax", "piecewise_linear", "half_normal")
+SCHEMES = ("zscore", "minmax", "piecewise_linear", "half_normal", "symmetric")
 QUANTILES = (0.02, 0.5, 0.98)
 Curve = NDArray[np.float32]
 
@@ -39,16 +39,18 @@ def colors(histogram: NDArray[np.int64]) -> dict[str, Any]:
 
 def recipe(scheme: str, numbers: dict[str, Any]) -> dict[str, Any]:
     """The scheme with those of the numbers that it uses."""
-    used = {"zscore": ("mean", "std"), "minmax": (), "piecewise_linear": ("quantiles",), "half_normal": ("rms",)}
+    used = {"zscore": ("mean", "std"), "minmax": (), "piecewise_linear": ("quantiles",), "half_normal": ("rms",),
+            "symmetric": ()}  # fmt: skip
     return {"scheme": scheme, **{name: numbers[name] for name in used[scheme]}}
 
 
 def curve(chosen: dict[str, Any]) -> Curve:
     """(256, 3) float32: what each byte of R, G, B becomes.
 
-    zscore: (v - mean) / std. minmax: v in [0, 1], the range of the type. piecewise_linear: the 2 %, 50 %
-    and 98 % quantiles become 0, 1/2 and 1, straight between and cut beyond. half_normal:
-    erf(v / (rms sqrt 2)), the distribution function of the half-normal curve that fits best.
+    zscore: (v - mean) / std. minmax: v in [0, 1], the range of the type. symmetric: (byte - 127) / 128, as
+    EfficientNet's weights of ImageNet want it. piecewise_linear: the 2 %, 50 % and 98 % quantiles become 0, 1/2 and 1,
+    straight between and cut beyond. half_normal: erf(v / (rms sqrt 2)), the distribution function of the half-normal
+    curve that fits best.
     """
     import torch
     from scipy.special import erf
@@ -60,6 +62,8 @@ def curve(chosen: dict[str, Any]) -> Curve:
         return np.ascontiguousarray(levels[:, None].sub(shift).div_(scale).numpy())
     if scheme == "minmax":
         return np.repeat(levels.numpy()[:, None], 3, 1)
+    if scheme == "symmetric":
+        return np.repeat(((np.arange(256, dtype=np.float32) - 127) / 128)[:, None], 3, 1)
     v = np.arange(256) / 255
     if scheme == "piecewise_linear":
         columns = [np.interp(v, _rising(knots), (0, 0.5, 1)) for knots in chosen["quantiles"]]

