@@ -99,13 +99,19 @@ def lookup(params: Params, path: str) -> Any:
     value: Any = params.model_dump(mode="json")
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return _without_neutral(value)
+    return known_before(_without_neutral(value))
 
 
 def _without_neutral(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {key: _without_neutral(item) for key, item in value.items() if key not in _NEUTRAL}
-        return {key: item for key, item in kept.items() if item != _SINCE.get(key, ...)}
+        return {key: _without_neutral(item) for key, item in value.items() if key not in _NEUTRAL}
+    return value
+
+
+def known_before(value: Any) -> Any:
+    """Plain data without the parameters that came later, where they are as it was before them: the same bytes."""
+    if isinstance(value, dict):
+        return {key: known_before(item) for key, item in value.items() if item != _SINCE.get(key, ...)}
     return value
 
 

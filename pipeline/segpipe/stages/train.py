@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segpipe import losses, models
 from segpipe.config.context import HIDDEN, Context
+from segpipe.config.depends import known_before
 from segpipe.config.digests import digest_of
 from segpipe.core import distributed, files, outputs, registry, seeding
 from segpipe.core.errors import DataError
@@ -165,7 +166,7 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
         "weights_sha256": None if start is None else outputs.digest_file(Path(start).expanduser()),
-        "train": params.train_of(context.run).model_dump(exclude={"workers"}, mode="json"),
+        "train": known_before(params.train_of(context.run).model_dump(exclude={"workers"}, mode="json")),
         "classes": index.classes,
         "palette": index.palette,
         "size": [index.height, index.width],
