@@ -53,6 +53,7 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
     return {
         README: {
             "scores": (results / "tables/scores.md").read_text().strip(),
+            "runs": (results / "tables/runs.md").read_text().strip(),
             "compare": "```\n$ segpipe compare ce ce_jml\n"
             + _output(sys.executable, "-m", "segpipe", "compare", "ce", "ce_jml", cwd=folder)
             + "\n```",

@@ -15,6 +15,7 @@ from segpipe.cli import options
 from segpipe.core.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
+    from segpipe.metrics.comparison import Difference
     from segpipe.report.judgement import Judgement
 
 METRICS = ("miou_dataset", "miou_image", "miou_class")
@@ -174,21 +175,29 @@ def _figure(found: Judgement, metric: str) -> str:
 
 def _print_two(found: Judgement, split: str) -> None:
     """The verdicts on two results, and what the same networks would do on other images."""
-    from segpipe.metrics.naming import digits, scale
-
     for difference in found.differences:
         print(difference.verdict)
-        if difference.claim == "methods" and difference.fixed is not None:
-            factor, unit = scale(difference.metric)
-            low, high = (f"{factor * bound:+.{digits(factor)}f}" for bound in difference.fixed)
-            pair = f"{difference.first} - {difference.second}"
-            print(f"    these networks alone, on other images: {pair} is {low} to {high}{unit}")
+        if difference.claim == "methods":
+            print(_of_networks(difference))
     first = found.differences[0]
     seeds = f"{first.seeds[0]} and {first.seeds[1]} seeds" if len(set(first.seeds)) > 1 else _seeds(first.seeds[0])
     of = {"folds": "train, each scored by a network that did not see it", "the table": "the table"}.get(split, split)
     print(f"\n{first.units} {first.unit}s of {of}, {seeds}. {_said(first.claim)}")
     for note in found.notes:
         print(f"note: {note}")
+
+
+def _of_networks(difference: Difference) -> str:
+    """What these networks alone would differ by on other images, the one ahead first."""
+    from segpipe.metrics.naming import digits, lower_is_better, scale
+
+    factor, unit = scale(difference.metric)
+    names, bounds = [difference.first, difference.second], difference.fixed or (0.0, 0.0)
+    if (difference.value or 0) * (-1 if lower_is_better(difference.metric) else 1) < 0:
+        names, factor = names[::-1], -factor
+    low, high = sorted(factor * bound for bound in bounds)
+    shown = f"{low:+.{digits(abs(factor))}f} to {high:+.{digits(abs(factor))}f}{unit}"
+    return f"    these networks alone, on other images: {' - '.join(names)} is {shown}"
 
 
 def _seeds(number: int) -> str:
