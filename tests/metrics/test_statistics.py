@@ -87,9 +87,10 @@ def test_the_variance_over_images_is_that_of_a_plain_loop_over_groups(name, size
     assert (found.unit, found.units) == ("group" if size == 3 else "image", 30 // size)
 
 
-def test_few_groups_fall_back_to_images_and_then_nothing_is_claimed():
+def test_of_few_groups_nothing_is_claimed():
     few = metrics.Units.of(["a"] * 12 + ["b"] * 12)
-    assert (few.unit, few.number, few.groups) == ("image", 24, 2)
+    assert (few.unit, few.number, few.groups) == ("group", 2, 2)
+    assert (metrics.Units.of(["a"] * 3).unit, metrics.Units.of(["a"] * 3).caution[:14]) == ("image", "1 group is too")
     assert "2 groups are too few" in few.caution
     assert metrics.Units.of([f"g{i // 5}" for i in range(25)]).caution == ""
     assert "4 images are too few" in metrics.Units.of(list("abcd")).caution
@@ -339,7 +340,7 @@ def test_three_words_are_read_from_the_interval():
     a, b = constant(0.80, 0.81, 0.80, 0.81), constant(0.80, 0.809, 0.801, 0.81)
     (equal,) = metrics.compare({"a": a, "b": b}, NAMES, ["acc"])
     assert equal.word == "practically equal"
-    assert "a and b: practically equal (+0.0 points, 95 % interval -0.1 to +0.1)" in equal.verdict
+    assert "practically equal, a ahead of b by 0.0 points, 95 % interval -0.1 to +0.1" in equal.verdict
     (strict,) = metrics.compare({"a": a, "b": b}, NAMES, ["acc"], equivalence=0.0)
     assert strict.word == "undecided"
     ahead = replace(equal, low=0.002, high=0.009)

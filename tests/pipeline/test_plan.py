@@ -95,7 +95,7 @@ def scores_table(path, runs=("a", "b"), seeds=(0, 1, 2), images=12, gap=0.1):
 def test_anybodys_scores_of_images_are_compared(tmp_path):
     table = scores_table(tmp_path / "scores.csv")
     told = segpipe("compare", "--csv", table, cwd=tmp_path).stdout
-    assert "dice, these methods: a is better than b by " in told
+    assert "dice (higher is better), these methods: a is better than b by " in told
     assert "hd95 (lower is better), these methods: b is better than a by " in told
     assert "6 groups of the table, 3 seeds each." in told
     rows = list(csv.DictReader(table.open()))
@@ -161,7 +161,7 @@ def test_counts_of_other_labels_are_refused_and_blank_lines_are_not(tmp_path):
     ]
     (tmp_path / "counts.csv").write_text("\n".join(lines) + "\n\n")
     done = segpipe("compare", "--csv", tmp_path / "counts.csv", cwd=tmp_path, check=False)
-    assert (done.returncode, "image 'i0' has another label for run b than for a" in done.stderr) == (3, True)
+    assert (done.returncode, "image 'i0' has another label for run b than before (run a)" in done.stderr) == (3, True)
 
 
 def test_seeds_that_not_all_runs_have_are_said(tmp_path):
@@ -186,9 +186,8 @@ def test_a_column_is_turned_by_name_or_by_hand_and_keeps_its_unit(tmp_path):
     table = scores_table(tmp_path / "scores.csv")
     text = table.read_text().replace("hd95", "miou", 1)
     table.write_text(text)
-    assert "miou, these methods: a is better than b by 0." not in text
     plain = segpipe("compare", "--csv", table, "--metric", "miou", cwd=tmp_path).stdout
-    assert "miou, these methods: a is better than b by 0.0" in plain  # no points of 100
+    assert "miou (higher is better), these methods: a is better than b by 0.0" in plain  # no points of 100
     turned = segpipe("compare", "--csv", table, "--metric", "miou", "--lower", "miou", cwd=tmp_path).stdout
     assert "miou (lower is better), these methods: b is better than a by 0.0" in turned
     found = json.loads(segpipe("compare", "--csv", table, "--metric", "miou", "--json", cwd=tmp_path).stdout)
@@ -199,7 +198,7 @@ def test_a_column_is_turned_by_name_or_by_hand_and_keeps_its_unit(tmp_path):
 def test_runs_of_a_table_are_what_they_are_called_and_no_results_of_a_pipeline(tmp_path):
     table = scores_table(tmp_path / "scores.csv", runs=("unet/dice", "deeplab/dice"))
     assert (
-        "dice, these methods: unet/dice is better than deeplab/dice"
+        "dice (higher is better), these methods: unet/dice is better than deeplab/dice"
         in segpipe("compare", "--csv", table, cwd=tmp_path).stdout
     )
 

@@ -177,12 +177,13 @@ def _print_two(found: Judgement, split: str) -> None:
     """The verdicts on two results, and what the same networks would do on other images."""
     for difference in found.differences:
         print(difference.verdict)
-        if difference.claim == "methods":
+        if difference.claim == "methods" and not difference.caution:
             print(_of_networks(difference))
     first = found.differences[0]
     seeds = f"{first.seeds[0]} and {first.seeds[1]} seeds" if len(set(first.seeds)) > 1 else _seeds(first.seeds[0])
     of = {"folds": "train, each scored by a network that did not see it", "the table": "the table"}.get(split, split)
-    print(f"\n{first.units} {first.unit}s of {of}, {seeds}. {_said(first.claim)}")
+    said = "Nothing is claimed: see above." if all(d.caution for d in found.differences) else _said(first.claim)
+    print(f"\n{first.units} {first.unit}s of {of}, {seeds}. {said}")
     for note in found.notes:
         print(f"note: {note}")
 
@@ -209,8 +210,8 @@ def _said(claim: str) -> str:
     if claim == "methods":
         return "These methods: the interval holds for new trainings and new images."
     return (
-        "These networks: the interval holds for new images and these weights. It says nothing about another training; "
-        "that takes two seeds or more of different runs."
+        "These networks: the interval holds for these weights on new images. About new trainings only runs of several "
+        "seeds say something; an ensemble or a CRF is made of given networks."
     )
 
 
@@ -218,13 +219,19 @@ def _print_many(found: Judgement, metrics: list[str]) -> None:
     """A table by metric, and what leads."""
     from segpipe.report import judgement
 
+    runs = [
+        name for name, made_of in found.sample.networks.items() if made_of == name and judgement.REFINED not in name
+    ]
+    alone = found.only(runs) if 1 < len(runs) < len(found.scores) else None
     for name in metrics:
+        if alone is not None and len(alone.order(name)) > 1:
+            print(f"Runs alone. {judgement.sentence(alone, name)}")
+            print(f"{judgement.ranking_table(alone, name).markdown()}\nAll results.")
         print(judgement.sentence(found, name))
         print(judgement.ranking_table(found, name).markdown())
-    pairs = max(difference.pairs for difference in found.differences)
     print(
-        f"{found.units} {found.unit}s. 95 % intervals of differences hold together over {pairs} pairs. These methods: "
-        "new trainings and new images; these networks: new images alone."
+        f"{found.units} {found.unit}s. Intervals of differences hold together in a table. These methods: new trainings "
+        "and new images; these networks: new images alone."
     )
     for note in found.notes:
         print(f"note: {note}")

@@ -38,13 +38,26 @@ ImageSpreadOption = Annotated[
         show_default=False,
     ),
 ]
+GroupsOption = Annotated[
+    int | None, typer.Option(help="With --spread: groups of test images; default 20.", min=5, show_default=False)
+]
+SeedsOption = Annotated[
+    int | None, typer.Option(help="With --spread: seeds of each run; default 3.", min=1, show_default=False)
+]
+RunsOption = Annotated[
+    int | None, typer.Option(help="With --spread: runs compared together; default 2.", min=2, show_default=False)
+]
 ClaimOption = Annotated[
     Path | None,
     typer.Option(
-        help="A paper's table in CSV (method, mean, spread, n): how probable is it that its best method is not?",
+        help="A paper's table in CSV (method, mean, spread, n): how probable is it that its best method is not really "
+        "better than the others?",
         show_default=False,
     ),
 ]
+
+
+_POINTS = 2.0  # that are planned for unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -66,16 +79,16 @@ def plan(
     names: NamesArgument = None,
     difference: Annotated[
         float, typer.Option(help="True difference to be shown, in points (NLL and Brier: as they are).", min=1e-6)
-    ] = 2.0,
+    ] = _POINTS,
     power: Annotated[float, typer.Option(help="Probability with which it shall be shown.", min=0.05, max=0.99)] = 0.8,
     metric: Annotated[
         str, typer.Option(help="The score that counts; its name says whether lower is better.")
     ] = "miou_dataset",
     spread: SpreadOption = None,
     image_spread: ImageSpreadOption = None,
-    groups: Annotated[int, typer.Option(help="With --spread: groups of test images.", min=5)] = 20,
-    seeds: Annotated[int, typer.Option(help="With --spread: seeds of each run.", min=1)] = 3,
-    runs: Annotated[int, typer.Option(help="With --spread: runs that are compared together.", min=2)] = 2,
+    groups: GroupsOption = None,
+    seeds: SeedsOption = None,
+    runs: RunsOption = None,
     claim: ClaimOption = None,
     correlation: Annotated[
         float, typer.Option(help="With --claim: between the scores of two methods; 0 if unknown.", min=0, max=0.99)
@@ -87,30 +100,52 @@ def plan(
     from segpipe.metrics.naming import scale
     from segpipe.metrics.planning import Design, Variances
 
-    if claim is not None or spread is not None:
-        what = "--claim" if claim is not None else "--spread"
-        if names or settings or (claim is not None and spread is not None):
-            raise ConfigError(f"{what} stands for results: give no runs, --set or other source beside it")
+    own = {"--image-spread": image_spread, "--groups": groups, "--seeds": seeds, "--runs": runs}
+    beside = [name for name, value in own.items() if value is not None]
+    _refuse(beside, bool(names or settings), claim=claim is not None, spread=spread is not None)
+    if correlation and claim is None:
+        raise ConfigError("--correlation goes with --claim")
     if claim is not None:
         _claims(claim, correlation, metric, as_json=as_json)
         return
     if spread is not None:
         factor, _ = scale(metric)
         of = Variances(((image_spread or 0.0) / factor) ** 2, 2 * (spread / factor) ** 2)
-        design = Design(groups, seeds, runs, runs * (runs - 1) // 2)
+        number = runs or 2
+        design = Design(groups or 20, seeds or 3, number, number * (number - 1) // 2)
         region = min(1.0, difference / 2)
         found = _Plan(metric, difference, power, of, design, None, "group", region, image_spread is not None)
     else:
         found = _of_results(names or [], difference, power, metric, settings)
+    _refuse_small(found)
+    if as_json:
+        print(json.dumps(_plain(found), allow_nan=False))
+    else:
+        _print(found)
+
+
+def _refuse(beside: list[str], results: bool, *, claim: bool, spread: bool) -> None:
+    """ConfigError where options do not go together."""
+    if (claim or spread) and (results or (claim and spread)):
+        what = "--claim" if claim else "--spread"
+        raise ConfigError(f"{what} stands for results: give no runs, --set or other source beside it")
+    if beside and not spread:
+        raise ConfigError(f"{beside[0]} goes with --spread; without it the results at hand say how many there are")
+
+
+def _refuse_small(found: _Plan) -> None:
+    """ConfigError for a difference that nothing shows, or that nobody named."""
+    from segpipe.metrics.naming import scale
+
+    if scale(found.metric)[0] == 1 and found.difference == _POINTS:
+        raise ConfigError(
+            f"say which --difference in {found.metric} matters: {_POINTS:g} is the default for points alone"
+        )
     if found.difference <= found.region:
         raise ConfigError(
             f"--difference {found.difference:g}: differences within {found.region:g} are called practically equal; ask "
             "for a larger one, or change report.equivalence"
         )
-    if as_json:
-        print(json.dumps(_plain(found), allow_nan=False))
-    else:
-        _print(found)
 
 
 def _of_results(
@@ -133,17 +168,17 @@ def _of_results(
     if len(set(names)) == 1:
         raise ConfigError(f"found one run, {names[0]}, wanted two or more, or none for all")
     judged = judge_entries(entries, context, [metric])
-    of = planning.variances(judged.sample, metric, names)
+    chosen = list(dict.fromkeys(names)) or known
+    of = planning.variances(judged.sample.only(chosen), metric)  # as `compare` of these would have it
     if of is None:
         raise ConfigError(
             "these results do not say how much trainings vary: wanted two runs or more with two seeds or more "
             "(params.yaml); or give --spread, as a paper states it"
         )
-    number = len(set(names)) or len(known)
-    pairs = number * (number - 1) // 2
-    fewest = min(judged.seeds[name] for name in names or known)
-    design = planning.Design(judged.units, fewest, len(known), pairs)
-    took = minutes.of_runs(names or known)
+    pairs = len(chosen) * (len(chosen) - 1) // 2
+    fewest = min(judged.seeds[name] for name in chosen)
+    design = planning.Design(judged.units, fewest, len(chosen), pairs)
+    took = minutes.of_runs(chosen)
     mean = sum(took.values()) / len(took) if took else None
     region = context.params.report.equivalence / 100 * scale(metric)[0]
     return _Plan(metric, difference, power, of, design, mean, judged.unit, region)
@@ -187,7 +222,8 @@ def _cost(found: _Plan, seeds: int) -> str:
     more = max(0, seeds - found.design.seeds)
     if found.minutes is None or not more:
         return ""
-    return f", {more} more of each run, about {more * found.minutes:.1f} minutes a run"
+    every = more * found.minutes * found.design.runs
+    return f", {more} more trainings of each run, about {every:.0f} minutes in all"
 
 
 def _plain(found: _Plan) -> dict[str, Any]:
@@ -219,4 +255,4 @@ def _claims(path: Path, correlation: float, metric: str, *, as_json: bool) -> No
             f"{doubt.best} over {doubt.other}: {doubt.difference:+.3g}, standard error {doubt.error:.2g}; not better "
             f"with probability {doubt.probability:.2f}"
         )
-    print("From means, spreads and n alone, with nothing known before; the best of many fares worse than this.")
+    print("From means, spreads and n alone. Where the winner was picked from many methods, the probability is higher.")

@@ -36,8 +36,8 @@ def recommend(
     context = start(overrides=settings, quiet=as_json)
     metric = advice.GOALS[goal]
     entries = collect_results(context)
-    if choose == "val":
-        entries = [entry for entry in entries if not fitted_on_val(entry)]
+    left_out = [entry.name for entry in entries if choose == "val" and fitted_on_val(entry)]
+    entries = [entry for entry in entries if entry.name not in left_out]
     defined = sum(entry.mean(metric) is not None for entry in entries)
     if defined < 2:
         kind = "result that was not fitted on val" if choose == "val" else "result"
@@ -50,5 +50,7 @@ def recommend(
     if as_json:
         print(json.dumps({**asdict(found), "chosen_on": choose}, allow_nan=False))
         return
+    if left_out:
+        print(f"chosen on val, without what was fitted there: {', '.join(left_out)}")
     for heading, text in advice.words(found, judged, reported):
         print(f"{heading}: {text}")

@@ -99,7 +99,8 @@ def lookup(params: Params, path: str) -> Any:
     value: Any = params.model_dump(mode="json")
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return known_before(_without_neutral(value))
+    value = _without_neutral(value)
+    return known_before(value) if isinstance(value, dict) else value
 
 
 def _without_neutral(value: Any) -> Any:
@@ -108,11 +109,10 @@ def _without_neutral(value: Any) -> Any:
     return value
 
 
-def known_before(value: Any) -> Any:
+def known_before(values: dict[str, Any]) -> dict[str, Any]:
     """Plain data without the parameters that came later, where they are as it was before them: the same bytes."""
-    if isinstance(value, dict):
-        return {key: known_before(item) for key, item in value.items() if item != _SINCE.get(key, ...)}
-    return value
+    kept = {key: item for key, item in values.items() if item != _SINCE.get(key, ...)}
+    return {key: known_before(item) if isinstance(item, dict) else item for key, item in kept.items()}
 
 
 def card_file(dataset: str) -> Path | Traversable:

@@ -85,15 +85,22 @@ class Difference:
         sign = -factor if lower_is_better(self.metric) else factor
         ahead, low, high = (sign * value for value in (self.value, self.low, self.high))
         low, high = sorted((low, high))
-        first, second, decimals = self.first, self.second, digits(factor)
+        first, second = (
+            self._named(name, number) for name, number in zip((self.first, self.second), self.seeds, strict=True)
+        )
+        decimals = digits(factor)
         if ahead < 0:
             first, second, ahead, low, high = second, first, -ahead, -high, -low
         together = f" over {self.pairs} pairs" if self.pairs > 1 else ""
         interval = f"{100 * self.level:g} % interval{together} {low:+.{decimals}f} to {high:+.{decimals}f}"
         if self.shown:
             return f"{title}: {first} is better than {second} by {ahead:.{decimals}f}{unit}, {interval}"
-        said = f"{title}: {first} and {second}: {self.word} ({ahead:+.{decimals}f}{unit}, {interval})"
+        said = f"{title}: {self.word}, {first} ahead of {second} by {ahead:.{decimals}f}{unit}, {interval}"
         return said + _because(self.caution)
+
+    def _named(self, name: str, seeds: int) -> str:
+        """A result as what is compared with another of fewer networks: the mean of its own."""
+        return f"{name} (mean of {seeds} networks)" if seeds > min(self.seeds) else name
 
 
 def word_of(low: float, high: float, equivalence: float) -> str:

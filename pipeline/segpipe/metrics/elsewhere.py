@@ -91,7 +91,7 @@ def read_elsewhere(path: Path, lower: Collection[str] = ()) -> Elsewhere:
         raise DataError(f"{path} holds no line; wanted columns run, image and tp, fp, fn with class, or scores")
     missing = [name for name in ("run", "image") if name not in lines[0]]
     if missing:
-        raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(lines[0])}")
+        raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(lines[0])}: name one of them so")
     counted = all(name in lines[0] for name in (*COUNTED, "class"))
     columns = [] if counted else [name for name in lines[0] if name not in KEYS]
     if not counted and (not columns or "class" in lines[0] or any(name in columns for name in COUNTED)):
@@ -130,10 +130,13 @@ def lines_of(path: Path) -> list[Line]:
         raise DataError(f"{path} is no file; give a table in CSV")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        lines = csv_rows("\n".join(line for line in text.splitlines() if line.strip()))
         header = next(csv.reader(text.splitlines()[:1]), [])
+        lines = csv_rows("\n".join(line for line in text.splitlines() if line.strip()))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV table in UTF-8: {error}") from None
+    separator = next((sign for sign in (";", "\t") if len(header) == 1 and sign in header[0]), "")
+    if separator:
+        raise DataError(f"{path}: its columns are separated by {separator!r}, wanted a comma")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'; give each once")
@@ -195,7 +198,9 @@ def _refuse_other_labels(runs: Mapping[str, Mapping[str, Scored]], images: Seque
         odd = np.argwhere(counts.tp + counts.fn != known.tp + known.fn)
         if len(odd):
             image = images[odd[0][0]]
-            raise DataError(f"{path}: image '{image}' has another label for run {run} than for {first}: tp + fn differ")
+            raise DataError(
+                f"{path}: image '{image}' has another label for run {run} than before (run {first}): tp + fn differ"
+            )
 
 
 def _refuse_gaps(

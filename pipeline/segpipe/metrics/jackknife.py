@@ -44,7 +44,7 @@ class Units:
 
     @staticmethod
     def of(groups: Sequence[str], folds: int = 1) -> Units:
-        """Groups as they are named; images where there are fewer than five groups.
+        """Groups as they are named; images where each is a group of its own, or all are one.
 
         Raises:
             ValueError: no image.
@@ -53,7 +53,7 @@ class Units:
             raise ValueError("there is no image to compare; evaluate some first")
         members = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
         number = int(members.max()) + 1
-        if number < FEWEST or number == len(groups):
+        if number < 2 or number == len(groups):
             return Units("image", len(groups), np.arange(len(groups)), number, folds)
         return Units("group", number, members, number, folds)
 
@@ -90,7 +90,7 @@ class Units:
     def caution(self) -> str:
         """Why these images can show nothing; empty where they can."""
         if self.groups < FEWEST:
-            what = "group" if self.groups < self.number else "image"
+            what = "group" if self.unit == "group" or self.groups < self.number else "image"
             several = f"{self.groups} {what}s are" if self.groups != 1 else f"1 {what} is"
             return f"{several} too few to tell a difference from chance, wanted {FEWEST} {what}s or more"
         return ""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 
 LOWER_IS_BETTER = ("ece", "sce", "nll", "brier", "ace", "aurc")  # scores that begin so
 _FRACTIONS = ("acc", "macc", "miou", "mdice", "share", "ece", "sce", "ace", "aurc")  # scores from 0 to 1 that begin so
 # Scores of tables from elsewhere, whose units and limits nobody knows: how `foreign` calls them.
 _HIGHER, _LOWER = "csv:", "csv, lower is better:"
-# What usually falls when a method gets better, as others call it.
-_USUALLY_LOWER = ("hd", "assd", "asd", "msd", "ged", "error", "err", "loss", "rmse", "mse", "mae", "fpr", "fnr", "time",
-                  *LOWER_IS_BETTER)  # fmt: skip
+# Words of names of what falls when a method gets better.
+_USUALLY_LOWER = {"hd", "hausdorff", "assd", "asd", "msd", "dist", "distance", "ged", "error", "err", "loss", "rmse",
+                  "mse", "mae", "rvd", "ravd", "fpr", "fnr", "time", *LOWER_IS_BETTER}  # fmt: skip
 
 
 def foreign(column: str, *, lower: bool | None = None) -> str:
@@ -19,9 +20,10 @@ def foreign(column: str, *, lower: bool | None = None) -> str:
     lower: whether lower is better; None: as the column's name suggests.
 
     >>> [pretty(foreign(name)) for name in ("Dice", "HD95")]
-    ['Dice', 'HD95 (lower is better)']
+    ['Dice (higher is better)', 'HD95 (lower is better)']
     """
-    falls = column.casefold().startswith(_USUALLY_LOWER) if lower is None else lower
+    words = set(re.split(r"[^a-z]+", column.casefold()))
+    falls = bool(words & _USUALLY_LOWER) if lower is None else lower
     return (_LOWER if falls else _HIGHER) + column
 
 
@@ -58,7 +60,7 @@ def pretty(metric: str) -> str:
     if metric.startswith("share_iou_ge_"):
         share, _, of_class = metric.removeprefix("share_iou_ge_").partition("_")
         return f"share of IoU >= {share}{', mean over classes' if of_class else ''}"
-    for start, ending in ((_LOWER, " (lower is better)"), (_HIGHER, "")):
+    for start, ending in ((_LOWER, " (lower is better)"), (_HIGHER, " (higher is better)")):
         if metric.startswith(start):
             return metric.removeprefix(start) + ending
     name, *rest = metric.split("_")

@@ -119,7 +119,8 @@ def words(advice: Advice, judged: Judgement, reported: Judgement | None = None) 
         why = "the cheapest that is not shown to be worse than the best"
     found = [("undecided", leading(judged, advice.metric))] if advice.ties else []
     if reported is None:
-        found.append((f"take {take}", f"{title} {scored(advice, judged)}, {why}"))
+        choice = "if you must choose now: " if advice.ties else ""
+        found.append((f"take {take}", f"{choice}{title} {scored(advice, judged)}, {why}"))
     else:
         found.append((f"take {take}", f"{title} {scored(advice, reported)} on test, {why} on val"))
         advice = replace(advice, shrinkage=0.0)
@@ -129,8 +130,8 @@ def words(advice: Advice, judged: Judgement, reported: Judgement | None = None) 
 def _sure(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
     """How sure the choice is, and against whom."""
     title, take, standing = pretty(advice.metric), advice.take, judged.standing(advice.metric)
-    about = "images and trainings" if judged.chances[advice.metric].trainings else "images alone: one seed a run"
-    told = f"the best with probability {_percent(advice, take)} ({judged.units} {judged.unit}s; chance of {about})"
+    about = "new images and trainings of the runs" if judged.chances[advice.metric].trainings else "new images alone"
+    told = f"the best with probability {_percent(advice, take)} ({judged.units} {judged.unit}s; {about})"
     if take not in (advice.best, *advice.same):
         told += f"; {advice.best} with {_percent(advice, advice.best)}"
     found = [("how sure", told)]
@@ -181,7 +182,8 @@ def _without_cost(names: Sequence[str], cost: Mapping[str, float], kinds: Mappin
 
 
 def _percent(advice: Advice, name: str) -> str:
-    return f"{100 * advice.shares[name]:.0f} %"
+    share = advice.shares[name]
+    return "over 99 %" if 0.99 < share < 1 else "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _surer(
@@ -204,14 +206,16 @@ def _surer(
     rivals = [name for name in ties if judged.between(best, name, metric).claim == "methods"]
     of = planning.variances(judged.sample, metric)
     if not rivals or of is None:
-        return []
+        return ["more groups of images to test on would tell these networks apart"] if ties else []
     pair, runs = judged.between(best, rivals[0], metric), [name for name, kind in kinds.items() if kind == "run"]
     design = planning.Design(judged.units, min(pair.seeds), len(runs), pair.pairs)
     target = 2 * (pair.equivalence or EQUIVALENCE)
     factor, unit = scale(metric)
     shown, seeds = f"{factor * target:.{digits(factor)}f}{unit}", planning.seeds_for(target, of, design, POWER)
     if seeds is not None and seeds <= design.seeds:
-        return []
+        return [
+            f"nothing for {shown}: these seeds would show it in 8 of 10 experiments, so {rivals[0]} is likely closer"
+        ]
     if seeds is None:
         smallest = f"{factor * planning.smallest(of, design, POWER):.{digits(factor)}f}{unit}"
         return [

@@ -55,9 +55,9 @@ def _explained(found: Judgement) -> str:
         f"Differences are paired: the same {found.units} {found.unit}s of test and the same seeds on both sides. A "
         "claim about these methods holds for new trainings and new images; one about these networks for new images "
         "alone: no more can be said with one seed, or of a CRF or an ensemble beside its networks. All intervals of a "
-        f"metric hold together with 95 % (Bonferroni over {pair.pairs} pairs), and the verdict is read from them: "
-        f"better where 0 is outside, practically equal where all of it is within {factor * pair.equivalence:g}"
-        f"{unit or ' of 0'}, else undecided. "
+        "table hold together with 95 % (Bonferroni over its pairs), and the verdict is read from them: practically "
+        f"equal where all of it is within {factor * pair.equivalence:g}{unit or ' of 0'}; else better where it leaves "
+        "out 0; else undecided. An ensemble is compared with the mean of a run's networks. "
         "Intervals of single scores that overlap do not mean equal."
     )
 

@@ -73,7 +73,7 @@ def cells(
             mark, bounds = "", None
             if judged is not None and column in standings:
                 found = standings[column]
-                tied = entry.name in (*found.same, *found.ties)
+                tied = entry.name in (*found.same, *found.ties) and not judged.caution_of(column)
                 mark = "best" if entry.name == found.best else "tie" if tied else ""
                 bounds = judged.bounds[entry.name].get(column)
             row.append(Cell(entry.mean(column), entry.spread(column), bounds, mark))

@@ -183,14 +183,15 @@ class ReportBuilder:
                 taken = found.take or found.best
                 share = found.shares.get(taken, 0.0)
                 ties = judgement.listed([n for n in (found.best, *found.same, *found.ties) if n != taken], 12)
-                told = [advice.scored(found, self.judged), f"{100 * share:.0f} %", ties or "none"]
+                sure = ["–", "–"] if found.caution else [f"{100 * share:.0f} %", ties or "none"]
+                told = [advice.scored(found, self.judged), *sure]
                 rows.append([words, found.take or "nothing yet", *told])
         header = ["what counts", "take", "score on test", "best", "not shown to differ"]
         return [
             Table(header, rows),
-            "Best: the probability of it, with results of the same numbers. Speed counts multiply-adds; a "
-            "CRF's work is not counted, so results with one are not among them. `segpipe recommend --goal D` (or I, C, "
-            "worst, calibration, likelihood, speed) says more, and what to run next.",
+            "Best: the probability that it truly is; results of the same numbers share it. Speed counts multiply-adds; "
+            "a CRF's work is not counted, so results with one are not among them. `segpipe recommend --goal D` (or I, "
+            "C, worst, calibration, likelihood, speed) says more, and what to run next.",
         ]
 
     def _scores(self) -> list[Piece]:

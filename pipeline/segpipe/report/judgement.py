@@ -246,16 +246,20 @@ def _judged(sample: Sample, equivalence: float) -> Judgement:
 def ranking_table(found: Judgement, metric: str) -> Table:
     """Score, interval, difference to the best and verdict of every run; ties share a rank."""
     order, standing = found.order(metric), found.standing(metric)
-    alike = standing.leaders
+    alike, caution = standing.leaders, found.caution_of(metric)
     rows = []
     for place, name in enumerate(order, 1):
         bounds = found.bounds[name].get(metric)
         shown = "–" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
         mark = f"1{'=' if len(alike) > 1 else ''}" if name in alike else str(place)
         score = f"{found.scores[name][metric]:.4f}"
-        rows.append([name, mark, score, shown, *_against_best(found, standing, name, metric)])
-    header = ["what", "rank", pretty(metric), "95 % interval", "behind the best", "claim", "verdict"]
-    return Table(header, rows)
+        against = _against_best(found, standing, name, metric)
+        rows.append(
+            [name, "–", score, shown, *against[:2], "not judged"] if caution else [name, mark, score, shown, *against]
+        )
+    pairs = max((d.pairs for d in found.differences if d.metric == metric), default=1)
+    behind_of = f"behind the best (over {pairs} pairs)" if pairs > 1 else "behind the best"
+    return Table(["what", "rank", pretty(metric), "95 % interval", behind_of, "claim", "verdict"], rows)
 
 
 def _against_best(found: Judgement, standing: Standing, name: str, metric: str) -> list[str]:
@@ -311,11 +315,12 @@ def leading(found: Judgement, metric: str) -> str:
         else ""
     )
     if equal and not standing.undecided:
-        return f"{words} and are practically equal: {listed(standing.leaders)}. Choose by cost or calibration.{behind}"
+        return f"{words} and are practically equal: {listed(standing.leaders)}{_OTHERWISE}{behind}"
     some = f" ({listed(equal)} practically equal to {standing.best})" if equal else ""
-    return f"{words} and cannot be told apart: {listed(standing.leaders)}{some}. Choose by cost or calibration.{behind}"
+    return f"{words} and cannot be told apart: {listed(standing.leaders)}{some}{_OTHERWISE}{behind}"
 
 
+_OTHERWISE = ". Choose by something else, such as cost."
 _NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight", 9: "Nine", 10: "Ten"}
 
 

