@@ -199,6 +199,8 @@ def plain_curve(scheme, channel, v):
         return (v - numbers["mean"][channel]) / max(numbers["std"][channel], 1e-6)
     if scheme == "minmax":
         return v
+    if scheme == "symmetric":
+        return (v - 127) / 128
     if scheme == "half_normal":
         return math.erf(v / (numbers["rms"][channel] * math.sqrt(2)))
     low, middle, high = numbers["quantiles"][channel]
