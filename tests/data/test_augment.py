@@ -200,7 +200,7 @@ def plain_curve(scheme, channel, v):
     if scheme == "minmax":
         return v
     if scheme == "symmetric":
-        return (v - 127) / 128
+        return (255 * v - 127) / 128
     if scheme == "half_normal":
         return math.erf(v / (numbers["rms"][channel] * math.sqrt(2)))
     low, middle, high = numbers["quantiles"][channel]
