@@ -18,8 +18,8 @@ def read() -> list[Row]:
 
 def _equal(seeds: int, runs: Sequence[int]) -> Callable[[Row], bool]:
     def chosen(row: Row) -> bool:
-        alike = row["noisy"] == "1.0" and "run=()" in row["world"]
-        return alike and int(row["seeds"]) == seeds and int(row["runs"]) in runs
+        equal_spread = row["noisy"] == "1.0" and "run=()" in row["world"]
+        return equal_spread and int(row["seeds"]) == seeds and int(row["runs"]) in runs
 
     return chosen
 

@@ -1,4 +1,4 @@
-"""Intervals, paired comparisons, spreads: against plain loops, scipy and by hand."""
+"""Intervals, paired comparisons and spreads, checked against plain loops, scipy and arithmetic."""
 
 import math
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_of_few_groups_nothing_is_claimed():
     assert "2 groups are too few" in few.caution
     assert metrics.Units.of([f"g{i // 5}" for i in range(25)]).caution == ""
     assert "4 images are too few" in metrics.Units.of(list("abcd")).caution
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="no images"):
         metrics.Units.of([])
 
 
@@ -316,6 +316,13 @@ def test_a_pair_is_judged_by_the_shared_spread_unless_its_own_is_larger():
     own = (values[0].round(3) - values[1].round(3)).std(ddof=1) / 2
     scaled = error.hedge(3, 15) * own * stats.t.ppf(0.975, 15)
     assert noisy.alone[1] - noisy.alone[0] == pytest.approx(2 * scaled, rel=1e-3)
+
+
+@pytest.mark.parametrize("own, shared", [(1, 9), (2, 18), (4, 36), (9, 81)])
+def test_an_own_spread_counts_more_the_fewer_seeds_it_comes_from(own, shared):
+    quotient = stats.t.isf(0.125 / 2, own) / stats.t.isf(0.025, shared)
+    assert error.hedge(own, shared) == pytest.approx(max(1.0, quotient))
+    assert (error.hedge(own, shared) > 1) == (own < 4)
 
 
 def test_with_fewer_than_four_runs_each_pair_has_its_own_spread():

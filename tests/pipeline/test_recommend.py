@@ -108,7 +108,7 @@ def test_ties_are_said_first_and_counted():
     assert told[0][0] == "undecided"
     assert told[0][1].startswith("13 results lead in mIoU^D and cannot be told apart: ")
     assert told[0][1].endswith(" and 7 more. Choose by something else, such as cost.")
-    listed = dict(told)[f"not shown to differ from {best}"]
+    listed = dict(told)[f"tied with {best}"]
     assert listed.count("best with probability") == 6
     assert found.ties[0] in found.next[0] or "seeds" in found.next[0]
     assert "twin" not in found.next[0]
@@ -127,7 +127,7 @@ def test_few_images_and_one_seed_recommend_nothing():
     judged = judged_of({"a": [tables(90, 0)], "b": [tables(50, 1)]})
     found = advise("D", judged, {}, [], kinds(judged))
     assert (found.take, found.best) == ("", "a")
-    assert words(found, judged)[0] == ("take nothing yet", "12 images and one seed a run are too few to choose by")
+    assert words(found, judged)[0] == ("take nothing yet", "12 images with one seed per run are too few to choose from")
     many = judged_of({"a": [tables(90, 0, 40)], "b": [tables(50, 1, 40)]}, 40)
     found = advise("D", many, {}, [], kinds(many))
     assert found.take == "a"

@@ -46,7 +46,7 @@ def test_a_pair_that_is_twice_as_noisy_as_the_rest_is_still_covered(seeds):
 
 
 def test_a_difference_at_the_edge_of_what_matters_is_rarely_called_equal():
-    # Trainings alike and many images: where there is power to call something equal.
+    # Little spread between trainings and many images: enough power to call two runs equal.
     world = World(groups=80, seeds=5, training=0.02, run_group=0.02, run=(0.055,))
     truth = true_differences(world, np.random.default_rng(0), ["miou_dataset"])["miou_dataset"]
     assert truth == pytest.approx(0.01, abs=0.0015)

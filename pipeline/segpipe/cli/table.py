@@ -61,7 +61,7 @@ def table(
     seeds = len(context.params.seeds)
     note = (
         f"{context.params.download.dataset}, test, {seeds} seed{'s: mean ± standard deviation' if seeds > 1 else ''}. "
-        f"Best in bold; = not shown to differ from it{_about(judged)}."
+        f"Bold: the best; =: tied with it{_about(judged)}."
     )
     if judged is not None and judged.caution:
         note += f" Note: {judged.caution}."

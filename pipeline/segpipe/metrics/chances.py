@@ -45,10 +45,10 @@ def chances(sample: Sample, metric: str, *, draws: int = DRAWS, seed: int = 0) -
     names = [run for run in sample.scores if not np.isnan(sample.scores[run].get(metric, np.full(1, np.nan))).any()]
     if not names:
         return Chances({}, 1.0, False)
-    alike: dict[bytes, list[str]] = {}
+    twins: dict[bytes, list[str]] = {}  # results with equal numbers
     for name in names:
-        alike.setdefault(sample.scores[name][metric].mean(0).tobytes(), []).append(name)
-    names = [equal[0] for equal in alike.values()]
+        twins.setdefault(sample.scores[name][metric].mean(0).tobytes(), []).append(name)
+    names = [group[0] for group in twins.values()]
     means = np.stack([sample.scores[run][metric].mean(0) for run in names])  # (K, 1 + blocks)
     random = np.random.default_rng(seed)
     images, spread = sample.units.deviations(means[:, 1:]), Spread.of(sample, metric, fewest=2)
@@ -71,7 +71,7 @@ def chances(sample: Sample, metric: str, *, draws: int = DRAWS, seed: int = 0) -
         true = -true
     first = true >= true.max(1, keepdims=True) - 1e-12
     share = (first / first.sum(1, keepdims=True)).mean(0)
-    best = {name: float(p) for equal, p in zip(alike.values(), share, strict=True) for name in equal}
+    best = {name: float(p) for group, p in zip(twins.values(), share, strict=True) for name in group}
     return Chances(best, _expected(centred, within + variance.mean()), bool(variance.any()))
 
 

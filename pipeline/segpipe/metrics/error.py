@@ -61,8 +61,9 @@ class Error:
 def hedge(own: float, shared: float) -> float:
     """By how much the pair's own standard error counts more where few seeds make it uncertain.
 
-    As much as its interval at error .125 needs beside the shared one at .05: coverage is then .90 or more where the
-    pair is twice as noisy as the other runs, and .98 at most where it is not (docs/statistics.md).
+    The factor between the t quantiles of its interval at error .125 and of the shared one at .05. Coverage is then .90
+    or more where the pair is twice as noisy as the other runs; where it is not, up to .996 with two seeds
+    (docs/statistics.md).
     """
     return max(1.0, float(stdtrit(own, 1 - 0.125 / 2) / stdtrit(shared, 0.975)))
 

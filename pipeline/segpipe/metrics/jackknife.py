@@ -30,7 +30,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Units:
-    """What is left out together: `members` (N,) holds the unit of each image, `blocks` (units,) what goes at once.
+    """What is left out together: `members` (N,) holds the unit of each image, 0 to `number` - 1.
 
     unit is "group" or "image"; groups is their number, whatever the unit. folds: where the images were scored by
     cross-validation, how many networks scored them; 1 otherwise.
@@ -50,7 +50,7 @@ class Units:
             ValueError: no image.
         """
         if not groups:
-            raise ValueError("there is no image to compare; evaluate some first")
+            raise ValueError("no images to compare; evaluate some first")
         members = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
         number = int(members.max()) + 1
         if number < 2 or number == len(groups):
@@ -182,8 +182,7 @@ def intervals(
 ) -> dict[str, dict[str, float] | None]:
     """low and high of each named score of one network on other images; None where it is undefined.
 
-    The score and t standard errors, t of blocks - 1 degrees of freedom; inside the range of the score, 0 to 1, except
-    for NLL and Brier, which have no upper end.
+    The score plus and minus t standard errors, t with the degrees of freedom of `Support`, cut to the score's range.
     """
     units = Units.of(groups, folds)
     if units.number < 2:

@@ -8,7 +8,7 @@ stated size is shown. tests/statistics compares the power with simulated experim
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -36,7 +36,7 @@ class Variances:
 
 @dataclass(frozen=True)
 class Design:
-    """An experiment: groups of test images, seeds a run, runs, and pairs that are judged together."""
+    """An experiment: groups of test images, seeds per run, runs, and pairs that are judged together."""
 
     groups: int
     seeds: int
@@ -44,14 +44,14 @@ class Design:
     pairs: int = 1
 
 
-def variances(sample: Sample, metric: str, names: Sequence[str] = ()) -> Variances | None:
-    """The mean over all pairs of runs, or over those of `names`; None with one seed or one run.
+def variances(sample: Sample, metric: str) -> Variances | None:
+    """The mean over all pairs of runs; None with one seed or one run.
 
     The variance of trainings is that which the runs share where there are four or more.
     """
     spread = Spread.of(sample, metric)
     found: list[Variances] = []
-    for first, second in combinations(names or sample.scores, 2):
+    for first, second in combinations(sample.scores, 2):
         sides = [sample.scores[run].get(metric) for run in (first, second)]
         named = sample.networks[first], sample.networks[second]
         if (

@@ -73,9 +73,9 @@ def advise(
     metric = metric or GOALS[goal]
     standing = judged.standing(metric)
     best, caution = standing.best, _caution(judged, metric, kinds) if len(judged.order(metric)) > 1 else ""
-    alike = [name for name in standing.leaders if name in cost]
-    by_cost = goal == "speed" and alike and not _without_cost(standing.leaders, cost, kinds)
-    take = min(alike, key=lambda name: cost[name]) if by_cost else best
+    priced = [name for name in standing.leaders if name in cost]
+    by_cost = goal == "speed" and priced and not _without_cost(standing.leaders, cost, kinds)
+    take = min(priced, key=lambda name: cost[name]) if by_cost else best
     chances = judged.chances[metric]
     values = [judged.scores[name][metric] for name in judged.order(metric)]
     lost = chances.shrinkage(values, judged.scores[best][metric]) if best else 0.0
@@ -91,7 +91,7 @@ def _caution(judged: Judgement, metric: str, kinds: Mapping[str, str]) -> str:
     caution = judged.caution_of(metric)
     trained = [n for name, n in judged.seeds.items() if kinds[name] == "run"]
     if not caution and trained and max(trained) == 1 and judged.units < FEW:
-        return f"{judged.units} {judged.unit}s and one seed a run are too few to choose by"
+        return f"{judged.units} {judged.unit}s with one seed per run are too few to choose from"
     return caution
 
 
@@ -140,7 +140,7 @@ def _sure(advice: Advice, judged: Judgement) -> list[tuple[str, str]]:
     if advice.ties:
         groups = [group for group in judged.twins(advice.metric) if group[0] in advice.ties]
         named = [f"{' = '.join(group)} (best with probability {_percent(advice, group[0])})" for group in groups]
-        found.append((f"not shown to differ from {advice.best}", listed(named)))
+        found.append((f"tied with {advice.best}", listed(named)))
     elif standing.worse:
         about = judged.claim(advice.metric, standing.worse)
         found.append((f"shown, these {about}", f"{advice.best} is better than {beaten(standing)}"))

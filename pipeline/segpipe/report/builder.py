@@ -171,7 +171,7 @@ class ReportBuilder:
         trained = f"{' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''} a run" if seeds else "no run"
         return (
             f"{self.index.dataset}, {len(self.index.splits['test'])} test images ({judged.units} {judged.unit}s), "
-            f"{trained}; what was tuned, was tuned on val. On other data the order may be another."
+            f"{trained}; all tuning used the val split. The ranking may change on other data."
         )
 
     def _goals(self) -> list[Piece]:
@@ -186,7 +186,7 @@ class ReportBuilder:
                 sure = ["–", "–"] if found.caution else [f"{100 * share:.0f} %", ties or "none"]
                 told = [advice.scored(found, self.judged), *sure]
                 rows.append([words, found.take or "nothing yet", *told])
-        header = ["what counts", "take", "score on test", "best", "not shown to differ"]
+        header = ["what counts", "take", "score on test", "best", "tied with it"]
         return [
             Table(header, rows),
             "Best: the probability that it truly is; results of the same numbers share it. Speed counts multiply-adds; "
@@ -205,7 +205,7 @@ class ReportBuilder:
         shown = dict(list(means.items())[:8])
         return [
             benchmark.scores_table([e.name for e in order], columns, cells),
-            "Mean ± standard deviation over seeds. Bold: the best of a column; =: not shown to differ from it, "
+            "Mean ± standard deviation over seeds. Bold: the best of a column; =: tied with it, "
             "over all pairs. mIoU^D pools the pixels of all images, mIoU^I averages over images, mIoU^C over the "
             "images of each class, then classes; a class absent from an image's label is left out there. "
             "Votes have no probabilities, so no calibration.",

@@ -76,7 +76,7 @@ def worth(found: Found, judged: Judgement) -> str:
     chosen = min(as_good, key=lambda name: (_total(found[name]), -scores[name]))
     difference = found[chosen]["against_best_member"][METRIC]
     others = [name for name in as_good if name != chosen]
-    differ = "is not shown to differ, and costs" if len(others) == 1 else "are not shown to differ, and cost"
+    differ = "is tied with it, and costs" if len(others) == 1 else "are tied with it, and cost"
     tied = f"; {', '.join(others)} {differ} no less" if others else ""
     one, cost = found[chosen], _total(found[chosen]) / max(1, found[chosen]["multiply_adds"]["best_member"])
     return (

@@ -246,12 +246,12 @@ def _judged(sample: Sample, equivalence: float) -> Judgement:
 def ranking_table(found: Judgement, metric: str) -> Table:
     """Score, interval, difference to the best and verdict of every run; ties share a rank."""
     order, standing = found.order(metric), found.standing(metric)
-    alike, caution = standing.leaders, found.caution_of(metric)
+    leaders, caution = standing.leaders, found.caution_of(metric)
     rows = []
     for place, name in enumerate(order, 1):
         bounds = found.bounds[name].get(metric)
         shown = "–" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
-        mark = f"1{'=' if len(alike) > 1 else ''}" if name in alike else str(place)
+        mark = f"1{'=' if len(leaders) > 1 else ''}" if name in leaders else str(place)
         score = f"{found.scores[name][metric]:.4f}"
         against = _against_best(found, standing, name, metric)
         rows.append(
