@@ -10,7 +10,7 @@ import pytest
 from segpipe.report.html import Code, Figure, Fold, Group, Legend, Picture, Slider, document, render
 from segpipe.report.page import Answer, Section, build
 
-from conftest import reseal, segpipe
+from conftest import ROOT, reseal, segpipe
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 WIDTHS = ((390, "light"), (820, "dark"), (1280, "light"))
@@ -32,12 +32,12 @@ def opened(browser, finished):
     """A function that opens the report, and the list of what went wrong or over the network."""
     complaints, pages = [], []
 
-    def show(width=1280, scheme="light", **options):
+    def show(width=1280, scheme="light", of=finished, **options):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("data:", "file:")) else None)
-        page.goto((finished / "results/report.html").as_uri())
+        page.goto((of / "results/report.html").as_uri())
         pages.append(page)
         return page
 
@@ -61,8 +61,15 @@ def test_the_first_screen_says_what_recommend_says(opened, finished):
     advised = json.loads(segpipe("recommend", "--json", cwd=finished).stdout)
     assert page.locator(".take").inner_text() == f"Take {advised['take'] or 'nothing yet'}"
     answer = page.locator(".answer").inner_text()
-    for word in ("evidence", "how sure", "limits", "95 % interval", "1 seed a run"):
-        assert word in answer
+    for words in ("evidence", advised["caution"], "next", "limits", "1 seed a run"):
+        assert words in answer
+
+
+def test_the_first_screen_says_how_sure_its_advice_is_where_there_is_evidence(opened):
+    """The committed results: five seeds a run."""
+    answer = opened[0](of=ROOT).locator(".answer").inner_text()
+    for words in ("evidence", "how sure", "limits", "95 % interval", "5 seeds a run"):
+        assert words in answer
 
 
 def test_a_table_is_sorted_by_the_keyboard_alone(opened):
