@@ -306,5 +306,5 @@ def test_a_batch_too_small_for_batch_norm_is_said(tmp_path):
 
 def test_a_crop_larger_than_the_images_is_refused():
     images, labels = data()
-    with pytest.raises(ConfigError, match=r"crop is \[40, 16\], the prepared images are \[32, 32\]"):
+    with pytest.raises(ConfigError, match=r"crop is \[40, 16\], the largest prepared image is \[32, 32\]"):
         TrainSet(images, labels, Augmentation(crop=(40, 16)), 0)

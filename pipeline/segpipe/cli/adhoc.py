@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.config.context import Context
-from segpipe.core.files import read_array, write_bytes
+from segpipe.core.files import write_bytes
 from segpipe.core.upsample import upsample
 from segpipe.data.dataset import Index
 from segpipe.data.files import png_bytes
 from segpipe.data.normalize import curve
+from segpipe.data.prepared import stored
 from segpipe.report.pictures import strip
 from segpipe.stages import download, prepare, stats
 from segpipe.training import inference, trained
@@ -32,14 +33,17 @@ def make_upstream(context: Context) -> None:
 def overlay(context: Context) -> str:
     """A picture of some val images under the trained network: input, label, prediction; its path."""
     prepared = context.path("prepare")
-    images, labels = (read_array(prepared / f"val_{name}.npy") for name in ("images", "labels"))
+    index = Index.read(prepared)
+    images, labels = (stored(prepared, index, "val", kind) for kind in ("images", "labels"))
     network, config = trained.load(context.path("train"))
     predictor = inference.Predictor(network, curve(config["normalization"]), inference.Options())
-    palette, rows = Index.read(prepared).palette, []
+    rows = []
     for i in list(range(0, len(images), max(1, len(images) // _SHOWN)))[:_SHOWN]:
         logits = predictor.logits(images[i][None])[0]
         predicted = upsample(logits, labels[i].shape).argmax(1)[0].numpy().astype(np.uint8)
-        rows.append(strip(images[i], [labels[i], predicted], palette))
+        rows.append(strip(images[i], [labels[i], predicted], index.palette))
     path = Path("runs/overlays") / f"{context.key}.png"
-    write_bytes(path, png_bytes(np.concatenate(rows)))
+    widest = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    write_bytes(path, png_bytes(np.concatenate(padded)))
     return str(path)

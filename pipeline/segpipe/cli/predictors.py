@@ -51,7 +51,7 @@ class RunPredictor:
 
     def predict(self, image: NDArray[np.uint8], number: int) -> Prediction:
         """The image's labels, probabilities and uncertainty."""
-        probs, uncertainty = image_probs(self._predictor, image, self.config["size"], number)
+        probs, uncertainty = image_probs(self._predictor, image, trained.grid(self.config), number)
         return Prediction(label_and_confidence(probs)[0], probs, uncertainty)
 
 
@@ -97,7 +97,7 @@ class EnsemblePredictor:
         for probs, member in zip(members, self.members, strict=True):
             if member is not None:
                 predictor, refiner = member
-                probs[:] = image_probs(predictor, image, self.config["size"], number, fitted=True)[0]
+                probs[:] = image_probs(predictor, image, trained.grid(self.config), number, fitted=True)[0]
                 if refiner is not None:
                     probs[:] = softmax(Packed.probs(refiner.apply(image, probs)).unpack())  # as stage crf keeps them
         found = self.method.combine(members)

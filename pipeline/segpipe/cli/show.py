@@ -50,7 +50,7 @@ def show(
     prepared = context.path("prepare")
     if source is None and context.is_fresh("prepare", prepared):
         written.append(out / "frequencies.png")
-        files.write_bytes(written[1], _frequencies(prepared, card.classes, card.palette))
+        files.write_bytes(written[1], _frequencies(prepared))
     if as_json:
         print(json.dumps({"files": [str(path) for path in written], "samples": [s.id for s in drawn]}))
         return
@@ -103,21 +103,23 @@ def _sheet(root: Path, samples: Sequence[Any], card: Any, choice: str) -> bytes:
     return _png(plt, figure)
 
 
-def _frequencies(prepared: Path, classes: Sequence[str], palette: Sequence[Sequence[int]]) -> bytes:
+def _frequencies(prepared: Path) -> bytes:
     """For each split the share of labelled pixels and of images that a class takes, on logarithmic axes."""
     import numpy as np
 
-    from segpipe.core import files
     from segpipe.data.catalog import SPLITS
+    from segpipe.data.dataset import Index
+    from segpipe.data.prepared import stored
     from segpipe.report.figures import pyplot
 
-    plt = pyplot()
+    index = Index.read(prepared)
+    plt, classes, palette = pyplot(), index.classes, index.palette
     marks = dict(zip(SPLITS, ("o", "s", "^"), strict=True))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 1.4 + 0.26 * len(classes)), sharey=True, width_ratios=(3, 2), dpi=110
     )
     for split in SPLITS:
-        labels = files.read_array(prepared / f"{split}_labels.npy")
+        labels = stored(prepared, index, split, "labels")
         table = np.stack([np.bincount(one.ravel(), minlength=256)[: len(classes)] for one in labels])
         share, images = table.sum(0) / max(table.sum(), 1), (table > 0).mean(0)
         face = {"color": "#0072b2"} if split == "train" else {"color": "#777777", "markerfacecolor": "none"}

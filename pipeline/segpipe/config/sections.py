@@ -88,13 +88,24 @@ class Download(Section):
 
 
 class Prepare(Section):
-    """The network's grid, the label choice and the normalisation."""
+    """The network's grid (null: every image keeps its size), the label choice and the normalisation."""
 
-    height: Annotated[int, Field(ge=16)]
-    width: Annotated[int, Field(ge=16)]
+    height: Annotated[int, Field(ge=16)] | None
+    width: Annotated[int, Field(ge=16)] | None
     labels: Annotated[str, Field(pattern=r"^(majority|annotator [1-9][0-9]*)$")]
     normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal", "symmetric"]
     max_padding: Share
+
+    @model_validator(mode="after")
+    def _both(self) -> Prepare:
+        if (self.height is None) != (self.width is None):
+            raise ConfigError("one of height and width is null; give both, or set both to null for images as they are")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(height, width), None where every image keeps its size."""
+        return None if self.height is None or self.width is None else (self.height, self.width)
 
 
 class Stats(Section):

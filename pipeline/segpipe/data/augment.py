@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,19 @@ class Augmentation:
     crop: tuple[int, int] | None = None
     max_class: float = 1.0
 
-    def check(self, size: tuple[int, int]) -> None:
-        """ConfigError when the crop is larger than images of `size` (height, width)."""
-        if self.crop is not None and (self.crop[0] > size[0] or self.crop[1] > size[1]):
+    def check(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """ConfigError when no image of these sizes (height, width) is as large as the crop, or they need one."""
+        largest = [max(size[side] for size in sizes) for side in (0, 1)]
+        if self.crop is not None and (self.crop[0] > largest[0] or self.crop[1] > largest[1]):
             raise ConfigError(
-                f"train.augment.crop is {list(self.crop)}, the prepared images are {list(size)}; make it smaller, or "
-                "prepare.height and prepare.width larger"
+                f"train.augment.crop is {list(self.crop)}, the largest prepared image is {largest}; make it smaller, "
+                "or prepare.height and prepare.width larger"
+            )
+        if self.crop is None and len(sizes) > 1:
+            smallest = [min(size[side] for size in sizes) for side in (0, 1)]
+            raise ConfigError(
+                f"prepared images differ in size, from {smallest} to {largest}, and a batch needs one size; set "
+                "train.augment.crop, or prepare.height and prepare.width"
             )
 
     def __call__(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segpipe.core.seeding import generator
 from segpipe.data.augment import VOID, Augmentation
+from segpipe.data.prepared import Stack
 
 _ORDER, _SAMPLE, _SCALE = 1, 2, 5  # streams of the seed
 Bytes = NDArray[np.uint8]
@@ -38,7 +39,7 @@ class TrainSet(Dataset[tuple[Bytes, Bytes, Bytes, int]]):
     """Augmented images and label maps; an item's key is (epoch, position, factor, repetition).
 
     Args:
-        images: (N, H, W, 3).
+        images: (N, H, W, 3), or N of any size.
         labels: (N, H, W), or (N, A, H, W) with one map an annotator.
         rows: which images (None: all).
         extents: (N, 2) heights and widths without padding; given, one more map is 0 there and void beyond.
@@ -46,15 +47,16 @@ class TrainSet(Dataset[tuple[Bytes, Bytes, Bytes, int]]):
 
     def __init__(
         self,
-        images: Bytes,
-        labels: Bytes,
+        images: Stack,
+        labels: Stack,
         augmentation: Augmentation,
         seed: int,
         rows: Sequence[int] | None = None,
         *,
         extents: NDArray[np.int64] | None = None,
     ) -> None:
-        augmentation.check(tuple(images.shape[1:3]))
+        shapes = {images.shape[1:]} if isinstance(images, np.ndarray) else set(images.shapes)
+        augmentation.check([(shape[0], shape[1]) for shape in shapes])
         self.images, self.labels, self.augmentation, self.seed = images, labels, augmentation, seed
         self.rows = range(len(images)) if rows is None else rows
         self.extents = extents

@@ -43,17 +43,33 @@ class Row:
 
 @dataclass(frozen=True)
 class Index:
-    """What stage prepare wrote down: classes, grid, and the rows of every split. `labels`: which annotator's."""
+    """What stage prepare wrote down: classes, grid, and the rows of every split. `labels`: which annotator's.
+
+    height, width: of the grid; None where every image is kept at its own size.
+    """
 
     dataset: str
     classes: list[str]
     palette: list[list[int]]
     labels: str
     normalization: str
-    height: int
-    width: int
+    height: int | None
+    width: int | None
     reading: Reading
     splits: dict[str, list[Row]]
+
+    @property
+    def native(self) -> bool:
+        """Whether every image is kept at its own size."""
+        return self.height is None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the grid; of images at their own size the middle one of the train split."""
+        if self.height is not None and self.width is not None:
+            return self.height, self.width
+        sizes = sorted((row.geometry.padded_height, row.geometry.padded_width) for row in self.splits["train"])
+        return sizes[len(sizes) // 2]
 
     @staticmethod
     def read(prepared: Path) -> Index:

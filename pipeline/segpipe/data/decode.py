@@ -75,6 +75,21 @@ def decode(path: Path, page: int = 0) -> Decoded:
         raise DataError(f"{path} is not a readable image ({reason}); replace or remove it") from None
 
 
+def size_of(path: Path, page: int = 0) -> tuple[int, int]:
+    """(height, width) that a file's header says, without decoding it; (1, 1) where `decode` would refuse the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix == ".gz":
+                return decode(path, page).image.size[::-1]
+            with Image.open(path, formats=FORMATS) as image:
+                _choose(image, page, path)
+                width, height = image.size
+                return (height, width) if width * height <= MAX_PIXELS else (1, 1)
+    except Exception:  # of corrupt files many kinds are raised; decoding says what is wrong
+        return 1, 1
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(_ORIENTATION, 0)

@@ -24,8 +24,10 @@ class Geometry:
     padded_width: int
 
     @staticmethod
-    def fit(original: tuple[int, int], padded: tuple[int, int]) -> Geometry:
-        """The largest size of this aspect inside `padded`, both (height, width)."""
+    def fit(original: tuple[int, int], padded: tuple[int, int] | None) -> Geometry:
+        """The largest size of this aspect inside `padded`, both (height, width); None: the original size itself."""
+        if padded is None:
+            return Geometry(*original, *original, *original)
         scale = min(padded[0] / original[0], padded[1] / original[1])
         height, width = (min(limit, max(1, round(side * scale))) for side, limit in zip(original, padded, strict=True))
         return Geometry(*original, height, width, *padded)

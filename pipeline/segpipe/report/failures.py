@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.config.context import Context
-from segpipe.core.files import read_array, read_bytes
+from segpipe.core.files import read_bytes
 from segpipe.core.opencv import cv2
 from segpipe.data import catalog
 from segpipe.data.dataset import Index, Row, read_target
 from segpipe.data.duplicates import across, thumbnails
 from segpipe.data.files import png_bytes, read_image
 from segpipe.data.predictions import read_predicted_labels
+from segpipe.data.prepared import stored
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.defined import Floats, mean
 from segpipe.metrics.jackknife import Tables
@@ -23,7 +24,7 @@ from segpipe.metrics.suspects import unanimity
 from segpipe.report.audit import Case, Part, lowest, panels
 from segpipe.report.html import Fold, Group, Legend, Picture, Piece, Slider
 from segpipe.report.judgement import read_runs
-from segpipe.report.pictures import blend, colorize, jpeg_bytes
+from segpipe.report.pictures import blend, colorize, jpeg_bytes, reduced
 from segpipe.report.results import Entry
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
@@ -159,15 +160,15 @@ def _verdict(predicted: Sequence[NDArray[np.uint8]], target: NDArray[np.uint8]) 
 def gallery(context: Context, index: Index, entries: Sequence[Entry]) -> list[Piece]:
     """Input, label and each entry's prediction (first seed) of the test images whose label maps were kept."""
     prepared = context.require("prepare")
-    images, labels = (read_array(prepared / f"test_{name}.npy") for name in ("images", "labels"))
+    images, labels = (stored(prepared, index, "test", kind) for kind in ("images", "labels"))
     found: list[Piece] = []
     for i, row in enumerate(index.splits["test"]):
         files = [(e.name, e.folders[0] / "pictures" / f"{row.id}.png") for e in entries]
         kept = [Picture(read_bytes(path), name) for name, path in files if path.exists()]
         if kept:
             pair = [
-                Picture(png_bytes(images[i][row.inside]), f"{row.id}: image"),
-                Picture(png_bytes(colorize(labels[i][row.inside], index.palette)), "label"),
+                Picture(png_bytes(reduced(images[i][row.inside])), f"{row.id}: image"),
+                Picture(png_bytes(colorize(reduced(labels[i][row.inside]), index.palette)), "label"),
             ]
             group = Group("pictures", [*pair, *kept])
             found.append(group if not found else Fold(row.id, [group]))
@@ -179,7 +180,7 @@ def duplicates(audited: Audited, number: int, alike: float) -> Part:
     prepared = audited.context.require("prepare")
     splits: dict[str, tuple[Sequence[str], NDArray[np.float32]]] = {}
     for name, rows in audited.index.splits.items():
-        images = read_array(prepared / f"{name}_images.npy")
+        images = stored(prepared, audited.index, name, "images")
         cut = (image[row.inside] for image, row in zip(images, rows, strict=True))
         splits[name] = ([row.id for row in rows], thumbnails(cut))
     found = across(splits, alike)

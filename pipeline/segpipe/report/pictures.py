@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segpipe.core.opencv import cv2
 
 GAP = 4
+_WIDEST = 1024  # pixels of a side in the report
 
 
 def colorize(labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
@@ -19,6 +20,12 @@ def colorize(labels: NDArray[Any], palette: Sequence[Sequence[int]]) -> NDArray[
     table[: len(palette)] = np.asarray(palette, np.uint8)
     colors: NDArray[np.uint8] = table[labels]
     return colors
+
+
+def reduced(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) or label map (H, W) of which every n-th row and column is left, to a side of 1024 at most."""
+    step = -(-max(picture.shape[:2]) // _WIDEST)
+    return np.ascontiguousarray(picture[::step, ::step])
 
 
 def blend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from segpipe.data.dataset import Index
 from segpipe.data.maps import MapWriter
 from segpipe.data.normalize import curve
 from segpipe.data.packed import Packed
+from segpipe.data.prepared import Stack, alike, gather, stored
 from segpipe.stages import SPLITS
 from segpipe.training import device, inference, trained
 
@@ -34,7 +36,8 @@ Network = tuple[Path, int | None, str, inference.Options, str, int]
 def run(context: Context) -> dict[str, Any]:
     """Write `<split>_logits` (C, h, w) of each image; of a fold, `train_logits` holds its images, see `rows.json`.
 
-    Monte Carlo passes add `<split>_uncertainty.npy` (N, 2, h, w): entropy and mutual information.
+    Monte Carlo passes add `<split>_uncertainty.npy` (N, 2, h, w): entropy and mutual information, where all images
+    have one size.
     """
     trained_at, prepared, out = context.path("train"), context.path("prepare"), context.path("predict")
     section = context.params.predict_of(context.run)
@@ -51,7 +54,7 @@ def run(context: Context) -> dict[str, Any]:
     index = Index.read(prepared)
     with outputs.folder(out, context.describe("predict")) as folder:
         for split in SPLITS if context.fold is None else ("train",):
-            images = files.read_array(prepared / f"{split}_images.npy")
+            images = stored(prepared, index, split, "images")
             rows = _rows(context, index, len(images), folder)
             _write_logits(folder, split, images, rows, network, section.batch_size, pool, context.key)
             number[split] = len(rows)
@@ -61,19 +64,20 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _write_logits(
-    folder: Path, split: str, images: NDArray[np.uint8], rows: Sequence[int], network: Network, size: int, pool: Pool,
+    folder: Path, split: str, images: Stack, rows: Sequence[int], network: Network, size: int, pool: Pool,
     name: str,
 ) -> None:  # fmt: skip
     """The maps of a split, which grow on disk batch by batch."""
     uncertainties: NDArray[np.float16] | None = None
-    starts = range(0, len(rows), size)
-    done = pool.map(logits_of, ((network, images[rows[first : first + size]], first) for first in starts))
-    shown = tqdm(done, f"{name} {split}", len(starts), unit="batch", disable=None)
+    batches = list(alike(images, rows, size))
+    starts = [0, *itertools.accumulate(len(batch) for batch in batches)][:-1]
+    work = ((network, gather(images, batch), first) for first, batch in zip(starts, batches, strict=True))
+    shown = tqdm(pool.map(logits_of, work), f"{name} {split}", len(starts), unit="batch", disable=None)
     with MapWriter(folder / f"{split}_logits") as writer:
         for first, (logits, uncertainty) in zip(starts, shown, strict=True):
             for one in logits:
                 writer.add(one)
-            if uncertainty is None:
+            if uncertainty is None or not _of_one_size(images):
                 continue
             if uncertainties is None:
                 shape = (len(rows), *uncertainty.shape[1:])
@@ -81,6 +85,11 @@ def _write_logits(
             uncertainties[first : first + len(uncertainty)] = uncertainty
     if uncertainties is not None:
         uncertainties.flush()  # type: ignore[attr-defined]  # a memory map
+
+
+def _of_one_size(images: Stack) -> bool:
+    """Whether arrays of all images fit into one."""
+    return isinstance(images, np.ndarray) or len(set(images.shapes)) == 1
 
 
 def logits_of(

@@ -1,7 +1,8 @@
-"""Stage prepare: every image on the network's grid, in one array a split, with the way back."""
+"""Stage prepare: every image on the network's grid or at its own size, in one array a split, with the way back."""
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -24,8 +25,10 @@ from segpipe.data import catalog, check
 from segpipe.data.catalog import Card, Sample
 from segpipe.data.check import Checked
 from segpipe.data.dataset import Index, Row, read_left_out, read_samples
+from segpipe.data.decode import size_of
 from segpipe.data.geometry import Geometry, place_image, place_labels
 from segpipe.data.journal import Journal, journal
+from segpipe.data.prepared import Ragged, Stack, flush, shape_of
 
 Bytes = NDArray[np.uint8]
 Record = tuple[dict[str, Any], dict[str, int] | None, int]  # what was found, where it was placed, checksum
@@ -69,7 +72,7 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "path": str(out),
         "images": len(samples),
-        "size": [settings.height, settings.width],
+        "size": list(settings.grid or ()) or "native",
         "warnings": [row["what"] for row in report["warnings"]] + _padding(splits, settings.max_padding),
     }
 
@@ -87,13 +90,9 @@ class _Placing:
 
     def split(self, split: str, samples: Sequence[Sample]) -> list[Row]:
         """The arrays of a split, filled in place on disk, and its rows. What a killed process did is taken over."""
-        settings = self.context.params.prepare
-        grid, number = (settings.height, settings.width), len(samples)
-        shapes = {f"{split}_images": (number, *grid, 3), f"{split}_labels": (number, *grid)}
+        settings, number = self.context.params.prepare, len(samples)
         raters = max(len(sample.labels) for sample in samples)
-        if split == "train" and raters > 1:
-            shapes[ANNOTATORS] = (number, raters, *grid)
-        arrays, records = self.work.resume(split, shapes)
+        arrays, records = self._arrays(split, samples, raters)
         try:
             known = zip(samples, records, strict=False)
             done = [_restored(sample, record, arrays, k) for k, (sample, record) in enumerate(known)]
@@ -103,7 +102,7 @@ class _Placing:
             done = []
         if done:
             self.context.log(f"{split}: {len(done)} of {number} images were done before; going on")
-        items = ((self.source, sample, self.card, settings.labels, grid) for sample in samples[len(done) :])
+        items = ((self.source, sample, self.card, settings.labels, settings.grid) for sample in samples[len(done) :])
         placed = self.pool.map(place, items)
         bar = tqdm(placed, split, number, initial=len(done), unit="image", disable=None)
         with self.work.appending(split) as append:
@@ -114,13 +113,26 @@ class _Placing:
                 append([one.record(), placed_at, _checksum(*(array[position] for array in arrays))])
                 done.append((one, geometry))
         for array in arrays:
-            array.flush()
+            flush(array)
         self.checked += [one for one, _ in done]
         return [Row.of(sample, geometry) for sample, (_, geometry) in zip(samples, done, strict=True) if geometry]
 
+    def _arrays(self, split: str, samples: Sequence[Sample], raters: int) -> tuple[list[Stack], list[Record]]:
+        """What the images of a split are put into, and the records of those that an earlier run put there."""
+        grid, kinds = self.context.params.prepare.grid, ["images", "labels"]
+        kinds += ["annotators"] if split == "train" and raters > 1 else []
+        if grid is not None:
+            of_grid = {f"{split}_{kind}": (len(samples), *shape_of(kind, grid, raters)) for kind in kinds}
+            return self.work.resume(split, of_grid)
+        sizes = [size_of(self.source / sample.image, self.card.reading.page) for sample in samples]
+        shapes = {f"{split}_{kind}": [shape_of(kind, size, raters) for size in sizes] for kind in kinds}
+        flat: dict[str, tuple[int, ...]] = {name: (sum(map(math.prod, each)),) for name, each in shapes.items()}
+        arrays, records = self.work.resume(split, flat)
+        return [Ragged(array, each) for array, each in zip(arrays, shapes.values(), strict=True)], records
+
 
 def _restored(
-    sample: Sample, record: Record, arrays: Sequence[Bytes], position: int
+    sample: Sample, record: Record, arrays: Sequence[Stack], position: int
 ) -> tuple[Checked, Geometry | None]:  # fmt: skip
     """A sample that was done before; ValueError, TypeError or KeyError when the journal says what is not so."""
     checked, geometry, checksum = record
@@ -129,13 +141,13 @@ def _restored(
     return Checked.restored(sample, checked), None if geometry is None else Geometry(**geometry)
 
 
-def _put(arrays: Sequence[Bytes], position: int, image: Bytes, labels: Bytes, annotators: Sequence[Bytes]) -> None:
+def _put(arrays: Sequence[Stack], position: int, image: Bytes, labels: Bytes, annotators: Sequence[Bytes]) -> None:
     """An image's maps in their arrays; an annotator that is missing is void."""
     arrays[0][position], arrays[1][position] = image, labels
     for array in arrays[2:]:
-        array[position] = VOID
+        array[position][...] = VOID
         for rater, ids in enumerate(annotators):
-            array[position, rater] = ids
+            array[position][rater] = ids
 
 
 def _checksum(*arrays: Bytes) -> int:
@@ -147,7 +159,7 @@ def _checksum(*arrays: Bytes) -> int:
 
 
 def place(
-    source: Path, sample: Sample, card: Card, labels_of: str, grid: tuple[int, int]
+    source: Path, sample: Sample, card: Card, labels_of: str, grid: tuple[int, int] | None
 ) -> tuple[Checked, Geometry | None, Bytes | None, Bytes | None, list[Bytes]]:
     """One image: what its check found, without its pixels; its geometry; image, labels and, where there are several,
     those of every annotator on the grid.

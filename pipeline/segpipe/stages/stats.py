@@ -10,9 +10,10 @@ import numpy as np
 from segpipe.config.context import Context
 from segpipe.core import files, outputs
 from segpipe.data import catalog
-from segpipe.data.dataset import Index, Row, read_samples
+from segpipe.data.dataset import Index, read_samples
 from segpipe.data.frequencies import class_weights
 from segpipe.data.normalize import colors
+from segpipe.data.prepared import stored
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -38,16 +39,16 @@ def run(context: Context) -> dict[str, Any]:
         "void_share": float(table[:, 255].sum() / total),
         "train_images": len(samples),
         "weights": class_weights(counts, with_class, total, effective_beta=context.params.stats.effective_beta),
-        **_colors(prepared, index.splits["train"]),
+        **_colors(prepared, index),
     }
     files.write_json(out, outputs.sealed(result))
     return result
 
 
-def _colors(prepared: Path, rows: list[Row]) -> dict[str, Any]:
+def _colors(prepared: Path, index: Index) -> dict[str, Any]:
     """What normalisation needs of the prepared train images, without padding."""
-    images, histogram = files.read_array(prepared / "train_images.npy"), np.zeros((3, 256), np.int64)
-    for image, row in zip(images, rows, strict=True):
+    images, histogram = stored(prepared, index, "train", "images"), np.zeros((3, 256), np.int64)
+    for image, row in zip(images, index.splits["train"], strict=True):
         part = image[row.inside].reshape(-1, 3)
         histogram += np.stack([np.bincount(part[:, channel], minlength=256) for channel in range(3)])
     return colors(histogram)

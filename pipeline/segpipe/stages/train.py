@@ -23,11 +23,12 @@ from segpipe.data.augment import Augmentation
 from segpipe.data.batches import TrainSet
 from segpipe.data.dataset import Index
 from segpipe.data.normalize import curve, recipe
+from segpipe.data.prepared import Stack, stored
 from segpipe.models.cost import multiply_adds
 from segpipe.training import device, loop, parts, targets, trained, weights
 from segpipe.training.settings import Fitted, Settings
 
-ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
+KINDS = ("images", "labels")
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -44,19 +45,17 @@ def run(context: Context) -> dict[str, Any]:
     if config["model"]["weights"] is not None:
         models.initialise(model, Path(config["model"]["weights"]).expanduser())
     config["multiply_adds"] = multiply_adds(model, config["size"])
-    arrays = {name: files.read_array(prepared / f"{name}.npy") for name in ARRAYS}
+    images, labels, *val = (stored(prepared, index, split, kind) for split in ("train", "val") for kind in KINDS)
     rows = _rows(context, index)
     ids = [index.splits["train"][i].id for i in rows]
-    taught = _targets(context, index, arrays["train_labels"], rows)
+    taught = _targets(context, index, labels, rows)
     augmentation = Augmentation(**params.train_of(context.run).augment.model_dump())
     checkpoint = HIDDEN / "checkpoints" / _checkpoint_key(context, config) / "state.pt"
     fitted = loop.fit(
         model,
         losses.create(config["resolved_loss"], uncertainty=config["uncertainty"]),
-        TrainSet(
-            arrays["train_images"], taught.labels, augmentation, context.seed, rows, extents=taught.extents
-        ),
-        (arrays["val_images"], arrays["val_labels"]),
+        TrainSet(images, taught.labels, augmentation, context.seed, rows, extents=taught.extents),
+        (val[0], val[1]),
         _settings(context, config),
         num_classes=len(config["classes"]),
         device=place,
@@ -116,13 +115,13 @@ class _Taught:
     annotator agrees with the majority.
     """
 
-    labels: NDArray[np.uint8]
+    labels: Stack
     extents: NDArray[np.int64] | None = field(default=None)
     teacher: torch.nn.Module | None = field(default=None)
     agreement: NDArray[np.float32] | None = field(default=None)
 
 
-def _targets(context: Context, index: Index, labels: NDArray[np.uint8], rows: list[int]) -> _Taught:
+def _targets(context: Context, index: Index, labels: Stack, rows: list[int]) -> _Taught:
     source, taught = _source(context), _Taught(labels)
     if source.extents:
         sizes = [row.geometry for row in index.splits["train"]]
@@ -131,7 +130,8 @@ def _targets(context: Context, index: Index, labels: NDArray[np.uint8], rows: li
         path = context.path("prepare") / "train_annotators.npy"
         if not path.exists():
             raise DataError(f"dataset '{index.dataset}' has one annotator, targets 'annotators' want several")
-        maps, classes = files.read_array(path), len(index.classes)
+        raters, classes = len(index.splits["train"][0].labels), len(index.classes)
+        maps = stored(context.path("prepare"), index, "train", "annotators", raters)
         taught.agreement = np.stack([targets.agreement(maps[i], labels[i], classes) for i in rows])
         taught.labels = maps
     if context.teacher is not None:
@@ -169,9 +169,10 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
         "train": known_before(params.train_of(context.run).model_dump(exclude={"workers"}, mode="json")),
         "classes": index.classes,
         "palette": index.palette,
-        "size": [index.height, index.width],
+        "size": list(index.size),
         "normalization": recipe(index.normalization, stats),
         "reading": vars(index.reading),
+        **({"native": True} if index.native else {}),
     }
 
 

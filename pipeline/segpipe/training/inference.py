@@ -187,16 +187,16 @@ def _hill(length: int) -> Tensor:
 
 
 def image_probs(
-    predictor: Predictor, image: NDArray[np.uint8], grid: Sequence[int], number: int = 0, *, fitted: bool = False
+    predictor: Predictor, image: NDArray[np.uint8], grid: Sequence[int] | None, number: int = 0, *, fitted: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Probabilities (C, H, W) of one image (H, W, 3) at its size, and (2, H, W) uncertainty of Monte Carlo passes.
 
     With windows the image is seen at its own size, unless it shall be fitted; without, it is fitted into the `grid`
-    (height, width) of the training.
+    (height, width) of the training, where there is one.
     """
-    size = image.shape[:2]
-    whole = predictor.options.window is not None and not fitted
-    geometry = Geometry(*size, *size, *size) if whole else Geometry.fit((size[0], size[1]), (grid[0], grid[1]))
+    size = image.shape[0], image.shape[1]
+    whole = grid is None or (predictor.options.window is not None and not fitted)
+    geometry = Geometry.fit(size, None if whole or grid is None else (grid[0], grid[1]))
     logits, uncertainty = predictor.logits(place_image(image, geometry)[None], number)
     found = restore(rounded(logits[0].cpu().numpy()), geometry)  # as stage predict keeps them
     if uncertainty is None:

@@ -19,6 +19,7 @@ from segpipe.core.seeding import seed_torch
 from segpipe.core.upsample import upsample
 from segpipe.data.batches import Batch, TrainSet, epoch_loader, order_generator
 from segpipe.data.normalize import to_input
+from segpipe.data.prepared import Stack, alike, gather
 from segpipe.metrics.counts import count
 from segpipe.metrics.scores import accuracy, miou_dataset
 from segpipe.training import batchnorm, memory, parts, schedules, weights
@@ -30,7 +31,6 @@ from segpipe.training.settings import Fitted, Settings
 from segpipe.training.targets import Given, Part, Setup
 from segpipe.training.validation import collapse, not_finite, validate
 
-Images = NDArray[np.uint8]
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WATCHED = range(1, 3)  # after the second and third epoch a collapse is looked for
 _STEP = 3  # stream of the seed that dropout draws from
@@ -40,7 +40,7 @@ def fit(
     model: nn.Module,
     criterion: nn.Module,
     train_set: TrainSet,
-    val: tuple[Images, Images],
+    val: tuple[Stack, Stack],
     settings: Settings,
     *,
     num_classes: int,
@@ -140,7 +140,7 @@ class _Training:
         inside = f", batch {state['batch']}" if state["batch"] else ""
         Progress.tell(f"resuming after epoch {state['epoch']}{inside}")
 
-    def run(self, val: tuple[Images, Images]) -> Fitted:
+    def run(self, val: tuple[Stack, Stack]) -> Fitted:
         """All epochs that are left."""
         settings, state = self.settings, self.state
         progress = Progress(self.name, settings.epochs, state["epoch"], self.batches, quiet=distributed.rank() > 0)
@@ -300,7 +300,7 @@ class _Training:
         tables = distributed.gather([values.sum(0).tolist() for values in (found.tp, found.fp, found.fn)])
         self.state["table"] = np.sum([self.state["table"], *tables], axis=0).tolist()
 
-    def _input(self, images: Images) -> Tensor:
+    def _input(self, images: NDArray[np.uint8]) -> Tensor:
         return to_input(images, self.settings.curve).to(self.device, memory_format=self.layout)
 
     def _refuse(self, value: float, indices: Sequence[int], number: int) -> None:
@@ -313,7 +313,7 @@ class _Training:
     def _kept(self) -> str:
         return f"; the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
 
-    def _validate(self, val: tuple[Images, Images], progress: Progress) -> None:
+    def _validate(self, val: tuple[Stack, Stack], progress: Progress) -> None:
         """End an epoch: average, score, remember."""
         settings, state = self.settings, self.state
         epoch = state["epoch"]
@@ -343,7 +343,5 @@ class _Training:
 
     def _plain(self) -> Iterator[Tensor]:
         """The training images as they are, for batch norm's statistics."""
-        size, dataset = self.settings.batch_size, self.train_set
-        for first in range(0, len(dataset), size):
-            rows = [dataset.rows[i] for i in range(first, min(first + size, len(dataset)))]
-            yield self._input(np.stack([np.asarray(dataset.images[row]) for row in rows]))
+        for rows in alike(self.train_set.images, self.train_set.rows, self.settings.batch_size):
+            yield self._input(gather(self.train_set.images, rows))

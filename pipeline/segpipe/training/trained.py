@@ -37,6 +37,11 @@ def read(folder: Path) -> dict[str, Any]:
     return config
 
 
+def grid(config: dict[str, Any]) -> list[int] | None:
+    """(height, width) that images are fitted into; None for a network that was trained on images at their own size."""
+    return None if config.get("native") else list(config["size"])
+
+
 def weights_of(folder: Path, snapshot: int | None = None) -> Path:
     """The file of a run's weights: of its best epoch, or of a snapshot."""
     return folder / ("model.pt" if snapshot is None else f"snapshot{snapshot}.pt")

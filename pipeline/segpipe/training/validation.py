@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from segpipe.core import distributed
 from segpipe.core.spoken import spoken
 from segpipe.core.upsample import upsample
 from segpipe.data.normalize import Curve, to_input
+from segpipe.data.prepared import Stack, alike, gather
 from segpipe.metrics.counts import Counts, count
 
 COLLAPSED = 0.99  # share of the predictions in one class
-Images = NDArray[np.uint8]
 
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, images: Images, labels: Images, curve: Curve, *, size: int, num_classes: int, device: torch.device
+    model: nn.Module, images: Stack, labels: Stack, curve: Curve, *, size: int, num_classes: int, device: torch.device
 ) -> Counts:
     """Counts on prepared images (their padding is void), `size` images at a time; processes share them."""
     model.eval()
     found: list[Counts] = []
-    firsts = range(0, len(images), size)
-    for start in firsts[distributed.rank() :: distributed.world()]:
-        rows = slice(start, start + size)
-        batch = to_input(images[rows], curve).to(device)
-        predicted = upsample(model(batch).float(), labels.shape[-2:]).argmax(1)
-        found.append(count(predicted, np.asarray(labels[rows]), num_classes))
+    batches = list(alike(images, range(len(images)), size))
+    for rows in batches[distributed.rank() :: distributed.world()]:
+        batch = to_input(gather(images, rows), curve).to(device)
+        predicted = upsample(model(batch).float(), batch.shape[-2:]).argmax(1)
+        found.append(count(predicted, gather(labels, rows), num_classes))
     shares = distributed.gather(found)
-    return Counts.concat([shares[i % len(shares)][i // len(shares)] for i in range(len(firsts))])
+    return Counts.concat([shares[i % len(shares)][i // len(shares)] for i in range(len(batches))])
 
 
 def collapse(counts: Counts) -> str | None:
