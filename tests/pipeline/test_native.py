@@ -23,7 +23,8 @@ from conftest import run_all, segpipe, segpipe_here
 
 SIZES = ((40, 64), (72, 50), (33, 97), (64, 64), (90, 41), (48, 48))
 OPTIONS = (
-    "prepare.height=null", "prepare.width=null", "train.augment.crop=[32, 32]", "train.epochs=1", "seeds=[0]", "model.depth=3",
+    "prepare.height=null", "prepare.width=null", "train.augment.crop=[32, 32]", "train.epochs=1", "seeds=[0]",
+    "model.depth=3",
     "predict.window=[32, 48]", "evaluate.pictures=2", "runs={ce: {}, ce_jml: {loss: 0.25*ce + 0.75*jml}}",
     "crf.tune.pos_w=[1.0]", "crf.tune.bi_w=[1.0]", "crf.tune.bi_xy_std=[8.0]", "crf.tune.bi_rgb_std=[5.0]",
     "crf.tune.points=2", "crf.runs=[ce_jml]",

@@ -50,6 +50,7 @@ _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 # Parameters that came later, with the value that outputs from before were made with.
 _SINCE: dict[str, Any] = {
     "measures": list(DEFAULT), "refiner": "crf", "encoder_rate": 1.0, "decay_norms": True, "frozen_norms": False,
+    "recipe": "scratch",
 }  # fmt: skip
 _CARD_TEXTS = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # read by people
 

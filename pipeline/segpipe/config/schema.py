@@ -258,7 +258,7 @@ class Params(Section):
 def _overridden(section: _S, changes: dict[str, Any], where: str) -> _S:
     """A section with a run's changes; an error names the run's key."""
     try:
-        return type(section)(**_merged(section.model_dump(), changes, where))
+        return type(section)(**_merged(section.given(), changes, where))
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join([where, *map(str, first["loc"])])

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
     model_validator,
@@ -24,6 +25,7 @@ from segpipe.losses import Compound
 from segpipe.metrics import measures
 from segpipe.metrics.measures import DEFAULT
 from segpipe.training import parts
+from segpipe.training.recipes import AUTO, fill
 from segpipe.training.schedules import Place, cycle_ends, factor
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -78,6 +80,10 @@ class Section(BaseModel):
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
     )
 
+    def given(self) -> dict[str, Any]:
+        """The values as they were written, which a run's overrides begin from."""
+        return self.model_dump()
+
 
 class Download(Section):
     """Which dataset, from where, how much of it."""
@@ -93,7 +99,7 @@ class Prepare(Section):
     height: Annotated[int, Field(ge=16)] | None
     width: Annotated[int, Field(ge=16)] | None
     labels: Annotated[str, Field(pattern=r"^(majority|annotator [1-9][0-9]*)$")]
-    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal", "symmetric"]
+    normalization: Literal["zscore", "minmax", "piecewise_linear", "half_normal", "symmetric", "imagenet"]
     max_padding: Share
 
     @model_validator(mode="after")
@@ -160,8 +166,9 @@ class Lookahead(Section):
 
 
 class Train(Section):
-    """The optimisation, shared by all runs unless a run overrides it."""
+    """The optimisation, shared by all runs unless a run overrides it; `recipe` chooses what is `auto`."""
 
+    recipe: Literal["scratch", "finetune"] = "scratch"
     epochs: Count
     budget: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the epochs that a run takes
     batch_size: Count
@@ -186,6 +193,23 @@ class Train(Section):
     compile: bool = False
     augment: Augment
     workers: Whole
+
+    _automatic: frozenset[str] = frozenset()  # what the recipe chose
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_recipe(cls, data: object, build: ModelWrapValidatorHandler[Train]) -> Train:
+        """Parameters that are `auto` as the recipe has them."""
+        if not isinstance(data, dict):
+            return build(data)
+        filled = fill(data, data.get("recipe", "scratch"))
+        found = build(filled)
+        found._automatic = frozenset(key for key, value in data.items() if filled[key] != value)
+        return found
+
+    def given(self) -> dict[str, Any]:
+        """The values as they were written."""
+        return {key: AUTO if key in self._automatic else value for key, value in self.model_dump().items()}
 
     @property
     def own_epochs(self) -> int:

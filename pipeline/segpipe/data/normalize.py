@@ -13,7 +13,8 @@ from segpipe.core.opencv import cv2
 if TYPE_CHECKING:  # torch is loaded where it is used: stage stats has no need of it
     from torch import Tensor
 
-SCHEMES = ("zscore", "minmax", "piecewise_linear", "half_normal", "symmetric")
+SCHEMES = ("zscore", "minmax", "piecewise_linear", "half_normal", "symmetric", "imagenet")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its photos, in [0, 1]
 QUANTILES = (0.02, 0.5, 0.98)
 Curve = NDArray[np.float32]
 
@@ -40,7 +41,7 @@ def colors(histogram: NDArray[np.int64]) -> dict[str, Any]:
 def recipe(scheme: str, numbers: dict[str, Any]) -> dict[str, Any]:
     """The scheme with those of the numbers that it uses."""
     used = {"zscore": ("mean", "std"), "minmax": (), "piecewise_linear": ("quantiles",), "half_normal": ("rms",),
-            "symmetric": ()}  # fmt: skip
+            "symmetric": (), "imagenet": ()}  # fmt: skip
     return {"scheme": scheme, **{name: numbers[name] for name in used[scheme]}}
 
 
@@ -48,16 +49,18 @@ def curve(chosen: dict[str, Any]) -> Curve:
     """(256, 3) float32: what each byte of R, G, B becomes.
 
     zscore: (v - mean) / std. minmax: v in [0, 1], the range of the type. symmetric: (byte - 127) / 128, as
-    EfficientNet's weights of ImageNet want it. piecewise_linear: the 2 %, 50 % and 98 % quantiles become 0, 1/2 and 1,
-    straight between and cut beyond. half_normal: erf(v / (rms sqrt 2)), the distribution function of the half-normal
-    curve that fits best.
+    EfficientNet's weights of ImageNet want it. imagenet: zscore with the numbers of ImageNet, as most others want it.
+    piecewise_linear: the 2 %, 50 % and 98 % quantiles become 0, 1/2 and 1, straight between and cut beyond.
+    half_normal: erf(v / (rms sqrt 2)), the distribution function of the half-normal curve that fits best.
     """
     import torch
     from scipy.special import erf
 
     levels = torch.arange(256).float().div_(255)
     scheme = chosen["scheme"]
-    if scheme == "zscore":
+    if scheme == "imagenet":
+        chosen = {"scheme": "zscore", **dict(zip(("mean", "std"), IMAGENET, strict=True))}
+    if chosen["scheme"] == "zscore":
         shift, scale = torch.tensor(chosen["mean"]), torch.tensor([max(s, 1e-6) for s in chosen["std"]])
         return np.ascontiguousarray(levels[:, None].sub(shift).div_(scale).numpy())
     if scheme == "minmax":

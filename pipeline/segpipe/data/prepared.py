@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from segpipe.data.dataset import Index
 Bytes = NDArray[np.uint8]
 
 
-class Ragged(Sequence[Bytes]):
+class Ragged:
     """Arrays of any shape, one behind the other in a flat one; item i is a view of its part.
 
     Raises:
@@ -35,7 +35,10 @@ class Ragged(Sequence[Bytes]):
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def __getitem__(self, position: Any) -> Any:
+    def __iter__(self) -> Iterator[Bytes]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, position: SupportsIndex) -> Bytes:
         i = range(len(self))[operator.index(position)]
         return self.flat[self.ends[i] : self.ends[i + 1]].reshape(self.shapes[i])
 

@@ -1,8 +1,9 @@
 """Networks: `models.create(name, num_classes, **options)`; a network has an integer `stride`.
 
 A network maps images (N, 3, H, W) to logits (N, C, ceil(H / stride), ceil(W / stride)); whoever
-needs full resolution upsamples bilinearly. `smp:Unet/resnet34` and its like come from the extra
-`segpipe[smp]`.
+needs full resolution upsamples bilinearly. `encoder_decoder` composes any of `blocks.encoders` and
+`blocks.decoders`; `smp:Unet/resnet34` and its like come from the extra `segpipe[smp]`. In training a network may
+also give the logits of an auxiliary classifier, behind its own.
 """
 
 from __future__ import annotations

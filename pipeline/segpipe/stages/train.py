@@ -91,7 +91,7 @@ def _settings(context: Context, config: dict[str, Any]) -> Settings:
     """The numbers of the training loop."""
     section = context.params.train_of(context.run)
     return Settings(
-        **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead"}),
+        **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead", "recipe"}),
         epochs=section.own_epochs,
         lookahead_steps=section.lookahead.steps,
         lookahead_rate=section.lookahead.rate,

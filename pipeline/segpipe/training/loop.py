@@ -212,8 +212,8 @@ class _Training:
             self.model.zero_grad(set_to_none=True)
             labels = torch.zeros(images, *size, dtype=torch.uint8, device=self.device)
             with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-                logits = upsample(self.model(torch.zeros(images, 3, *size, device=self.device)), size)
-            self.criterion(logits, labels).backward()
+                found = self._logits(torch.zeros(images, 3, *size, device=self.device))
+            sum(self.criterion(upsample(each, size), labels) for each in found).backward()
 
         raise memory.explain(None if distributed.active() else trial, self.settings.batch_size, size, self.device)
 
@@ -248,16 +248,19 @@ class _Training:
         labels = torch.from_numpy(batch.labels).to(self.device)
         images = self._input(batch.images)
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
-            logits = upsample(self._logits(images).contiguous(), labels.shape[-2:])
+            found = [upsample(each.contiguous(), labels.shape[-2:]) for each in self._logits(images)]
             weak = self._input(batch.weak) if self.source.extents else images
             targets = self.source.parts(Given(labels, images, weak, batch.indices, self.state["epoch"], progress))
         if self.sampling.learns:
-            self._learn(logits, labels)
-        return sum((self._part(logits, part) for part in targets), torch.zeros((), device=self.device))
+            self._learn(found[0], labels)
+        shares = (1.0, getattr(self.model, "auxiliary", 0.0))
+        parts = (share * self._part(one, part) for share, one in zip(shares, found, strict=False) for part in targets)
+        return sum(parts, torch.zeros((), device=self.device))
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _logits(self, images: Tensor) -> Sequence[Tensor]:
+        """The network's logits, and those of its auxiliary classifier where it has one."""
         try:
-            logits: Tensor = self.forward(images)
+            found: Tensor | tuple[Tensor, ...] = self.forward(images)
         except ValueError:
             if len(images) > 1 or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules()):
                 raise
@@ -265,7 +268,7 @@ class _Training:
                 f"batch norm met one value a channel: {len(images)} image of {tuple(images.shape[-2:])} is too small a "
                 "batch for this network; raise train.batch_size or the size of the input"
             ) from None
-        return logits
+        return found if isinstance(found, tuple) else (found,)
 
     def _part(self, logits: Tensor, part: Part) -> Tensor:
         """One part of the loss; nan where the network's logits are not finite, which the criterion refuses."""

@@ -25,18 +25,23 @@ _EPSILON = 1e-3  # of batch norm, as the weights were trained
 class Lite0(nn.Module):
     """EfficientNet-Lite0 without its classifier: no squeeze-excitation, ReLU6 (the Lite variants of 2020).
 
-    channels: of the five results, at strides 2, 4, 8, 16 and 32. Images are as `normalization` symmetric makes them.
+    channels: of the five results, at strides 2, 4, 8, 16 and 32 or, from `output_stride` on, atrous at that stride.
+    Images are as `normalization` symmetric makes them.
     """
 
     channels = (16, 24, 40, 112, 320)
 
-    def __init__(self) -> None:
+    def __init__(self, output_stride: int = 32) -> None:
         super().__init__()
         self.stem = _convolution(3, _STEM, 3, stride=2)
-        stages, inputs = [], _STEM
+        stages, inputs, reached, dilation = [], _STEM, 2, 1
         for blocks, kernel, stride, expansion, outputs in _STAGES:
-            first = _Inverted(inputs, outputs, kernel, stride, expansion)
-            rest = (_Inverted(outputs, outputs, kernel, 1, expansion) for _ in range(blocks - 1))
+            before, strided = dilation, reached < output_stride
+            reached *= stride if strided else 1
+            dilation *= 1 if strided else stride
+            # The convolution that would have strided still has the dilation of the stage before.
+            first = _Inverted(inputs, outputs, kernel, stride if strided else 1, expansion, before)
+            rest = (_Inverted(outputs, outputs, kernel, 1, expansion, dilation) for _ in range(blocks - 1))
             stages.append(nn.Sequential(first, *rest))
             inputs = outputs
         self.stages = nn.ModuleList(stages)
@@ -80,27 +85,35 @@ class _Strided(nn.Conv2d):
         return super().forward(functional.pad(features, pads))
 
 
-def _convolution(inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def _convolution(
+    inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
     """Convolution, batch norm, ReLU6."""
-    return nn.Sequential(*_linear(inputs, outputs, size, stride=stride, groups=groups), nn.ReLU6(inplace=True))
+    layers = _linear(inputs, outputs, size, stride=stride, groups=groups, dilation=dilation)
+    return nn.Sequential(*layers, nn.ReLU6(inplace=True))
 
 
-def _linear(inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1) -> Iterator[nn.Module]:
+def _linear(
+    inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> Iterator[nn.Module]:
     if stride == 2:
         yield _Strided(inputs, outputs, size, stride, groups=groups, bias=False)
     else:
-        yield nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups, bias=False)
+        padding = size // 2 * dilation
+        yield nn.Conv2d(inputs, outputs, size, padding=padding, dilation=dilation, groups=groups, bias=False)
     yield nn.BatchNorm2d(outputs, eps=_EPSILON, momentum=0.01)
 
 
 class _Inverted(nn.Module):
     """Expansion, depthwise convolution, projection; a shortcut where nothing changes its shape."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int = 1
+    ) -> None:  # fmt: skip
         super().__init__()
         middle = inputs * expansion
         layers = [] if expansion == 1 else [_convolution(inputs, middle, 1)]
-        layers.append(_convolution(middle, middle, kernel, stride=stride, groups=middle))
+        layers.append(_convolution(middle, middle, kernel, stride=stride, groups=middle, dilation=dilation))
         self.layers = nn.Sequential(*layers, nn.Sequential(*_linear(middle, outputs, 1)))
         self.shortcut = stride == 1 and inputs == outputs
 
