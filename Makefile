@@ -22,14 +22,14 @@ lint: .venv/done
 	ruff check pipeline tests docs
 	mypy
 
-# Other libraries beside ours, in an environment of their own: smp wants torchvision, so a full torch (6 GB).
+# Other libraries beside ours, in an environment of their own.
 peers: .peers/done
 	.peers/bin/python -m pytest tests/peers
 
-.peers/done: pyproject.toml tests/peers/requirements.txt
+.peers/done: pyproject.toml constraints.txt tests/peers/requirements.txt
 	test -x .peers/bin/python || $(PYTHON) -m venv .peers
 	.peers/bin/python -m pip install --quiet --upgrade pip
-	.peers/bin/python -m pip install --quiet -r tests/peers/requirements.txt -e .
+	.peers/bin/python -m pip install --quiet -c constraints.txt -r tests/peers/requirements.txt -e .
 	-.peers/bin/python -m pip install --quiet pydensecrf2==1.1  # needs a C++ compiler; its tests skip without
 	touch $@
 

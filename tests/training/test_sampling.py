@@ -38,6 +38,14 @@ def test_uniform_shows_every_image_once():
     assert sorted(parts.create("sampling", "uniform", 5, lambda: PRESENT).order(generator(1))) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_uniform_shows_every_image_as_often_as_it_is_told(times):
+    sampling = parts.create("sampling", f"uniform(times={times})", 5, lambda: None)
+    order = sampling.order(np.random.default_rng(0))
+    assert sampling.number == len(order) == 5 * times
+    assert [sorted(order[first : first + 5]) for first in range(0, len(order), 5)] == [list(range(5))] * times
+
+
 def test_oversampling_draws_classes_evenly():
     # n = (4, 2, 1): image 0 has 1/12, images 1 and 2 have 1/12 + 1/6, image 3 has 1/12 + 1/3, image 4 none.
     assert plain_shares() == pytest.approx([1 / 12, 3 / 12, 3 / 12, 5 / 12, 0])
@@ -75,6 +83,8 @@ def test_performance_sampling_mixes_uniform_and_badness():
 
 
 def test_wrong_numbers_and_images_without_labels_are_refused():
+    with pytest.raises(ConfigError, match="times is 0, wanted at least 1"):
+        parts.create("sampling", "uniform(times=0)", 5, lambda: PRESENT)
     with pytest.raises(ConfigError, match=r"mix in 0..1"):
         parts.create("sampling", "lmp(mix=2)", 5, lambda: PRESENT)
     with pytest.raises(ConfigError, match="no training image holds a label"):

@@ -70,7 +70,7 @@ def encoder(name: str, pretrained: str, stride: int) -> tuple[nn.Module, tuple[i
 def _libraries(what: str) -> Iterator[None]:
     """Imports of the extra's libraries, whose failures become one line."""
     try:
-        _let_torchvision_pass()
+        let_torchvision_pass()
         yield
     except ModuleNotFoundError:
         raise ConfigError(f"{what} needs the extra: pip install 'segpipe[smp]'") from None
@@ -82,7 +82,7 @@ def _libraries(what: str) -> Iterator[None]:
 
 
 @cache
-def _let_torchvision_pass() -> None:
+def let_torchvision_pass() -> None:
     """Both libraries import torchvision, of which they use nothing here. One that was built for another torch, as
     PyPI's is for the CPU build, has no compiled part and stops at describing operators of it: declare those.
     """

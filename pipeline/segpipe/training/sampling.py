@@ -63,9 +63,24 @@ class Sampling:
         return shares
 
 
-@register("uniform", source="all images once")
+@register("uniform", source="all images alike often")
 class Uniform(Sampling):
-    """Every image once an epoch."""
+    """Every image `times` an epoch: more than once where images are few and crops are small."""
+
+    def __init__(self, images: int, find: Callable[[], Bools], *, times: int = 1) -> None:
+        super().__init__(images, find)
+        if times < 1:
+            raise ConfigError(f"sampling 'uniform': times is {times}, wanted at least 1")
+        self.times = times
+
+    @property
+    def number(self) -> int:
+        """All images, `times`."""
+        return self.images * self.times
+
+    def order(self, random: np.random.Generator) -> Ints:
+        """One order behind the other."""
+        return np.concatenate([random.permutation(self.images) for _ in range(self.times)])
 
 
 @register("oversample", source="Shen et al. 2016, arXiv:1512.05830, sec. 3 (class-aware sampling)")
