@@ -13,6 +13,7 @@ import typer
 from segpipe.core.errors import ConfigError, DataError, SegpipeError, suggestion
 
 if TYPE_CHECKING:
+    from segpipe.config.schema import Params
     from segpipe.data.card import Card
     from segpipe.data.reading import Reading
 
@@ -51,6 +52,13 @@ PageOption = Annotated[
     int, typer.Option(help="Page to read from multi-page files, starting at 1.", min=0, show_default=False)
 ]
 ProfileOption = Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Time for the whole benchmark, e.g. 30m or 2h: propose settings that fit the data and this machine.",
+        show_default=False,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Write a parameter; repeatable.", show_default=False),
@@ -71,6 +79,7 @@ def init(
     depth: DepthOption = "",
     page: PageOption = 0,
     profile: ProfileOption = None,
+    budget: BudgetOption = None,
     settings: SetOption = None,
 ) -> None:
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
@@ -97,7 +106,7 @@ def init(
         card = catalog.card(dataset)
     if not parameters.NAME.match(card.name):
         raise ConfigError(f"the name of a card must match {parameters.NAME_RULE}; found '{card.name}'")
-    text = _parameters(card, source, profile, settings or ())
+    text = _parameters(card, source, profile, budget, settings or ())
     folder = into or Path(card.name)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; choose another folder with --into")
@@ -106,9 +115,10 @@ def init(
     print(f"next: cd {folder} && dvc repro")
 
 
-def _parameters(card: Card, source: Path | None, profile: str | None, settings: Sequence[str]) -> str:
-    """params.yaml for a dataset: the shipped one with what card, profile and options say."""
-    from segpipe.config import params as parameters
+def _parameters(
+    card: Card, source: Path | None, profile: str | None, budget: str | None, settings: Sequence[str]
+) -> str:  # fmt: skip
+    """params.yaml for a dataset: the shipped one, then what card, profile, budget and options say, in this order."""
     from segpipe.config import yaml
 
     changes: dict[str, Any] = {"download.dataset": card.name, **card.params}
@@ -121,20 +131,32 @@ def _parameters(card: Card, source: Path | None, profile: str | None, settings: 
         raise ConfigError(f"dataset '{card.name}' cannot be trained on; {card.notes}")
     if profile is not None:
         changes |= _profile(profile)
+    own: dict[str, Any] = {}
     for item in settings:
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example train.epochs=3")
         try:
-            changes[key] = yaml.load(value)
+            own[key] = yaml.load(value)
         except Exception:
             raise ConfigError(f"--set {item}: '{value}' is not valid YAML") from None
+    if budget is not None:
+        from segpipe.cli.propose import proposed
+
+        changes |= proposed(card, source, _edited({**changes, **own})[1], budget)
+    return _edited({**changes, **own})[0]
+
+
+def _edited(changes: dict[str, Any]) -> tuple[str, Params]:
+    """The shipped params.yaml with changes by dotted path, as text and parsed."""
+    from segpipe.config import params as parameters
+    from segpipe.config import yaml
+
     try:
         text = yaml.edit(default_params(), changes)
     except KeyError as error:
         raise ConfigError(f"--set: no parameter '{'.'.join(error.args[0])}' in params.yaml") from None
-    parameters.parse(text)
-    return text
+    return text, parameters.parse(text)
 
 
 def _guessed(
