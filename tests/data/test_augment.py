@@ -10,7 +10,7 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.opencv import cv2
 from segpipe.data.augment import VOID, Augmentation
 from segpipe.data.batches import TrainSet, epoch_loader, order_generator
-from segpipe.data.normalize import SCHEMES, colors, curve, recipe, to_input
+from segpipe.data.normalize import SCHEMES, colors, curve, look_up, recipe, to_input
 
 ALL = Augmentation((0.5, 2.0), 0.5, 0.5, 45.0, 0.3, 0.5, 0.4, (20, 24), 0.8)
 
@@ -226,6 +226,7 @@ def test_input_is_looked_up_in_the_curve(scheme):
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype(np.uint8)
     table = curve(recipe(scheme, colors(HISTOGRAM)))
     found = to_input(images, table)
+    assert torch.equal(look_up(torch.from_numpy(images), torch.from_numpy(table)), found)  # as a GPU does it
     assert found.shape == (2, 3, 5, 7)
     assert found.is_contiguous(memory_format=torch.channels_last)
     for n, y, x, c in np.ndindex(2, 5, 7, 3):
@@ -233,5 +234,5 @@ def test_input_is_looked_up_in_the_curve(scheme):
 
 
 def test_a_crop_larger_than_the_images_is_refused():
-    with pytest.raises(ConfigError, match=r"crop is \[20, 24\], the prepared images are \[16, 20\]"):
+    with pytest.raises(ConfigError, match=r"crop is \[20, 24\], the largest prepared image is \[16, 20\]"):
         TrainSet(np.zeros((1, 16, 20, 3), np.uint8), np.zeros((1, 16, 20), np.uint8), ALL, 0)

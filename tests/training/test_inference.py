@@ -15,7 +15,7 @@ from segpipe.data.geometry import softmax
 from segpipe.data.normalize import curve
 from segpipe.data.packed import Packed
 from segpipe.training import inference, trained, weights
-from segpipe.training.inference import Options, Predictor, entropy, starts
+from segpipe.training.inference import Options, Predictor, entropy, spans, starts
 
 from conftest import reseal
 
@@ -54,6 +54,44 @@ def test_windows_cover_a_side_and_overlap_as_asked(side, window, overlap):
         shared = [window - (b - a) for a, b in pairwise(found)]
         assert min(shared) >= int(window * overlap) - 1
         assert min(shared) >= 0
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_windows_on_a_stride_cover_every_cell(stride):
+    random = np.random.default_rng(stride)
+    for _ in range(300):
+        side, window = int(random.integers(1, 200)), int(random.integers(stride, 90))
+        found = spans(side, min(window, side), float(random.uniform(0, 0.9)), stride)
+        covered = set()
+        for begin, end in found:
+            assert begin % stride == 0
+            assert end - begin < window + stride
+            covered |= set(range(begin // stride, begin // stride - (begin - end) // stride))  # a part counts
+        assert covered == set(range(-(-side // stride)))
+        assert found[-1][1] == side
+
+
+@pytest.mark.parametrize("window", [(16, 16), (12, 22)])
+def test_windows_at_a_stride_give_what_the_whole_image_gives(window):
+    class Cells(nn.Module):
+        """Says of each cell of 4 x 4 pixels how bright its first pixel is."""
+
+        stride = 4
+
+        def __init__(self):
+            super().__init__()
+            self.p = nn.Parameter(torch.zeros(()))
+
+        def forward(self, image):
+            p = image[:, 0, ::4, ::4].sigmoid()
+            return torch.stack([1 - p, p], 1).log() + 0 * self.p
+
+    cells, pictures = Cells(), images(2, 30, 41)
+    whole = Predictor(cells, MINMAX, Options(flips=False, scales=(1.0,), passes=0))
+    cut = Predictor(cells, MINMAX, Options(window=window, overlap=0.25))
+    wanted = whole.logits(pictures)[0].softmax(1)
+    assert wanted.shape[-2:] == (8, 11)
+    torch.testing.assert_close(cut.logits(pictures)[0].exp(), wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [(8, 8), (7, 30), (50, 50), (20, 11)])

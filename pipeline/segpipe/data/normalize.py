@@ -83,11 +83,24 @@ def _rising(knots: Sequence[float]) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def to_input(images: NDArray[np.uint8], chosen: Curve) -> Tensor:
-    """uint8 (N, H, W, 3) as normalised float32 (N, 3, H, W), channels last in memory."""
+def to_input(images: NDArray[np.uint8], chosen: Curve, device: str = "cpu") -> Tensor:
+    """uint8 (N, H, W, 3) as normalised float32 (N, 3, H, W), channels last in memory.
+
+    A GPU is sent the bytes, without waiting for them, and looks them up itself.
+    """
     import torch
 
+    if not device.startswith("cpu"):
+        stored = torch.from_numpy(np.ascontiguousarray(images))
+        stored = stored.pin_memory() if device.startswith("cuda") else stored
+        return look_up(stored.to(device, non_blocking=True), torch.from_numpy(chosen).to(device, non_blocking=True))
     n, height, width, _ = images.shape
     flat: Any = np.ascontiguousarray(images).reshape(n * height, width, 3)
     found = cv2.LUT(flat, chosen[None])
     return torch.from_numpy(found.reshape(n, height, width, 3)).permute(0, 3, 1, 2)
+
+
+def look_up(images: Tensor, table: Tensor) -> Tensor:
+    """The same of tensors on one device, table (256, 3)."""
+    shift = table.new_tensor([0, 1, 2]).long()
+    return table.reshape(-1)[images.long() * 3 + shift].permute(0, 3, 1, 2)

@@ -24,6 +24,7 @@ from segpipe.data.batches import TrainSet
 from segpipe.data.dataset import Index
 from segpipe.data.normalize import curve, recipe
 from segpipe.data.prepared import Stack, stored
+from segpipe.models.blocks.encoders import wanted_normalization
 from segpipe.models.cost import multiply_adds
 from segpipe.training import device, loop, parts, targets, trained, weights
 from segpipe.training.settings import Fitted, Settings
@@ -36,6 +37,7 @@ def run(context: Context) -> dict[str, Any]:
     params, prepared = context.params, context.path("prepare")
     index = Index.read(prepared)
     config = _config(context, index)
+    _warn_of_normalization(context, index)
     several = distributed.launched()
     asked = device.choose(context.device)
     place = distributed.join(asked) if several else torch.device(asked)
@@ -71,6 +73,18 @@ def run(context: Context) -> dict[str, Any]:
     if several:
         distributed.leave()
     return _told(context, fitted)
+
+
+def _warn_of_normalization(context: Context, index: Index) -> None:
+    """Say so when pretrained weights were made with other colours than they will see."""
+    options = context.params.model_of(context.run).options
+    if options.get("pretrained", "none") != "none" and "encoder" in options:
+        wanted = wanted_normalization(options["encoder"], options["pretrained"])
+        if wanted not in (None, index.normalization):
+            context.log(
+                f"warning: the weights of {options['encoder']} want prepare.normalization: {wanted}, found "
+                f"{index.normalization}; features are worse than they could be"
+            )
 
 
 def _told(context: Context, fitted: Fitted) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from segpipe.core.errors import TrainingError
 from segpipe.core.seeding import seed_torch
@@ -23,6 +24,7 @@ from segpipe.models.blocks.layers import awake
 FLOOR = 1e-12  # of a probability whose logarithm is taken
 MOST = 2**22  # numbers of an image that are kept at a network's own stride
 _COARSEST = 4  # stride beyond which nothing is averaged unasked
+_SHOWN = 16  # windows of an image, beyond which their progress is shown
 _PASSES = 6  # stream of the seed that dropout draws from
 
 
@@ -92,7 +94,7 @@ class Predictor:
         return kept // self.stride
 
     def _logits(self, images: NDArray[np.uint8], first: int) -> tuple[Tensor, Tensor | None]:
-        batch = to_input(images, self.curve).to(self.device)
+        batch = to_input(images, self.curve, str(self.device))
         if self.options.plain:
             return self._forward(batch), None
         total, entropies, number = torch.zeros(()), torch.zeros(()), 0
@@ -125,26 +127,32 @@ class Predictor:
             yield probs.flip(3) if flipped else probs
 
     def _windows(self, batch: Tensor) -> Tensor:
-        """Probabilities (N, C, H, W) from overlapping windows, blended by weights that fall towards their edges."""
+        """Probabilities (N, C, h, w) from overlapping windows, blended by weights that fall towards their edges.
+
+        Windows begin at multiples of the stride and are blended there, so that memory grows with the logits alone.
+        """
         assert self.options.window is not None
-        height, width = (min(w, side) for w, side in zip(self.options.window, batch.shape[-2:], strict=True))
-        weight = _hill(height)[:, None] * _hill(width)
-        weight = weight.to(batch)
-        total, weights = None, batch.new_zeros(batch.shape[-2:])
-        places = (
-            starts(side, w, self.options.overlap) for side, w in zip(batch.shape[-2:], (height, width), strict=True)
-        )
-        for top, left in itertools.product(*places):
-            part = (slice(top, top + height), slice(left, left + width))
-            probs = upsample(
-                self._forward(batch[..., *part].contiguous(memory_format=torch.channels_last)), (height, width)
-            )
+        sides = batch.shape[-2:]
+        ends = [
+            spans(side, min(window, side), self.options.overlap, self.stride)
+            for side, window in zip(sides, self.options.window, strict=True)
+        ]
+        total, weights = None, batch.new_zeros([-(-side // self.stride) for side in sides])
+        places = list(itertools.product(*ends))
+        for (top, bottom), (left, right) in tqdm(places, "windows", disable=None if len(places) > _SHOWN else True):
+            piece = batch[..., top:bottom, left:right].contiguous(memory_format=torch.channels_last)
+            probs = self._forward(piece).softmax(1)
+            weight = (_hill(probs.shape[-2])[:, None] * _hill(probs.shape[-1])).to(probs)
             if total is None:
-                total = batch.new_zeros(len(batch), probs.shape[1], *batch.shape[-2:])
-            total[..., *part] += probs.softmax(1) * weight
-            weights[part] += weight
+                total = probs.new_zeros(len(batch), probs.shape[1], *weights.shape)
+            rows, columns = (
+                slice(at // self.stride, at // self.stride + length)
+                for at, length in zip((top, left), probs.shape[-2:], strict=True)
+            )
+            total[..., rows, columns] += probs * weight
+            weights[rows, columns] += weight
         assert total is not None
-        return total / weights
+        return total.div_(weights)
 
     def _forward(self, batch: Tensor) -> Tensor:
         found: Tensor = self.model(batch).float()
@@ -172,6 +180,16 @@ def starts(side: int, window: int, overlap: float) -> list[int]:
     step = max(1, int(window * (1 - overlap)))
     number = -(-(side - window) // step) + 1
     return [round(i * (side - window) / (number - 1)) for i in range(number)]
+
+
+def spans(side: int, window: int, overlap: float, stride: int) -> list[tuple[int, int]]:
+    """Where windows begin and end: as `starts` says, but at multiples of the stride.
+
+    >>> spans(100, 40, 0.25, 4), spans(30, 30, 0.5, 4)
+    ([(0, 40), (28, 68), (60, 100)], [(0, 30)])
+    """
+    begins = [start // stride * stride for start in starts(side, window, overlap)]
+    return [(begin, side if begin == begins[-1] else begin + window) for begin in begins]
 
 
 def entropy(probs: Tensor) -> Tensor:

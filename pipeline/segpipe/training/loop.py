@@ -304,7 +304,7 @@ class _Training:
         self.state["table"] = np.sum([self.state["table"], *tables], axis=0).tolist()
 
     def _input(self, images: NDArray[np.uint8]) -> Tensor:
-        return to_input(images, self.settings.curve).to(self.device, memory_format=self.layout)
+        return to_input(images, self.settings.curve, str(self.device)).to(self.device, memory_format=self.layout)
 
     def _refuse(self, value: float, indices: Sequence[int], number: int) -> None:
         names = ", ".join(self.setup.ids[i] for i in indices)

@@ -24,7 +24,7 @@ def validate(
     found: list[Counts] = []
     batches = list(alike(images, range(len(images)), size))
     for rows in batches[distributed.rank() :: distributed.world()]:
-        batch = to_input(gather(images, rows), curve).to(device)
+        batch = to_input(gather(images, rows), curve, str(device))
         predicted = upsample(model(batch).float(), batch.shape[-2:]).argmax(1)
         found.append(count(predicted, gather(labels, rows), num_classes))
     shares = distributed.gather(found)
