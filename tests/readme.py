@@ -19,7 +19,7 @@ from segpipe.config.sections import METHODS
 from segpipe.core import registry
 from segpipe.data.card import KINDS, LAYOUTS, cards
 from segpipe.losses.compound import PACKAGE
-from segpipe.models.blocks import encoders
+from segpipe.models.blocks import decoders, encoders
 from segpipe.models.cost import multiply_adds
 from segpipe.training import parts
 
@@ -62,7 +62,7 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
         },
         LOSSES: {"losses": _entries(PACKAGE)},
         TRAINING: {kind: _entries(module) for kind, module in parts.MODULES.items()},
-        MODELS: {"models": _models(), "encoders": _entries(encoders.MODULE)},
+        MODELS: {"models": _models(), "encoders": _entries(encoders.MODULE), "decoders": _entries(decoders.MODULE)},
         ENSEMBLES: {
             "methods": _entries(METHODS),
             "learners": _entries("segpipe.ensembles.learners"),

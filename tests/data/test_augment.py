@@ -201,6 +201,8 @@ def plain_curve(scheme, channel, v):
         return v
     if scheme == "symmetric":
         return (255 * v - 127) / 128
+    if scheme == "imagenet":
+        return (v - (0.485, 0.456, 0.406)[channel]) / (0.229, 0.224, 0.225)[channel]
     if scheme == "half_normal":
         return math.erf(v / (numbers["rms"][channel] * math.sqrt(2)))
     low, middle, high = numbers["quantiles"][channel]
