@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from segpipe.core.errors import ConfigError, DataError
@@ -17,7 +18,10 @@ from segpipe.data.augment import Augmentation
 from segpipe.data.batches import TrainSet, epoch_loader
 from segpipe.data.dataset import Index, read_samples
 from segpipe.data.files import read_image
+from segpipe.data.normalize import curve
 from segpipe.data.prepared import Ragged, alike, gather, stored
+from segpipe.metrics.counts import count
+from segpipe.training import validation
 
 from conftest import run_all, segpipe, segpipe_here
 
@@ -171,3 +175,29 @@ def test_the_check_of_crops_names_sizes():
     Augmentation(crop=(8, 8)).check([(8, 9), (4, 40)])
     with pytest.raises(ConfigError, match=r"differ in size, from \[4, 9\] to \[8, 40\]"):
         Augmentation().check([(8, 9), (4, 40)])
+
+
+def test_large_images_are_scored_in_tiles_that_cover_them(monkeypatch):
+    class Bright(torch.nn.Module):
+        def forward(self, image):
+            assert max(image.shape[-2:]) <= 16
+            return torch.stack([0.5 - image[:, 0], image[:, 0] - 0.5], 1)
+
+    monkeypatch.setattr(validation, "LARGE", 100)
+    monkeypatch.setattr(validation, "TILE", 16)
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, (2, 37, 50, 3)).astype(np.uint8)
+    labels = random.integers(0, 2, (2, 37, 50)).astype(np.uint8)
+    found = validation.validate(
+        Bright(), images, labels, curve({"scheme": "minmax"}), size=2, num_classes=2, device=torch.device("cpu")
+    )
+    wanted = count((images[..., 0] > 127).astype(np.uint8), labels, 2)
+    assert (found.tp == wanted.tp).all()
+    assert (found.fp == wanted.fp).all()
+    assert (found.fn == wanted.fn).all()
+
+
+def test_a_run_on_images_at_their_own_size_is_exported(native, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    done = segpipe("export", "--model", "ce", "--size", "40x56", "--out", tmp_path / "m.onnx", "--json", cwd=native)
+    assert json.loads(done.stdout)["difference"] < 1e-4

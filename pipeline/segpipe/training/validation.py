@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpipe.core import distributed
 from segpipe.core.spoken import spoken
@@ -12,6 +12,7 @@ from segpipe.data.normalize import Curve, to_input
 from segpipe.data.prepared import Stack, alike, gather
 from segpipe.metrics.counts import Counts, count
 
+LARGE, TILE = 2**21, 1024  # pixels of an image, from which it is cut into tiles of that side
 COLLAPSED = 0.99  # share of the predictions in one class
 
 
@@ -24,11 +25,21 @@ def validate(
     found: list[Counts] = []
     batches = list(alike(images, range(len(images)), size))
     for rows in batches[distributed.rank() :: distributed.world()]:
-        batch = to_input(gather(images, rows), curve, str(device))
-        predicted = upsample(model(batch).float(), batch.shape[-2:]).argmax(1)
+        predicted = _labels(model, to_input(gather(images, rows), curve, str(device)))
         found.append(count(predicted, gather(labels, rows), num_classes))
     shares = distributed.gather(found)
     return Counts.concat([shares[i % len(shares)][i // len(shares)] for i in range(len(batches))])
+
+
+def _labels(model: nn.Module, batch: Tensor) -> Tensor:
+    """(N, H, W) predicted of images (N, 3, H, W), in tiles where they are large: memory stays flat."""
+    height, width = batch.shape[-2:]
+    side = max(height, width) if height * width <= LARGE else TILE
+    rows = []
+    for top in range(0, height, side):
+        tiles = [batch[..., top : top + side, left : left + side] for left in range(0, width, side)]
+        rows.append(torch.cat([upsample(model(tile).float(), tile.shape[-2:]).argmax(1) for tile in tiles], 2))
+    return torch.cat(rows, 1)
 
 
 def collapse(counts: Counts) -> str | None:
