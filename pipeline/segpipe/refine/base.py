@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.argmax import label_and_confidence
+from segpipe.refine.evidence import Evidence
 from segpipe.refine.search import Choice, Point, tune
 
 Score = Callable[[list[Point]], Sequence[float]]
@@ -44,3 +45,16 @@ class Refiner(ABC):
         """(position in `points`, labels) under every point, in any order; override it where points can share work."""
         for position, point in enumerate(points):
             yield position, label_and_confidence(cls(**point, **fixed).apply(image, probs))[0]
+
+
+class Rule(Refiner):
+    """A refiner that fits itself to val images, and may change labels where no probabilities say so."""
+
+    @abstractmethod
+    def learn(self, evidence: Evidence, metric: str) -> None:
+        """Fit its numbers to a score of `metrics.summarize`, larger is better."""
+
+    def settle(self, probs: NDArray[np.floating], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The final labels (H, W) of an image whose chain gave probs (C, H, W) and these labels."""
+        del probs
+        return labels
