@@ -21,6 +21,7 @@ from segpipe.cli import (
     crf,
     dag,
     datasets,
+    decide,
     doctor,
     download,
     ensemble,
@@ -77,7 +78,7 @@ app = typer.Typer(
 
 _STAGES: tuple[Callable[..., None], ...] = (
     download.download, prepare.prepare, stats.stats, train.train, predict.predict,
-    crf.crf, ensemble.ensemble, evaluate.evaluate, report.report,
+    crf.crf, ensemble.ensemble, decide.decide, evaluate.evaluate, report.report,
 )  # fmt: skip
 for _command in _STAGES:
     app.command(rich_help_panel="Stages, in the order of the pipeline")(_command)

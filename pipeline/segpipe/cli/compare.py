@@ -15,6 +15,7 @@ from segpipe.cli import options
 from segpipe.core.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
+    from segpipe.config.context import Context
     from segpipe.metrics.comparison import Difference
     from segpipe.report.judgement import Judgement
 
@@ -277,7 +278,18 @@ def _known() -> dict[str, Find]:
             if keys:
                 known[run + words] = of_run(keys, suffix)
                 known |= {key + words: of_run([key], suffix) for key in keys}
-    return known | {f"ensemble: {method}": of_method(method) for method in params.ensemble}
+    known |= {f"ensemble: {method}": of_method(method) for method in params.ensemble}
+    return known | _known_decided(context)
+
+
+def _known_decided(context: Context) -> dict[str, Find]:
+    """The results that a rule reads."""
+    from segpipe.report.collect import decided_names
+
+    def of_rule(keys: list[str], metric: str) -> Find:
+        return lambda: tuple(context.decided(key, metric).require("evaluate") for key in keys)
+
+    return {title: of_rule(keys, metric) for title, metric, keys in decided_names(context.params)}
 
 
 def _key(name: str) -> str:

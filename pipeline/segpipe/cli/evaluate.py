@@ -20,6 +20,10 @@ FoldsOption = Annotated[
         "--folds", help="Score the train images instead, each through the network that was trained without its fold."
     ),
 ]
+RuleOption = Annotated[
+    str | None,
+    typer.Option(help="Score the labels that the rule for this score reads, see `segpipe decide`.", show_default=False),
+]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(help="A folder of label maps (PNG of class ids), without any pipeline.", show_default=False),
@@ -41,6 +45,7 @@ def evaluate(
     ensemble: EnsembleOption = None,
     crf: CrfOption = False,
     folds: FoldsOption = False,
+    rule: RuleOption = None,
     labels: LabelsOption = None,
     predictions: PredictionsOption = None,
     classes: ClassesOption = None,
@@ -58,14 +63,14 @@ def evaluate(
     from segpipe.config.context import start
 
     if labels is not None or predictions is not None:
-        if run or loss or ensemble or crf or settings:
+        if run or loss or ensemble or crf or rule or settings:
             raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
         score_folders(labels, predictions, classes, ignore_index, convention, as_json)
         return
     _check(run, loss, ensemble, crf=crf, folds=folds)
     context = start(
-        run=run, loss=loss, seed=seed, refined=crf, crossed=folds, method=ensemble, overrides=settings, jobs=jobs,
-        scheduler=scheduler, quiet=as_json,
+        run=run, loss=loss, seed=seed, refined=crf, crossed=folds, method=ensemble, rule=rule, overrides=settings,
+        jobs=jobs, scheduler=scheduler, quiet=as_json,
     )  # fmt: skip
     out = context.path("evaluate")
     if convention is not None:

@@ -12,7 +12,7 @@ from segpipe.core.errors import ConfigError, DataError
 
 FILE = Path("data/code.json")
 ROOT = Path(__file__).parents[1]
-STAGES = ("download", "prepare", "stats", "train", "predict", "crf", "ensemble", "evaluate", "report")
+STAGES = ("download", "prepare", "stats", "train", "predict", "crf", "ensemble", "decide", "evaluate", "report")
 _KEPT = Path(".segpipe/code.json")
 _READ = ("params.yaml", "dvc.yaml")
 

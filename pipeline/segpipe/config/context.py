@@ -40,6 +40,7 @@ class Context:
     refined: bool = False  # what the CRF made of the prediction
     crossed: bool = False  # the train images, each through the network that was trained without its fold
     method: str = ""  # an ensemble
+    rule: str = ""  # the score whose rule reads the labels
     invented: bool = False  # the run comes from --loss, not from params.yaml
     overrides: tuple[str, ...] = ()
     device: str = "auto"
@@ -60,7 +61,12 @@ class Context:
 
     @property
     def kind(self) -> str:
-        """The kind of result that is evaluated, which is also its folder: runs, crf, folds or ensembles."""
+        """The kind of result that is evaluated, which is also its folder: runs, crf, folds, ensembles or decided."""
+        return "decided" if self.rule else self.origin
+
+    @property
+    def origin(self) -> str:
+        """The kind of result without a rule."""
         if self.method:
             return "ensembles"
         return "crf" if self.refined else "folds" if self.crossed else "runs"
@@ -68,7 +74,12 @@ class Context:
     @property
     def source(self) -> str:
         """The stage that wrote the predictions."""
-        return {"ensembles": "ensemble", "crf": "crf", "runs": "predict", "folds": "predict"}[self.kind]
+        return "decide" if self.rule else self.probabilities
+
+    @property
+    def probabilities(self) -> str:
+        """The stage that wrote what a rule reads."""
+        return {"ensembles": "ensemble", "crf": "crf", "runs": "predict", "folds": "predict"}[self.origin]
 
     @property
     def teacher(self) -> Context | None:
@@ -78,9 +89,12 @@ class Context:
 
     def digest(self, stage: str, *, base: bool = False) -> str:
         """A name for all parameters that an output depends on."""
+        part = {"evaluate": f" {self.kind}", "decide": ""}.get(stage)
+        kind = "" if part is None else f"{part} {self.origin}" if self.rule else part
         return depends.output_digest(
-            self.base if base else self.params, f"evaluate {self.kind}" if stage == "evaluate" else stage, run=self.run,
-            seed=self.seed, fold=self.fold, snapshot=self.snapshot, look=self.look, method=self.method,
+            self.base if base else self.params, f"{stage}{kind}", run=self.run, seed=self.seed, fold=self.fold,
+            snapshot=self.snapshot, look=self.look, method=self.method,
+            rule=self.rule if stage in ("decide", "evaluate") else "",
         )  # fmt: skip
 
     def is_adhoc(self, stage: str) -> bool:
@@ -97,13 +111,21 @@ class Context:
             return self._path_of_data(stage, adhoc)
         if stage == "evaluate":
             # Below results, for the scores of a CRF would lie where its predictions lie.
-            return (ADHOC / "results" if adhoc else Path("results")) / self.kind / (self.method or self.key)
+            top = (ADHOC / "results" if adhoc else Path("results")) / self.kind
+            return top / self.rule / self._decided if self.rule else top / (self.method or self.key)
+        if stage == "decide":
+            return (ADHOC if adhoc else Path("data")) / stage / self.rule / self._decided
         if stage == "report":
             return ADHOC / "report" if adhoc else Path("results")
         name = self.method or (self.trained_key if stage == "train" else self.key)
         if stage == "train" and adhoc:
             return ADHOC / name
         return (ADHOC if adhoc else Path("data")) / stage / name
+
+    @property
+    def _decided(self) -> str:
+        """What is decided on."""
+        return self.method or self.key + ("-crf" if self.refined else "")
 
     def _path_of_data(self, stage: str, adhoc: bool) -> Path:
         name = f"{stage}-{self.digest(stage)[:8]}"
@@ -133,6 +155,11 @@ class Context:
         """The context of an ensemble under the same parameters."""
         return Context(self.params, self.base, method=method, overrides=self.overrides)
 
+    def decided(self, name: str, rule: str) -> Context:
+        """The context of a rule on a `run-seed`, a `run-seed-crf` or an ensemble."""
+        source = self.of_ensemble(name) if name in self.params.ensemble else self.member(name)
+        return replace(source, rule=rule)
+
     def require(self, stage: str) -> Path:
         """The output of an earlier stage, complete and made with these parameters."""
         path = self.path(stage)
@@ -148,15 +175,17 @@ class Context:
     def command(self, stage: str) -> str:
         """The command line of a stage with this call's selectors and overrides."""
         words = ["segpipe", stage]
-        if self.method and stage in ("ensemble", "evaluate"):
+        if self.method and stage in ("ensemble", "evaluate", "decide"):
             words += ["--method" if stage == "ensemble" else "--ensemble", self.method]
-        elif self.run and stage in ("train", "predict", "crf", "evaluate"):
+        elif self.run and stage in ("train", "predict", "crf", "evaluate", "decide"):
             words += ["--loss", str(self.params.runs[self.run].loss)] if self.invented else ["--run", self.run]
-            words += ["--seed", str(self.seed), *(["--crf"] if self.refined and stage == "evaluate" else [])]
+            words += ["--seed", str(self.seed)]
+            words += ["--crf"] if self.refined and stage in ("evaluate", "decide") else []
             words += ["--folds"] if self.crossed and stage == "evaluate" else []
             words += [] if self.fold is None else ["--fold", str(self.fold)]
             words += ["--snapshot", str(self.snapshot)] if self.snapshot and stage == "predict" else []
             words += ["--look", str(self.look)] if self.look and stage == "predict" else []
+        words += ["--rule", self.rule] if self.rule and stage in ("decide", "evaluate") else []
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join(words)
@@ -200,6 +229,7 @@ def start(
     refined: bool = False,
     crossed: bool = False,
     method: str | None = None,
+    rule: str | None = None,
     overrides: Sequence[str] | None = None,
     device: str = "auto",
     jobs: int | None = None,
@@ -229,8 +259,8 @@ def start(
         raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
     context = Context(
         params, base, run=run or "", seed=seed, fold=fold, snapshot=snapshot, look=look, refined=refined,
-        crossed=crossed, method=method or "", invented=loss is not None, overrides=tuple(overrides or ()),
-        device=device, jobs=jobs, scheduler=scheduler, quiet=quiet,
+        crossed=crossed, method=method or "", rule=rule or "", invented=loss is not None,
+        overrides=tuple(overrides or ()), device=device, jobs=jobs, scheduler=scheduler, quiet=quiet,
     )  # fmt: skip
     _check_selectors(context)
     return context

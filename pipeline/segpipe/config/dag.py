@@ -45,12 +45,16 @@ def check_names(params: Params) -> None:
             methods.create(section.method).check(len(params.members_of(method)))
         except ConfigError as error:
             raise ConfigError(f"ensemble.{method}: {error}") from None
+    for key in params.decided_keys():
+        if key in params.ensemble and methods.create(params.ensemble[key].method).votes:
+            raise ConfigError(f"decide.of: ensemble '{key}' votes, and has no probabilities that a rule could read")
     known = names(params.evaluate.quantiles, params.evaluate.thresholds, params.evaluate.measures)
     counted = [name for name in known if not lower_is_better(name)]
     by_image = [name for name in known if name not in NOT_BY_IMAGE]
     for path, name, choice in (
         ("report.metric", params.report.metric, by_image),
         ("crf.tune.metric", params.crf.tune.metric, counted),
+        *(("decide.metrics", name, counted) for name in params.decide.metrics),
     ):
         if name not in choice:
             raise ConfigError(f"{path}: unknown metric '{name}'{suggestion(name, choice)}")
@@ -98,6 +102,7 @@ def _body(params: Params) -> str:
             _stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
         ]
     parts += _ensembles(params)
+    parts += _decided(params, data)
     parts.append(_report(params, data))
     return "stages:\n" + "\n".join(parts)
 
@@ -135,11 +140,14 @@ def _report(params: Params, data: list[str]) -> str:
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
         f"results/ensembles/{m}" for m in params.ensemble
     ]
+    decided = [f"{rule}/{key}" for rule in params.decide.metrics for key in params.decided_keys()]
+    evaluated += [f"results/decided/{name}" for name in decided]
     inputs = [
         *data,
         *(f"data/{kind}/{key}" for key in params.all_keys() for kind in ("train", "predict")),
         *(f"data/crf/{key}" for key in params.crf_keys()),
         *(f"data/ensemble/{method}" for method in params.ensemble),
+        *(f"data/decide/{name}" for name in decided),
         *(f"data/predict/{key}-fold{fold}" for key in params.fold_keys() for fold in range(params.folds.number)),
     ]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
@@ -207,6 +215,34 @@ def _ensembles(params: Params) -> list[str]:
         name, select = "evaluate_ensemble" + ending, "--ensemble ${item.method}"
         parts.append(_stage(name, "evaluate", select, [*data, made], results=results, matrix=group))
     return parts
+
+
+def _decided(params: Params, data: list[str]) -> list[str]:
+    """Stages decide and evaluate_decided: a group for runs, one for what the CRF made of them, one for ensembles."""
+    keys, rules = params.decided_keys(), f"rule: [{', '.join(params.decide.metrics)}]"
+    methods = [key for key in keys if key in params.ensemble]
+    parts = []
+    for crf in (False, True):
+        ending, flag = ("-crf", " --crf") if crf else ("", "")
+        runs = dict.fromkeys(key.split("-")[0] for key in keys if key not in methods and key.endswith("-crf") == crf)
+        if runs:
+            each = f"run: [{', '.join(runs)}]\nseed: ${{seeds}}\n{rules}"
+            read, name = (f"data/crf/{_KEY}" if crf else f"data/predict/{_KEY}"), "decide_crf" if crf else "decide"
+            parts += _decision(name, f"{_RUN}{flag}", [*data, read], f"{_KEY}{ending}", each)
+    if methods:
+        each, read = f"method: [{', '.join(methods)}]\n{rules}", "data/ensemble/${item.method}"
+        parts += _decision("decide_ensemble", "--ensemble ${item.method}", [*data, read], "${item.method}", each)
+    return parts
+
+
+def _decision(name: str, selectors: str, read: list[str], key: str, matrix: str) -> list[str]:
+    """Fitting a rule, and what is scored of it."""
+    made, selectors = f"data/decide/${{item.rule}}/{key}", f"{selectors} --rule ${{item.rule}}"
+    results = f"results/decided/${{item.rule}}/{key}"
+    return [
+        _stage(name, "decide", selectors, read, outs=[made], matrix=matrix),
+        _stage(f"evaluate_{name}d", "evaluate", selectors, [*read[:2], made], results=results, matrix=matrix),
+    ]
 
 
 def _inputs_of(params: Params, method: str) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from segpipe.config.schema import Params
+from segpipe.config.sections import Decide
 from segpipe.core import outputs
 from segpipe.metrics.measures import DEFAULT
 
+_DECIDE = ("decide.rules", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap")))
 _CRF = ("crf.tune", *(f"evaluate.{name}" for name in ("bins", "quantiles", "trimap")))
 # The parameters that a stage reads itself: what dvc.yaml names beside its inputs.
 READS: dict[str, tuple[str, ...]] = {
@@ -24,8 +26,9 @@ READS: dict[str, tuple[str, ...]] = {
     "predict": ("threads", "predict", "runs.{run}"),
     "crf": ("threads", *_CRF),
     "ensemble": ("seeds", "runs", "ensemble.{method}"),
+    "decide": _DECIDE,
     "evaluate": ("evaluate",),
-    "report": ("seeds", "runs", "crf.runs", "ensemble", "evaluate", "report"),
+    "report": ("seeds", "runs", "crf.runs", "ensemble", "decide", "evaluate", "report"),
 }
 # The parameters that an output depends on, those of earlier stages included.
 _DATA = ("download", "prepare", "stats")
@@ -43,21 +46,27 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "evaluate crf": (*_PREDICT, "crf.tune", "evaluate"),
     "evaluate folds": (*_PREDICT, "evaluate", "folds.number"),
     "evaluate ensembles": (*_ENSEMBLE, "evaluate"),
-    "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "evaluate", "report"),
+    "decide runs": (*_PREDICT, *_DECIDE),
+    "decide crf": (*_PREDICT, *_CRF, *_DECIDE),
+    "decide ensembles": (*_ENSEMBLE, *_DECIDE),
+    "evaluate decided runs": (*_PREDICT, "decide.rules", "evaluate"),
+    "evaluate decided crf": (*_PREDICT, "crf.tune", "decide.rules", "evaluate"),
+    "evaluate decided ensembles": (*_ENSEMBLE, "decide.rules", "evaluate"),
+    "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "decide", "evaluate", "report"),
 }
 _READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
 _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 # Parameters that came later, with the value that outputs from before were made with.
 _SINCE: dict[str, Any] = {
     "measures": list(DEFAULT), "refiner": "crf", "encoder_rate": 1.0, "decay_norms": True, "frozen_norms": False,
-    "recipe": "scratch",
+    "recipe": "scratch", "decide": Decide().model_dump(mode="json"),
 }  # fmt: skip
 _CARD_TEXTS = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # read by people
 
 
 def output_digest(
     params: Params, stage: str, *, run: str, seed: int, fold: int | None, snapshot: int | None, look: int | None,
-    method: str,
+    method: str, rule: str = "",
 ) -> str:  # fmt: skip
     """A name for all parameters that an output depends on."""
     paths = [path.format(run=run, method=method) for path in DEPENDS[stage]]
@@ -72,6 +81,8 @@ def output_digest(
     weights = params.model_of(run).weights if of_run else None
     if weights is not None and Path(weights).expanduser().is_file():
         values["weights"] = outputs.digest_file(Path(weights).expanduser())
+    if rule:
+        values["rule"] = rule
     if of_method:
         values["members"] = params.members_of(method)  # patterns expand through runs, crf.runs, predict
     if "crf.tune" in paths and params.crf.refiner != "crf":

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from segpipe import models
+from segpipe import models, refine
 from segpipe.config import code
 from segpipe.config.context import Context, inside_dvc
 from segpipe.config.depends import DEPENDS, READS, card_digest, card_file, lookup
@@ -26,7 +26,16 @@ from segpipe.losses.compound import PACKAGE as LOSSES
 from segpipe.metrics import measures
 from segpipe.training import parts
 
-_READ_LABELS = ("download", "prepare", "stats", "crf", "ensemble", "evaluate", "report")  # by the dataset's card
+_READ_LABELS = (
+    "download",
+    "prepare",
+    "stats",
+    "crf",
+    "ensemble",
+    "decide",
+    "evaluate",
+    "report",
+)  # by the dataset's card
 # What chooses a stage and prints, not what it computes; and where outputs lie, which dvc.yaml says.
 _LEFT_OUT = (
     "segpipe.cli",
@@ -48,7 +57,8 @@ def _package() -> Package:
 def every(params: Params) -> dict[str, Any]:
     """The digest of each stage; of train and predict by run, of ensemble by method."""
     found: dict[str, Any] = {
-        stage: digest(params, stage) for stage in ("download", "prepare", "stats", "crf", "evaluate", "report")
+        stage: digest(params, stage)
+        for stage in ("download", "prepare", "stats", "crf", "decide", "evaluate", "report")
     }
     for stage in ("train", "predict"):
         found[stage] = {run: digest(params, stage, run=run) for run in params.runs}
@@ -98,7 +108,10 @@ def _chosen(params: Params, stage: str, run: str, method: str) -> Iterator[Root]
             yield _root(registry.find(LEARNERS, "learner", str(learner)))
     if stage == "crf":
         yield _root(params.crf.entry)
-    if stage in ("crf", "ensemble", "evaluate", "report"):
+    if stage == "decide":
+        found = {entry.name: entry for text in params.decide.rules for entry, _ in refine.links(text)}
+        yield from (_root(found[name]) for name in sorted(found))
+    if stage in ("crf", "ensemble", "decide", "evaluate", "report"):
         yield from (_root(measures.entry(name)) for name in _measures(params, stage, method))
 
 
@@ -108,6 +121,7 @@ def _measures(params: Params, stage: str, method: str) -> Iterator[str]:
     if stage in ("evaluate", "report"):
         yield from params.evaluate.measures
     asked = params.crf.tune.metric if stage == "crf" else params.ensemble[method].method if stage == "ensemble" else ""
+    asked = " ".join(params.decide.metrics) if stage == "decide" else asked
     yield from (name for name in measures.names() if f"m{name}_" in asked)
 
 

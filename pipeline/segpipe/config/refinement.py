@@ -15,7 +15,8 @@ from segpipe.core.registry import Entry
 
 
 def _refiner(name: str) -> str:
-    refine.find(name)
+    if "tuned" not in refine.find(name).attributes:
+        raise ConfigError(f"crf.refiner: '{name}' is a rule; name it in decide.rules")
     return name
 
 

@@ -13,6 +13,7 @@ from segpipe.config.refinement import Crf
 from segpipe.config.sections import (
     METHODS,
     Count,
+    Decide,
     Download,
     Ensemble,
     Evaluate,
@@ -52,6 +53,7 @@ class Params(Section):
     predict: Predict
     crf: Crf
     ensemble: dict[str, Ensemble]
+    decide: Decide = Decide()
     evaluate: Evaluate
     report: Report
 
@@ -100,6 +102,7 @@ class Params(Section):
             self._check_targets(name)
         for method in self.ensemble:
             self._check_folds(method)
+        self.decided_keys()
         return self
 
     def _check_folds(self, method: str) -> None:
@@ -218,6 +221,22 @@ class Params(Section):
     def crf_keys(self) -> list[str]:
         """The `run-seed` of runs that ask for the CRF."""
         return self._keys(self.crf.runs)
+
+    def decided_keys(self) -> list[str]:
+        """What is read by fitted rules: `run-seed`, `run-seed-crf` and names of ensembles.
+
+        Raises:
+            ConfigError: a pattern of decide.of matches nothing.
+        """
+        refined = list(dict.fromkeys(key.rpartition("-")[0] for key in self.crf_keys()))
+        names = {run: [f"{run}-{seed}" for seed in self.seeds] for run in self.runs}
+        names |= {f"{run}-crf": [f"{run}-{seed}-crf" for seed in self.seeds] for run in refined}
+        names |= {method: [method] for method in self.ensemble if method not in self.runs}
+        for pattern in self.decide.of:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(f"decide.of: '{pattern}' matches no result{suggestion(pattern, names)}")
+        chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.decide.of)]
+        return [key for name in chosen for key in names[name]]
 
     def fold_keys(self) -> list[str]:
         """The `run-seed` of runs that are trained on folds too."""

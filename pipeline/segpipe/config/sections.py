@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from segpipe import models
+from segpipe import models, refine
 from segpipe.core import spec
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.frequencies import SCHEMES
@@ -282,6 +282,20 @@ class Ensemble(Section):
     def folds(self) -> bool:
         """True when the fit sees the train images, each through networks that did not."""
         return spec.choose(METHODS, "ensemble method", self.method)[1].get("folds", False) is True
+
+
+def _chains(texts: list[str]) -> list[str]:
+    for text in texts:
+        refine.links(text)
+    return texts
+
+
+class Decide(Section):
+    """Which results (patterns of runs, of run-crf, of ensembles) are read by a fitted rule, for which scores."""
+
+    of: list[str] = []
+    rules: Annotated[Candidates[str], AfterValidator(_chains)] = ["weights", "prior", "rankseg"]
+    metrics: Candidates[str] = ["miou_dataset"]
 
 
 class Evaluate(Section):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from segpipe.core import registry
+from segpipe.core import registry, spec
+from segpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from segpipe.refine.base import Refiner
 
 PACKAGE = "segpipe.refine"
+ARGMAX = "argmax"  # a chain without links
 
 
 def names() -> tuple[str, ...]:
@@ -40,3 +42,25 @@ def create(name: str, **numbers: Any) -> Refiner:
     registry.check_options("refiner", entry, numbers)
     refiner: Refiner = entry.load()(**numbers)
     return refiner
+
+
+def links(text: str) -> list[tuple[registry.Entry, dict[str, Any]]]:
+    """The rules that a text such as `temperature + weights` names, and their options; none of `argmax`.
+
+    Raises:
+        ConfigError: a name or option that is unknown, a weight, or a refiner that is no rule.
+    """
+    if text.strip() == ARGMAX:
+        return []
+    found = []
+    for term in spec.parse(text, "rule", "temperature + weights"):
+        if term.weight != 1:
+            raise ConfigError(f"rule '{text}': links of a chain have no weights; write temperature + weights")
+        entry = registry.find(PACKAGE, "rule", term.name)
+        if "tuned" in entry.attributes:
+            raise ConfigError(
+                f"rule '{term.name}': it refines in a stage of its own; name it in crf.runs, and decide on that"
+            )
+        registry.check_options("rule", entry, dict(term.options))
+        found.append((entry, dict(term.options)))
+    return found

@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe import refine
-from segpipe.core import registry, spec
+from segpipe.core import registry
 from segpipe.core.argmax import label_and_confidence
-from segpipe.core.errors import ConfigError
 from segpipe.metrics.comparison import compare
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.jackknife import Tables
+from segpipe.refine import ARGMAX
 from segpipe.refine.base import Rule
 from segpipe.refine.evidence import Evidence, Part, Shown, each
 from segpipe.refine.weighting import score_of
 
-ARGMAX = "argmax"
 FOLDS = 5  # of the groups of val, at most
 LEVEL = 0.8  # of the interval whose lower end must exceed 0 for a rule to be taken
 FEWEST = 4  # groups without which nothing can be fitted and judged
@@ -39,19 +38,12 @@ class Chain:
         Raises:
             ConfigError: a name or option that is unknown, a weight, or a refiner that is no rule.
         """
-        if text.strip() == ARGMAX:
-            return Chain([])
-        links = []
-        for term in spec.parse(text, "rule", "temperature + weights"):
-            if term.weight != 1:
-                raise ConfigError(f"rule '{text}': links of a chain have no weights; write temperature + weights")
-            links.append((term.name, rule(term.name, dict(term.options))))
-        return Chain(links)
+        return Chain([(entry.name, _rule(entry, options)) for entry, options in refine.links(text)])
 
     @staticmethod
     def restore(described: Sequence[dict[str, Any]]) -> Chain:
         """What `describe` told."""
-        return Chain([(link["name"], rule(link["name"], link["numbers"])) for link in described])
+        return Chain([(link["name"], _rule(refine.find(link["name"]), link["numbers"])) for link in described])
 
     def describe(self) -> list[dict[str, Any]]:
         """The links with their numbers, as JSON holds them."""
@@ -78,16 +70,7 @@ class Chain:
         return found
 
 
-def rule(name: str, numbers: dict[str, Any]) -> Rule:
-    """A rule by name.
-
-    Raises:
-        ConfigError: an unknown name or number, or a refiner that must be searched, as the CRF is.
-    """
-    entry = refine.find(name)
-    if "tuned" in entry.attributes:
-        raise ConfigError(f"rule '{name}': it refines in a stage of its own; ask for it in crf.runs and decide on that")
-    registry.check_options("rule", entry, numbers)
+def _rule(entry: registry.Entry, numbers: dict[str, Any]) -> Rule:
     made: Rule = entry.load()(**numbers)
     return made
 
@@ -101,7 +84,7 @@ class _Behind(Evidence):
     def __len__(self) -> int:
         return len(self.evidence)
 
-    def __getitem__(self, position: int) -> Shown:  # type: ignore[override]  # one at a time
+    def __getitem__(self, position: int) -> Shown:
         shown = self.evidence[position]
         return Shown(shown.image, self.chain.refine(shown.image, shown.probs), shown.target)
 

@@ -61,8 +61,12 @@ def effect(
     metric: str,
     widths: Sequence[int],
     quantiles: Sequence[float],
+    what: str = "the CRF",
 ) -> dict[str, Any]:
     """Scores on both sides, paired differences after - before with intervals, and the verdict by `metric`.
+
+    Args:
+        what: changed the predictions, in words.
 
     The same network on both sides: the claim is about it on other images, whatever a new training would give.
     """
@@ -71,7 +75,7 @@ def effect(
         name: _scores(side, metric, widths=widths, quantiles=quantiles) for name, side in sides.items()
     }
     names = list(dict.fromkeys((metric, *SHOWN[1:])))
-    tables = {name: [_tables(side)] for name, side in (("with the CRF", after), ("without it", before))}
+    tables = {name: [_tables(side)] for name, side in ((f"with {what}", after), ("without it", before))}
     differences = compare(tables, groups, names)
     found["differences"] = {d.metric: _difference(d) for d in differences}
     found["verdict"], found["sentence"] = verdict(differences[0]), differences[0].verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,15 +33,23 @@ class Shown:
     target: NDArray[np.uint8]
 
 
-class Evidence(Sequence[Shown]):
+class Evidence(ABC):
     """Images that are read when they are asked for. groups: the group of each."""
 
     groups: Sequence[str]
 
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images."""
+
+    @abstractmethod
+    def __getitem__(self, position: int) -> Shown:
+        """One of them."""
+
     def pixels(self) -> list[Pixels]:
         """Of every image as many pixels, evenly spaced, as fit into memory together."""
         found: list[Pixels] = []
-        for shown in self:
+        for shown in each(self):
             most = max(64, MOST // (len(shown.probs) * len(self)))
             valid = np.flatnonzero(shown.target.ravel() != VOID)
             kept = valid[:: max(1, -(-len(valid) // most))]
@@ -59,7 +68,7 @@ class Held(Evidence):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, position: int) -> Shown:  # type: ignore[override]  # one at a time
+    def __getitem__(self, position: int) -> Shown:
         return self.images[position]
 
 
@@ -73,7 +82,7 @@ class Part(Evidence):
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, position: int) -> Shown:  # type: ignore[override]
+    def __getitem__(self, position: int) -> Shown:
         return self.whole[self.positions[position]]
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from segpipe.config.context import Context
+from segpipe.config.schema import Params
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.files import read_json
+from segpipe.metrics.naming import pretty
 from segpipe.metrics.scores import NOT_BY_IMAGE
 from segpipe.metrics.tables import Stored, read_tables
-from segpipe.report.judgement import Judgement, judge
+from segpipe.report.judgement import REFINED, Judgement, judge
 from segpipe.report.results import Entry, read_entry
 
 _REGION_LOSSES = ("jml", "dml", "dice", "lovasz", "jaccard", "tversky")
@@ -42,7 +44,7 @@ class MissingResults(list[str]):
 
 
 def collect_results(context: Context, missing: MissingResults | None = None) -> list[Entry]:
-    """All entries of params.yaml, in its order: runs, runs with CRF, ensembles."""
+    """All entries of params.yaml, in its order: runs, runs with CRF, ensembles, and these read by a rule."""
     missing = missing if missing is not None else MissingResults(strict=True)
     params = context.params
     folders = _Folders(missing)
@@ -59,9 +61,28 @@ def collect_results(context: Context, missing: MissingResults | None = None) -> 
         there = folders.of([context.of_ensemble(method)])
         if there:
             found.append(read_entry(f"ensemble: {method}", "ensemble", params.ensemble[method].method, there))
+    for title, metric, keys in decided_names(params):
+        there = folders.of([context.decided(key, metric) for key in keys])
+        if there:
+            found.append(read_entry(title, "decided", f"labels by the rule for {pretty(metric)}", there))
     if not found:
         raise DataError(f"no result of params.yaml is there; {missing[0] if missing else 'run `dvc repro`'}")
     return found
+
+
+def decided_names(params: Params) -> list[tuple[str, str, list[str]]]:
+    """Of the results that a rule reads: what each is called, the score of its rule, and the keys of its seeds."""
+    sources: dict[str, list[str]] = {}
+    for key in params.decided_keys():
+        run, _, rest = key.partition("-")
+        name = f"ensemble: {key}" if key in params.ensemble else run + (REFINED if rest.endswith("-crf") else "")
+        sources.setdefault(name, []).append(key)
+    alone = len(params.decide.metrics) == 1
+    return [
+        (f"{name} + rule" + ("" if alone else f" for {pretty(metric)}"), metric, keys)
+        for metric in params.decide.metrics
+        for name, keys in sources.items()
+    ]
 
 
 class _Folders:
@@ -91,7 +112,7 @@ class _Folders:
 def fitted_on_val(entry: Entry) -> bool:
     """Whether the val images made the result what it is, so that its score there flatters it."""
     if entry.kind != "ensemble":
-        return entry.kind == "crf"
+        return entry.kind in ("crf", "decided")
     return bool(read_json(entry.folders[0] / "members.json")["fitted_on"] == "val")
 
 

@@ -55,7 +55,9 @@ class Audited:
         """What a result predicts for an image of the split (its first seed, unless another is asked)."""
         entry, row = self.entries[name], self.rows[position]
         key = entry.folders[seed].name
-        if entry.kind == "ensemble":
+        if entry.kind == "decided":
+            source = self.context.decided(key, entry.folders[seed].parent.name).require("decide")
+        elif entry.kind == "ensemble":
             source = self.context.of_ensemble(key).require("ensemble")
         else:
             source = self.context.member(key).require("predict" if entry.kind == "run" else "crf")

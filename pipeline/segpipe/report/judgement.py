@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,10 +148,13 @@ def networks_of(name: str) -> str:
 
     >>> networks_of("ce + CRF"), networks_of("ensemble: average"), networks_of("results/crf/ce-0")
     ('ce', '', 'ce-0')
+    >>> networks_of("ce + CRF + rule for mIoU^I"), networks_of("results/decided/miou_dataset/ce-0-crf")
+    ('ce', 'ce-0')
     """
     if name.startswith(ENSEMBLE) or "ensembles" in Path(name).parts[:-1]:
         return ""
-    return Path(name.removesuffix(REFINED)).name
+    plain = re.sub(r" \+ rule( for .*)?$", "", name)
+    return Path(plain.removesuffix(REFINED)).name.removesuffix("-crf")
 
 
 def seed_of(folder: Path) -> str:

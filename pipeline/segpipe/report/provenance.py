@@ -36,6 +36,10 @@ def commands(context: Context) -> Iterator[str]:
     for method in params.ensemble:
         own = context.of_ensemble(method)
         yield from (own.command(stage) for stage in ("ensemble", "evaluate"))
+    for rule in params.decide.metrics:
+        for key in params.decided_keys():
+            own = context.decided(key, rule)
+            yield from (own.command(stage) for stage in ("decide", "evaluate"))
     yield context.command("report")
 
 

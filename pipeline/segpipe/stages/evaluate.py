@@ -27,6 +27,7 @@ from segpipe.metrics.tables import BINS_HEADER, COUNTS_HEADER, bins_rows, counts
 from segpipe.stages import SPLITS
 
 FIT_PIXELS = 50_000  # of val, over all images: what the temperature is fitted on
+_VARIANT = {"runs": "plain", "crf": "crf", "folds": "folds"}  # in the tables
 _COVERED = 0.5  # a prediction that rejects more pixels is warned of
 Drawn = tuple[NDArray[np.float64], NDArray[np.int64]]  # pixels for the temperature
 
@@ -37,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
     """
     settings, read_from = context.params.evaluate, sources(context)
     index = Index.read(context.path("prepare"))
-    name = {"runs": "plain", "crf": "crf", "folds": "folds", "ensembles": context.method}[context.kind]
+    name = "decided" if context.rule else _VARIANT.get(context.kind, context.method)
     written = _Written(index.classes, name)
     scores: dict[str, Any] = {}
     fitted: dict[str, Any] | None = None
@@ -63,7 +64,9 @@ def run(context: Context) -> dict[str, Any]:
         files.write_json(folder / "headline.json", headline)
         if context.kind == "crf":  # the report's tables follow from results/ alone
             files.write_bytes(folder / "crf.json", files.read_bytes(read_from[0] / "crf.json"))
-        if context.method:
+        if context.rule:
+            files.write_bytes(folder / "decide.json", files.read_bytes(read_from[0] / "decide.json"))
+        if context.method and not context.rule:
             pixels = [row.geometry.original_height * row.geometry.original_width for row in index.splits["test"]]
             write_gain(
                 read_from[0], folder, collected.tables, index.groups("test"), pixels=sum(pixels) / len(pixels),
