@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from segpipe.cli import options
-from segpipe.cli.infer import run_folder, size_of
+from segpipe.cli.infer import RuleOption, run_folder, size_of
 from segpipe.core.errors import ConfigError, SegpipeError
 
 BOUND = 1e-4  # of the difference of probabilities
@@ -24,6 +24,7 @@ def export(
         str | None,
         typer.Option(help="HxW of the images; default: the grid that the run was trained on.", show_default=False),
     ] = None,
+    rule: RuleOption = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -35,25 +36,34 @@ def export(
         plan = {"reads": [str(folder)], "writes": str(out)}
         print(json.dumps(plan) if as_json else f"would read {folder} and write {out}")
         return
-    height, width, difference = _write(folder, snapshot, size_of("--size", size), out)
+    height, width, difference = _write(folder, snapshot, size_of("--size", size), out, rule)
     result = {"path": str(out), "size": [height, width], "difference": difference}
     line = f"{out}: uint8 (1, {height}, {width}, 3) to probabilities; onnxruntime differs by {difference:.1e} at most"
     print(json.dumps(result) if as_json else line)
 
 
-def _write(folder: Path, snapshot: int | None, size: tuple[int, int] | None, out: Path) -> tuple[int, int, float]:
+def _write(
+    folder: Path, snapshot: int | None, size: tuple[int, int] | None, out: Path, rule: str | None
+) -> tuple[int, int, float]:
     """Export, compare on two random images, then write; nothing is written that does not agree."""
     import numpy as np
     import torch
 
+    from segpipe.cli.predictors import chain_of
     from segpipe.core import files
     from segpipe.data.normalize import curve
     from segpipe.training import exchange, trained
 
     network, config = trained.load(folder, snapshot)
     height, width = size or config["size"]
-    content = exchange.onnx_bytes(network, curve(config["normalization"]), (height, width), config["classes"])
-    wrapped = exchange.FromBytes(network, curve(config["normalization"]))
+    factors = None
+    if rule is not None:
+        factors = chain_of(rule, folder.name, config["classes"]).pointwise()
+        if factors is None:
+            raise ConfigError(f"--rule {rule}: its rule looks at whole images, and ONNX takes pixels alone")
+    given = network, curve(config["normalization"])
+    content = exchange.onnx_bytes(*given, (height, width), config["classes"], factors)
+    wrapped = exchange.FromBytes(*given, factors)
     random, differences = np.random.default_rng(0), []
     for _ in range(2):
         image = random.integers(0, 256, (1, height, width, 3)).astype(np.uint8)

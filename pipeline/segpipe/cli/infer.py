@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +38,9 @@ WindowOption = Annotated[
         show_default=False,
     ),
 ]
+RuleOption = Annotated[
+    str | None, typer.Option(help="Read labels by the rule for this score, see `segpipe decide`.", show_default=False)
+]
 PassesOption = Annotated[
     int, typer.Option(help="Monte Carlo passes of a network with dropout; also writes its uncertainty.", min=0)
 ]
@@ -50,6 +53,7 @@ def infer(
     seed: options.Seed = 0,
     snapshot: options.Snapshot = None,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("runs/infer"),
+    rule: RuleOption = None,
     probs: Annotated[bool, typer.Option("--probs", help="Also write probabilities as .npy, float16.")] = False,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirror images.")] = False,
     scales: Annotated[str, typer.Option(help="Average over sizes, e.g. 0.75,1,1.25.")] = "1",
@@ -76,7 +80,7 @@ def infer(
     if overlap != Options.overlap and window is None:
         raise ConfigError("--overlap is that of windows; give --window HxW too")
     given = _files(images, out)
-    asked = _Asked(model, ensemble, seed, snapshot, looks, device, threads)
+    asked = _Asked(model, ensemble, seed, snapshot, looks, device, threads, rule)
     if dry_run:
         asked.folder()
         say(
@@ -99,6 +103,7 @@ class _Asked:
     looks: Options
     device: str
     threads: int | None
+    rule: str | None
 
     def folder(self) -> Path:
         """Where it lies."""
@@ -112,7 +117,7 @@ def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) ->
     import torch
     from tqdm import tqdm
 
-    from segpipe.cli.predictors import EnsemblePredictor, RunPredictor
+    from segpipe.cli.predictors import EnsemblePredictor, RunPredictor, chain_of
     from segpipe.core import seeding
     from segpipe.data.files import read_image
     from segpipe.data.reading import Reading
@@ -128,12 +133,19 @@ def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) ->
         predictor = RunPredictor(folder, asked.snapshot, asked.looks, asked.seed, place)
     if probs and predictor.votes:
         raise ConfigError("--probs: this ensemble votes, and has labels alone")
+    if asked.rule is not None and predictor.votes:
+        raise ConfigError("--rule: this ensemble votes, and has no probabilities to read")
+    result_of = folder.name if asked.model is not None else folder.parent.name
+    chain = None if asked.rule is None else chain_of(asked.rule, result_of, predictor.config["classes"])
     reading = Reading(**predictor.config["reading"])
     written, shares = [], []
     for number, path in enumerate(tqdm(given, "infer", unit="image", disable=None)):
         image = read_image(path, reading)
         written.append(str(out / f"{path.stem}.png"))
-        shares.append(_write(out, path.stem, image, predictor.predict(image, number), predictor.config, probs=probs))
+        found = predictor.predict(image, number)
+        if chain is not None and found.probs is not None:
+            found = replace(found, labels=chain.labels(image, found.probs))
+        shares.append(_write(out, path.stem, image, found, predictor.config, probs=probs))
     *mean, rejected = [sum(values) / len(values) for values in zip(*shares, strict=True)]
     named = sorted(zip(predictor.config["classes"], mean, strict=True), key=lambda pair: -pair[1])
     line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])

@@ -24,6 +24,7 @@ from segpipe.data.normalize import curve
 from segpipe.data.packed import Packed
 from segpipe.ensembles import methods
 from segpipe.refine.base import Refiner
+from segpipe.refine.chain import Chain
 from segpipe.training import inference, trained
 from segpipe.training.inference import Options, Predictor, image_probs
 
@@ -102,6 +103,22 @@ class EnsemblePredictor:
                     probs[:] = softmax(Packed.probs(refiner.apply(image, probs)).unpack())  # as stage crf keeps them
         found = self.method.combine(members)
         return Prediction(found) if self.votes else Prediction(label_and_confidence(found)[0], found)
+
+
+def chain_of(rule: str, result: str, classes: list[str]) -> Chain:
+    """The rule for a score that stage decide fitted to a result (run-seed, or an ensemble).
+
+    Raises:
+        DataError: there is none, or it was fitted for other classes.
+    """
+    known = [top / rule / result / "decide.json" for top in (Path("data/decide"), Path("runs/adhoc/decide"))]
+    path = next((path for path in known if path.is_file()), None)
+    if path is None:
+        raise DataError(f"--rule {rule}: nothing at {known[0].parent}; fit it with `segpipe decide --rule {rule}`")
+    described = files.read_json(path)
+    if described.get("classes") != classes:
+        raise DataError(f"{path} was fitted for other classes than the network knows; run `segpipe decide` again")
+    return Chain.restore(described["links"])
 
 
 def definition_of(ensemble: str) -> Path:

@@ -54,6 +54,10 @@ class Rule(Refiner):
     def learn(self, evidence: Evidence, metric: str) -> None:
         """Fit its numbers to a score of `metrics.summarize`, larger is better."""
 
+    def factors(self) -> tuple[float, Sequence[float]] | None:
+        """(exponent, weights) where all that it does to a pixel is p^exponent times a weight a class; else None."""
+        return None
+
     def settle(self, probs: NDArray[np.floating], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The final labels (H, W) of an image whose chain gave probs (C, H, W) and these labels."""
         del probs

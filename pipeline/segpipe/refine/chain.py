@@ -61,6 +61,17 @@ class Chain:
             found = link.apply(image, found)
         return found
 
+    def pointwise(self) -> tuple[float, list[float]] | None:
+        """(exponent, weights): that of each pixel p^exponent times a weight a class is all it does; None where not."""
+        exponent, weights = 1.0, np.ones(1)
+        for _, link in self.links:
+            factors = link.factors()
+            if factors is None:
+                return None
+            exponent *= factors[0]
+            weights = weights ** factors[0] * np.array(factors[1])
+        return exponent, [float(weight) for weight in weights]
+
     def labels(self, image: NDArray[np.uint8], probs: NDArray[np.floating]) -> NDArray[np.uint8]:
         """The labels (H, W) of an image; ties go to the lowest class."""
         refined = self.refine(image, probs)

@@ -36,6 +36,10 @@ class _Weighted(Rule):
             raise ValueError(f"the rule knows {len(self.values)} classes, the prediction has {len(probs)}; fit it anew")
         return weighting.weigh(probs, np.array(self.values, np.float32))
 
+    def factors(self) -> tuple[float, Sequence[float]] | None:
+        """The weights alone."""
+        return 1.0, self.values or [1.0]
+
     def describe(self) -> dict[str, Any]:
         """The weights."""
         return {"values": self.values}

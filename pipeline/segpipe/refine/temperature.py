@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,10 @@ class Temperature(Rule):
         """Calibrated."""
         del image
         return temperature.apply(probs, self.value or 1.0)
+
+    def factors(self) -> tuple[float, Sequence[float]] | None:
+        """One over the temperature."""
+        return 1 / (self.value or 1.0), [1.0]
 
     def describe(self) -> dict[str, Any]:
         """The temperature."""

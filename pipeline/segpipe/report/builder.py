@@ -13,6 +13,7 @@ from segpipe.report import (
     advice,
     analysis,
     benchmark,
+    decisions,
     ensembling,
     failures,
     figures,
@@ -74,11 +75,23 @@ class ReportBuilder:
             for key in context.params.crf_keys()
             if (folder := self.missing.read(lambda key=key: context.member(f"{key}-crf").require("evaluate")))  # type: ignore[misc]
         }
+        self.decisions = self._read_decisions()
         self.combined = {
             entry.name.removeprefix("ensemble: "): read_json(entry.folders[0] / "members.json")
             for entry in self.entries
             if entry.kind == "ensemble"
         }
+
+    def _read_decisions(self) -> dict[str, dict[str, Any]]:
+        """What stage decide wrote, by score and result."""
+        found: dict[str, dict[str, Any]] = {}
+        for rule in self.context.params.decide.metrics:
+            for key in self.context.params.decided_keys():
+                own = self.context.decided(key, rule)
+                folder = self.missing.read(lambda own=own: own.require("evaluate"))  # type: ignore[misc]
+                if folder is not None:
+                    found.setdefault(rule, {})[key] = read_json(folder / "decide.json")
+        return found
 
     @cached_property
     def index(self) -> Index:
@@ -144,6 +157,7 @@ class ReportBuilder:
             Section("Cross-validation", analysis.crossed(self.crossed, self.metric)),
             Section("Ensembles", ensembling.parts(self.combined, self.entries, self.judged) if self.combined else []),
             Section("Dense CRF", refinement.parts(self.refined, self.classes, judgement.region_of(self.judged))),
+            Section("Decision rules", decisions.parts(self.decisions)),
             Section("Where does it fail?", self._failures()),
             Section("Training", self._training()),
             Section("Pictures", failures.gallery(self.context, self.index, self.entries)),
@@ -161,6 +175,7 @@ class ReportBuilder:
             "calibration.md": analysis.calibration_table(self.entries).markdown(),
             "borders.md": analysis.borders_table(self.entries).markdown(),
             "crf.md": refinement.tables(self.refined, classes, judgement.region_of(self.judged)),
+            **({"decisions.md": decisions.tables(self.decisions)} if self.decisions else {}),
             "ensembles.md": ensembling.tables(self.combined, self.entries, self.judged),
             **({"folds.md": judgement.ranking_table(self.crossed, self.metric).markdown()} if self.crossed else {}),
             **({"label_suspects.csv": self.suspects} if self.suspects else {}),

@@ -45,7 +45,7 @@ def verdicts(found: Found, region: float) -> Table:
     for key, summary in found.items():
         for split, effect in summary["effect"].items():
             verdict = _verdict(effect["differences"][metrics[0]], region) if summary["parameters"] else "not applied"
-            rows.append([f"{key}, {split}", verdict, *(_difference(effect["differences"][m], m) for m in metrics)])
+            rows.append([f"{key}, {split}", verdict, *(difference_cell(effect["differences"][m], m) for m in metrics)])
     return Table(["CRF", "verdict", *(f"{pretty(metric)}, after − before" for metric in metrics)], rows)
 
 
@@ -94,7 +94,8 @@ def _rows(found: Found, columns: Mapping[str, Sequence[Any]]) -> list[list[str]]
     return rows
 
 
-def _difference(difference: Mapping[str, Any], metric: str) -> str:
+def difference_cell(difference: Mapping[str, Any], metric: str) -> str:
+    """Value and interval, in points."""
     if difference["value"] is None or difference["low"] is None:
         return "–"
     factor, _ = scale(metric)

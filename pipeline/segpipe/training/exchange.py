@@ -18,14 +18,22 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.upsample import upsample
 from segpipe.data.normalize import Curve
 
+Factors = tuple[float, Sequence[float]]
 EXTRA = "needs the extra: pip install 'segpipe[onnx]'"
 
 
 class FromBytes(nn.Module):
-    """uint8 (1, H, W, 3) RGB -> probabilities (1, C, H, W) float32: normalisation, network, upsampling, softmax."""
+    """uint8 (1, H, W, 3) RGB -> probabilities (1, C, H, W) float32: normalisation, network, upsampling, softmax.
 
-    def __init__(self, network: nn.Module, curve: Curve) -> None:
+    factors: (exponent, weights) of a decision rule: their arg max are then its labels.
+    """
+
+    def __init__(self, network: nn.Module, curve: Curve, factors: Factors | None = None) -> None:
         super().__init__()
+        exponent, weights = factors or (1.0, [1.0])
+        self.plain, self.exponent = factors is None, exponent
+        self.raised: Tensor
+        self.register_buffer("raised", torch.tensor(weights).log().reshape(1, -1, 1, 1))
         self.network = network.eval()
         self.curve: Tensor
         self.register_buffer("curve", torch.from_numpy(curve))
@@ -34,10 +42,13 @@ class FromBytes(nn.Module):
         """Probabilities at the size of the image."""
         levels = image.long()
         planes = torch.stack([self.curve[:, channel][levels[..., channel]] for channel in range(3)], 1)
-        return upsample(self.network(planes), image.shape[1:3]).softmax(1)
+        logits = upsample(self.network(planes), image.shape[1:3])
+        return (logits if self.plain else self.exponent * logits + self.raised).softmax(1)
 
 
-def onnx_bytes(network: nn.Module, curve: Curve, size: tuple[int, int], classes: Sequence[str]) -> bytes:
+def onnx_bytes(
+    network: nn.Module, curve: Curve, size: tuple[int, int], classes: Sequence[str], factors: Factors | None = None
+) -> bytes:
     """The network for images of one size as an ONNX file; `classes` of its metadata is a JSON list of names.
 
     Raises:
@@ -55,8 +66,8 @@ def onnx_bytes(network: nn.Module, curve: Curve, size: tuple[int, int], classes:
             for name in ("torch.onnx", "onnxscript", "onnx_ir"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             program: Any = torch.onnx.export(
-                FromBytes(network, curve), (image,), dynamo=True, input_names=["image"], output_names=["probs"],
-                verbose=False,
+                FromBytes(network, curve, factors), (image,), dynamo=True, input_names=["image"],
+                output_names=["probs"], verbose=False,
             )  # fmt: skip
     except Exception as error:
         first = str(error).strip().splitlines()[0]
