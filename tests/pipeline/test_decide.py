@@ -109,6 +109,6 @@ def test_wrong_calls_are_one_line(decided, words, message):
 def test_votes_have_nothing_to_read():
     from segpipe.config.dag import check_names
 
-    text = (ROOT / "params.yaml").read_text().replace("  of: []", "  of: [majority]")
+    text = (ROOT / "params.yaml").read_text().replace("  of: [average]", "  of: [majority]")
     with pytest.raises(ConfigError, match="'majority' votes"):
         check_names(params.parse(text))

@@ -221,17 +221,18 @@ def _decided(params: Params, data: list[str]) -> list[str]:
     """Stages decide and evaluate_decided: a group for runs, one for what the CRF made of them, one for ensembles."""
     keys, rules = params.decided_keys(), f"rule: [{', '.join(params.decide.metrics)}]"
     methods = [key for key in keys if key in params.ensemble]
-    parts = []
-    for crf in (False, True):
-        ending, flag = ("-crf", " --crf") if crf else ("", "")
-        runs = dict.fromkeys(key.split("-")[0] for key in keys if key not in methods and key.endswith("-crf") == crf)
-        if runs:
-            each = f"run: [{', '.join(runs)}]\nseed: ${{seeds}}\n{rules}"
-            read, name = (f"data/crf/{_KEY}" if crf else f"data/predict/{_KEY}"), "decide_crf" if crf else "decide"
-            parts += _decision(name, f"{_RUN}{flag}", [*data, read], f"{_KEY}{ending}", each)
-    if methods:
-        each, read = f"method: [{', '.join(methods)}]\n{rules}", "data/ensemble/${item.method}"
-        parts += _decision("decide_ensemble", "--ensemble ${item.method}", [*data, read], "${item.method}", each)
+    runs = {crf: [k for k in keys if k not in methods and k.endswith("-crf") == crf] for crf in (False, True)}
+    parts: list[str] = []
+    for ending, of, read, key, selectors in (
+        ("runs", runs[False], f"data/predict/{_KEY}", _KEY, _RUN),
+        ("crf", runs[True], f"data/crf/{_KEY}", f"{_KEY}-crf", f"{_RUN} --crf"),
+        ("ensembles", methods, "data/ensemble/${item.method}", "${item.method}", "--ensemble ${item.method}"),
+    ):
+        names = ", ".join(dict.fromkeys(name.split("-")[0] for name in of))
+        each = f"method: [{names}]" if of is methods else f"run: [{names}]\nseed: ${{seeds}}"
+        if of:
+            name = f"_{ending}" if parts else ""  # the first group is called as the stage
+            parts += _decision(name, selectors, [*data, read], key, f"{each}\n{rules}")
     return parts
 
 
@@ -240,8 +241,8 @@ def _decision(name: str, selectors: str, read: list[str], key: str, matrix: str)
     made, selectors = f"data/decide/${{item.rule}}/{key}", f"{selectors} --rule ${{item.rule}}"
     results = f"results/decided/${{item.rule}}/{key}"
     return [
-        _stage(name, "decide", selectors, read, outs=[made], matrix=matrix),
-        _stage(f"evaluate_{name}d", "evaluate", selectors, [*read[:2], made], results=results, matrix=matrix),
+        _stage(f"decide{name}", "decide", selectors, read, outs=[made], matrix=matrix),
+        _stage(f"evaluate_decided{name}", "evaluate", selectors, [*read[:2], made], results=results, matrix=matrix),
     ]
 
 

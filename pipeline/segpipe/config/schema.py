@@ -233,7 +233,8 @@ class Params(Section):
         names |= {f"{run}-crf": [f"{run}-{seed}-crf" for seed in self.seeds] for run in refined}
         names |= {method: [method] for method in self.ensemble if method not in self.runs}
         for pattern in self.decide.of:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            known = pattern in registry.entries(METHODS)  # an ensemble that is not asked for here is no mistake
+            if not known and not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(f"decide.of: '{pattern}' matches no result{suggestion(pattern, names)}")
         chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.decide.of)]
         return [key for name in chosen for key in names[name]]

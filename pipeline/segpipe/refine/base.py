@@ -58,6 +58,11 @@ class Rule(Refiner):
         """(exponent, weights) where all that it does to a pixel is p^exponent times a weight a class; else None."""
         return None
 
+    def weights_of(self, probs: NDArray[np.floating]) -> NDArray[np.float32] | None:
+        """The weights (C,) whose arg max it reads from the probabilities of an image; None where it does otherwise."""
+        del probs
+        return None
+
     def settle(self, probs: NDArray[np.floating], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The final labels (H, W) of an image whose chain gave probs (C, H, W) and these labels."""
         del probs

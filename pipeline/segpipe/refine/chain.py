@@ -74,8 +74,11 @@ class Chain:
 
     def labels(self, image: NDArray[np.uint8], probs: NDArray[np.floating]) -> NDArray[np.uint8]:
         """The labels (H, W) of an image; ties go to the lowest class."""
-        refined = self.refine(image, probs)
-        found = np.asarray(label_and_confidence(refined)[0], np.uint8)
+        before = Chain(self.links[:-1]).refine(image, probs)
+        last = self.links[-1][1] if self.links else None
+        weights = None if last is None else last.weights_of(before)
+        refined = before if last is None or weights is not None else last.apply(image, before)
+        found = np.asarray(label_and_confidence(refined, weights)[0], np.uint8)
         for _, link in self.links:
             found = link.settle(refined, found)
         return found

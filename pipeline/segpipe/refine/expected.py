@@ -20,7 +20,7 @@ Values = NDArray[np.float64]
 _DIGITS = 7  # binary, behind the leading one of a probability: all that the upper half of a float holds
 _FIRST = (127 - 20) << _DIGITS  # the code of 2^-20; what is less probable is left out
 _CODES = (20 << _DIGITS) + 1  # up to 1
-_ENOUGH = 2**16  # pixels of an image that are looked at, evenly spaced
+_ENOUGH = 2**15  # pixels of an image that are looked at, evenly spaced
 
 
 def thresholds(probs: NDArray[np.floating], metric: str) -> NDArray[np.float32]:

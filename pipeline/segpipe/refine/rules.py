@@ -30,11 +30,15 @@ class _Weighted(Rule):
             ValueError: weights of another number of classes.
         """
         del image
+        return weighting.weigh(probs, self.weights_of(probs))
+
+    def weights_of(self, probs: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The weights; ValueError as `apply`."""
         if self.values is None:
             raise ValueError("the rule was not fitted; give it val images first")
         if len(self.values) != len(probs):
             raise ValueError(f"the rule knows {len(self.values)} classes, the prediction has {len(probs)}; fit it anew")
-        return weighting.weigh(probs, np.array(self.values, np.float32))
+        return np.array(self.values, np.float32)
 
     def factors(self) -> tuple[float, Sequence[float]] | None:
         """The weights alone."""
@@ -114,4 +118,8 @@ class RankSeg(Rule):
     def apply(self, image: NDArray[np.uint8], probs: NDArray[np.floating]) -> NDArray[np.float32]:
         """Probabilities over their class's threshold, normalised."""
         del image
-        return weighting.weigh(probs, 1 / expected.thresholds(probs, self.metric))
+        return weighting.weigh(probs, self.weights_of(probs))
+
+    def weights_of(self, probs: NDArray[np.floating]) -> NDArray[np.float32]:
+        """One over the thresholds."""
+        return np.asarray(1 / expected.thresholds(probs, self.metric), np.float32)

@@ -26,6 +26,8 @@ from segpipe.refine.effect import Measured, effect
 from segpipe.refine.evidence import Evidence, Shown
 from segpipe.stages import SPLITS
 
+KEPT = 2**27  # probabilities of val that stay in memory: half a gigabyte
+
 
 def run(context: Context) -> dict[str, Any]:
     """Write the labels of every image at its original size, and `decide.json`: the rule, how the candidates did on
@@ -68,18 +70,24 @@ class _Split(Evidence):
     def __init__(self, context: Context, index: Index, source: Path, split: str) -> None:
         self.root, self.index, self.source, self.split = context.path("download"), index, source, split
         self.rows: list[Row] = index.splits[split]
+        self.kept: dict[int, Shown] = {}  # val is looked at many times
         self.groups = index.groups(split)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, position: int) -> Shown:
-        row = self.rows[position]
-        probs = read_probs(self.source, self.split, row, position)
-        return Shown(
-            read_image(self.root / row.image, self.index.reading), probs,
-            read_target(self.root, self.index, row, self.split),
-        )  # fmt: skip
+        if position not in self.kept:
+            row = self.rows[position]
+            probs = read_probs(self.source, self.split, row, position)
+            shown = Shown(
+                read_image(self.root / row.image, self.index.reading), probs,
+                read_target(self.root, self.index, row, self.split),
+            )  # fmt: skip
+            if self.split != "val" or probs.size * len(self) > KEPT:
+                return shown
+            self.kept[position] = shown
+        return self.kept[position]
 
 
 def _write(context: Context, folder: Path, split: _Split, decision: Decision) -> tuple[list[Measured], list[Measured]]:
