@@ -21,6 +21,7 @@ from segpipe.data.card import KINDS, LAYOUTS, cards
 from segpipe.losses.compound import PACKAGE
 from segpipe.models.blocks import decoders, encoders
 from segpipe.models.cost import multiply_adds
+from segpipe.refine import PACKAGE as REFINERS
 from segpipe.training import parts
 
 import exhibit
@@ -34,6 +35,7 @@ README = ROOT / "README.md"
 LOSSES = ROOT / "docs" / "losses.md"
 METRICS = ROOT / "docs" / "metrics.md"
 CRF = ROOT / "docs" / "crf.md"
+DECIDE = ROOT / "docs" / "decide.md"
 TRAINING = ROOT / "docs" / "training.md"
 MODELS = ROOT / "docs" / "models.md"
 ENSEMBLES = ROOT / "docs" / "ensembles.md"
@@ -81,6 +83,10 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
         REFERENCE: {"commands": _commands(), "parameters": f"```yaml\n{(ROOT / 'params.yaml').read_text()}```"},
         ROOT / "docs" / "statistics.md": {"rates": error_rates.table()},
         CRF: {"verdicts": (results / "tables/crf.md").read_text().split("\n\n")[0]},
+        DECIDE: {
+            "rules": _entries(REFINERS, without="tuned"),
+            "decisions": "\n\n".join((results / "tables/decisions.md").read_text().split("\n\n")[:2]),
+        },
     }
 
 
@@ -94,11 +100,13 @@ def filled(text: str, contents: dict[str, str]) -> str:
     return text
 
 
-def _entries(package: str) -> str:
-    """A row for each registered function or class."""
+def _entries(package: str, without: str = "") -> str:
+    """A row for each registered function or class that has no attribute of that name."""
     rows = ["| name | options | what | source |", "| :- | :- | :- | :- |"]
     for name, entry in registry.entries(package).items():
-        options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items())
+        if without in entry.attributes:
+            continue
+        options = ", ".join(f"{key}={value!r}" for key, value in entry.options.items() if value is not None)
         summary = entry.summary.replace("|", "\\|")
         rows.append(f"| `{name}` | {f'`{options}`' if options else ''} | {summary} | {entry.source} |")
     return "\n".join(rows)
