@@ -17,37 +17,13 @@ import sys
 import time
 from pathlib import Path
 
-EBC3 = """title = "EBC3, cracks and oxide in coatings, 22 electron micrographs"
-licence = "MIT; cite Stuckner, Harder and Smith 2022"
-source = "https://github.com/nasa/pretrained-microscopy-models"
-layout = "template"
-image = "{split}/images/{name}.png"
-masks = ["{split}/masks/{name}.png"]
-void = [255]
-classes = ["background", "oxide", "crack"]
-palette = [[40, 40, 40], [230, 160, 60], [230, 60, 50]]
-
-[splits]
-train = "train"
-val = "val"
-test = "test"
-
-[params]  # as segpipe guesses them
-"prepare.height" = 256
-"prepare.width" = 256
-"prepare.labels" = "annotator 1"
-"train.epochs" = 30
-"crf.runs" = []
-"""
 RUN = "runs={net: {loss: 0.5*ce + 0.5*jml}}"
 
 
-def where(folder, name, into):
+def where(folder, name):
     """How `segpipe init` is told of a data set."""
     if name == "ebc3":
-        card = into / "ebc3.toml"
-        card.write_text(EBC3, encoding="utf-8")
-        return [card, "--source", folder / "EBC3"]
+        return ["ebc3", "--images", folder / "EBC3", "--masks", folder / "EBC3"]
     if name == "usgra":
         return ["usgra", "--images", folder / "USGRA/images", "--masks", folder / "USGRA/masks"]
     return [name, "--source", folder / {"camvid": "CamVid", "chase_db1": "CHASE_DB1"}[name]]
@@ -112,7 +88,7 @@ def main(folder, into, length, seeds, only):
     print("| data | settings | minutes | mIoU^D on test | IoU^D of classes |", flush=True)
     print("| --- | --- | ---: | ---: | --- |", flush=True)
     for name in only:
-        given = where(folder, name, into)
+        given = where(folder, name)
         fitted, plain = into / f"{name}-fitted", into / f"{name}-plain"
         # 15 % of a budget are for all that is not training.
         budget = f"{length * seeds / 0.85:.1f}m"

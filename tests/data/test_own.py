@@ -189,3 +189,19 @@ def test_a_wrong_option_is_one_line(tmp_path, arguments, code, words):
     filled = [word.format(i=images, m=masks) for word in arguments]
     done = segpipe("init", *filled, cwd=tmp_path, check=False)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("JPEGImages", "Labels")])
+def test_images_and_masks_beside_each_other_in_every_split(tmp_path, folders):
+    for split, number in (("train", 8), ("val", 3), ("test", 4)):
+        for i in range(number):
+            photo(tmp_path / split / folders[0] / f"shot{i}.jpg", i)
+            write(tmp_path / split / folders[1] / f"shot{i}.png", labels(i))
+    card, root = card_of(tmp_path, tmp_path, tmp_path)
+    samples = catalog.samples_of(card, root)
+    assert card.image == f"{{split}}/{folders[0]}/{{name}}.jpg"
+    assert [sum(s.split == split for s in samples) for split in catalog.SPLITS] == [8, 3, 4]
+    assert len({s.id for s in samples}) == 15
+    for sample in samples:
+        i = int(sample.image.split("shot")[1].split(".")[0])
+        np.testing.assert_array_equal(catalog.read_labels(root, sample, card, "majority"), labels(i))

@@ -20,6 +20,8 @@ from segpipe.data.reading import PLAIN, Reading
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat")
 _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos")
+_MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annots", "gt", "segmentations", "segmentation")
 _SIDE = 256  # of the grid, at most
 
 
@@ -101,13 +103,29 @@ def _of_folder(
     listed = drawn.lists(root, {path.stem for path in files})
     if listed is not None and images != masks:
         files = [path for path in files if path.stem in listed.names]
-    pairs = _paired(files, labels, images, masks, root, found)
+    between = ("", "")
+    if images == masks:
+        files, labels, between = _beside(files, labels)
+    pairs = _paired(files, labels, images, masks, root, found, between)
     keys, said = keys_of([mask for _, mask in pairs], masks, classes, void, found.reading)
     found.keys |= keys
     found.say(*said)
     if listed is not None:
         drawn.use(listed, found)
     return root, [image for image, _ in pairs]
+
+
+def _beside(files: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path], tuple[str, str]]:
+    """Images and masks of one folder, and what their own folders are called where these lie side by side in each split,
+    as in train/images and train/masks.
+    """
+    names = {path.parent.name for path in (*files, *labels)}
+    called = [[name for name in names if name.lower() in words] for words in (_IMAGE_FOLDERS, _MASK_FOLDERS)]
+    if len(names) != 2 or any(len(found) != 1 for found in called):
+        return files, labels, ("", "")
+    (of_images,), (of_masks,) = called
+    images = [path for path in files if path.parent.name == of_images]
+    return images, [path for path in labels if path.parent.name == of_masks], (of_images, of_masks)
 
 
 def _refuse_void(void: Sequence[int] | None) -> None:
@@ -127,14 +145,18 @@ def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
 
 
 def _paired(
-    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, found: Guess
-) -> list[tuple[Path, Path]]:
-    """Image and mask of one name, once what is before and after it is taken away."""
+    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, found: Guess,
+    between: tuple[str, str] = ("", ""),
+) -> list[tuple[Path, Path]]:  # fmt: skip
+    """Image and mask of one name, once what is before and after it is taken away.
+
+    between: folders of images and of masks inside those of the splits.
+    """
     masks = [path for path in masks if path.suffix.lower() not in _LOSSY] or masks
     best = _affixes(
         [path.stem for path in images],
         [path.stem for path in masks],
-        apart=of_images == of_masks and masks[0].suffix != ".json",
+        apart=of_images == of_masks and masks[0].suffix != ".json" and not any(between),
     )
     if best is None:
         raise DataError(
@@ -142,11 +164,11 @@ def _paired(
             "rename them so that a mask has its image's name, with a fixed text before or after it"
         )
     (before_i, after_i), (before_m, after_m) = best
-    key_of = {_key(path, before_m, after_m, of_masks): path for path in masks}
+    key_of = {_key(path, before_m, after_m, of_masks, between[1]): path for path in masks}
     pairs = [
         (path, key_of[key])
         for path in images
-        if (key := _key(path, before_i, after_i, of_images)) in key_of and path != key_of[key]
+        if (key := _key(path, before_i, after_i, of_images, between[0])) in key_of and path != key_of[key]
     ]
     paired = {path for pair in pairs for path in pair}
     alone = [path for path in images if path not in paired and _fits(path, before_i, after_i)]
@@ -154,16 +176,17 @@ def _paired(
         raise DataError(
             f"{alone[0]} has no mask, as {len(alone)} of {len(alone) + len(pairs)} images; add masks or move them away"
         )
-    _templates(pairs, of_images, of_masks, root, best, found)
+    _templates(pairs, of_images, of_masks, root, best, found, between)
     return pairs
 
 
 def _templates(
-    pairs: list[tuple[Path, Path]], of_images: Path, of_masks: Path, root: Path, affixes: Affixes, found: Guess
-) -> None:
+    pairs: list[tuple[Path, Path]], of_images: Path, of_masks: Path, root: Path, affixes: Affixes, found: Guess,
+    between: tuple[str, str],
+) -> None:  # fmt: skip
     """The templates of the card that name the pairs."""
     (before_i, after_i), (before_m, after_m) = affixes
-    nested = {len(path.relative_to(of_images).parts) for path, _ in pairs}
+    nested = {len(path.relative_to(of_images).parts) - bool(between[0]) for path, _ in pairs}
     if len(nested) > 1 or max(nested, default=1) > 2:
         raise DataError(
             f"{of_images} holds images in folders of several depths; move them into one, or into one per split"
@@ -180,8 +203,8 @@ def _templates(
     if any(sign in str(path.relative_to(root)) for pair in pairs[:1] for path in pair for sign in "{}*"):
         raise DataError(f"{pairs[0][0]} or its mask has one of {{ }} * in its path, which templates use; rename it")
     at_images, at_masks = of_images.relative_to(root).as_posix(), of_masks.relative_to(root).as_posix()
-    found.keys["image"] = _joined(at_images, inside, f"{before_i}{{name}}{after_i}{ending}")
-    found.keys["masks"] = [_joined(at_masks, inside, f"{before_m}{{name}}{after_m}{suffixes.pop()}")]
+    found.keys["image"] = _joined(at_images, inside, between[0], f"{before_i}{{name}}{after_i}{ending}")
+    found.keys["masks"] = [_joined(at_masks, inside, between[1], f"{before_m}{{name}}{after_m}{suffixes.pop()}")]
     names = Counter(path.stem for path, _ in pairs)
     if "{folder}" in inside or ("{split}" in inside and len(names) < len(pairs)):
         found.keys["id"] = f"{inside}_{{name}}"
@@ -198,12 +221,14 @@ def _fits(path: Path, before: str, after: str) -> bool:
     return stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)
 
 
-def _key(path: Path, before: str, after: str, folder: Path) -> str:
+def _key(path: Path, before: str, after: str, folder: Path, between: str) -> str:
     """What an image and its mask share: the folder, and the name without what is around it."""
     stem = path.stem
     if not _fits(path, before, after):
         return f"/{path}"  # shared with nothing
-    return (path.relative_to(folder).parent / stem[len(before) : len(stem) - len(after)]).as_posix()
+    parent = path.relative_to(folder).parent
+    parent = parent.parent if between else parent
+    return (parent / stem[len(before) : len(stem) - len(after)]).as_posix()
 
 
 def _affixes(images: list[str], masks: list[str], *, apart: bool) -> Affixes | None:
