@@ -89,7 +89,7 @@ EDITS = [
     ("a score that is only reported", "metrics/measures.py", "2 * tp, 2 * tp + fp + fn", "2 * tp, 2.0 * tp + fp + fn",
      {"evaluate", "report"}),
     ("the score that picks the best epoch", "metrics/measures.py", "divide(tp, tp + fp + fn)",
-     "divide(tp, fp + tp + fn)", {*RUNS, *ENSEMBLES, "crf", "evaluate", "report"}),
+     "divide(tp, fp + tp + fn)", {*RUNS, *ENSEMBLES, "crf", "decide", "evaluate", "report"}),
     ("the audit's cases", "report/failures.py", "4 * number", "5 * number", {"report"}),
     ("the loop", "training/loop.py", "self.optimizer.zero_grad(set_to_none=True)\n        if self.lookahead",
      "self.optimizer.zero_grad(set_to_none=False)\n        if self.lookahead", RUNS),

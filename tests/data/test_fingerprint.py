@@ -9,7 +9,7 @@ from PIL import Image
 from segpipe.cli.propose import minutes
 from segpipe.config import params, yaml
 from segpipe.config.proposal import AREA, EPOCHS, LEAST, LEAST_THICK, MULTIPLE, REST, propose
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import ConfigError, DataError
 from segpipe.data import catalog, fingerprint
 from segpipe.data.fingerprint import Fingerprint
 from segpipe.training.pace import Pace
@@ -72,7 +72,6 @@ def test_shares_thickness_and_halves_are_those_of_plain_loops(tmp_path, seed):
     assert found.share == pytest.approx(share)
     assert found.thickness == pytest.approx(thickness)
     assert found.upright == pytest.approx(upright)
-    assert found.holding == pytest.approx([np.mean([(m == k).any() for m in trained]) for k in range(3)])
     assert found.sizes == [m.shape for m in trained]
     assert sum(found.images.values()) == 12
 
@@ -84,13 +83,13 @@ def test_a_strip_is_as_thick_as_it_is(tmp_path):
     found = fingerprint.measure(card, root, samples)
     assert found.thickness[1] == 6
     assert found.thickness[2] == 0
-    assert (found.classes[found.thinnest], found.classes[found.rarest], found.classes[found.hard]) == ("b", "b", "b")
+    assert (found.classes[found.thinnest], found.classes[found.hard]) == ("b", "b")
 
 
 def known(**changed):
     usual = {
         "images": {"train": 200, "val": 40, "test": 60}, "sizes": [(480, 640)] * 200, "classes": ["a", "b"],
-        "share": [0.97, 0.03], "holding": [1.0, 0.8], "thickness": [200.0, 9.0], "upright": 0.4,
+        "share": [0.97, 0.03], "thickness": [200.0, 9.0], "upright": 0.4,
     }  # fmt: skip
     return Fingerprint(**{**usual, **changed})
 
@@ -163,6 +162,24 @@ def test_few_large_images_are_seen_often_in_an_epoch():
 def test_batches_shrink_until_they_fit_the_memory():
     assert proposed(memory=16).params["train.batch_size"] == 8
     assert proposed(memory=2).params["train.batch_size"] == 4
+
+
+def test_a_time_that_is_too_short_is_said():
+    found = proposed(5, sizes=[(3000, 4000)] * 400, images={"train": 400, "val": 100, "test": 100})
+    assert any("more than the 5 that are given" in what for what, _, _ in found.reasons)
+    assert not any("more than" in what for what, _, _ in proposed(600).reasons)
+
+
+def test_logits_are_fine_where_shrinking_makes_things_thin():
+    found = proposed(30, sizes=[(1024, 1024)] * 200, thickness=[400.0, 6.0])
+    assert found.params["prepare.height"] < 1024 * 0.45
+    assert found.params["model"]["output_stride"] == 2
+
+
+def test_labels_that_are_void_everywhere_are_refused(tmp_path):
+    card, root, samples = folder(tmp_path, [np.full((8, 8), 255, np.uint8)] * 6)
+    with pytest.raises(DataError, match="void everywhere"):
+        fingerprint.measure(card, root, samples)
 
 
 def test_only_pictures_without_an_up_are_turned():

@@ -1,17 +1,22 @@
 """Stage decide from the command line to the page: a workspace in which rules have something to gain."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.config import params
+from segpipe.config import depends, digests, params
+from segpipe.config.dag import check_names
 from segpipe.core.errors import ConfigError
 from segpipe.metrics.tables import read_tables
 from segpipe.refine.chain import Chain
+from segpipe.report.judgement import seed_of
+from segpipe.training.recipes import RECIPES
 
-from conftest import ROOT, run_all, segpipe, segpipe_here
+from conftest import ROOT, reseal, run_all, segpipe, segpipe_here
 
 OPTIONS = (
     "download.limit=24", "seeds=[0]", "runs={ce: {}}", "train.epochs=4", "ensemble={average: {}}", "crf.runs=[]",
@@ -87,6 +92,48 @@ def test_a_rule_of_pixels_goes_into_onnx(decided, tmp_path):
     assert json.loads(out.stdout)["difference"] < 1e-4
 
 
+def test_a_rule_of_another_network_is_refused(decided, tmp_path):
+    work = tmp_path / "w"
+    shutil.copytree(decided, work, symlinks=True)
+    path = work / "data/decide/miou_image/ce-0/decide.json"
+    described = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps({**described, "made_of": "another"}))
+    reseal(path.parent)
+    image = next((work / "data/download/scenes/images").rglob("*.png"))
+    done = segpipe("infer", image, "--model", "ce", "--rule", "miou_image", "--out", "out", cwd=work, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "was fitted to another network" in done.stderr
+    assert "run `segpipe decide --run ce --seed 0 --rule miou_image`" in done.stderr
+
+
+def test_results_after_a_crf_and_a_rule_keep_their_seeds():
+    assert [seed_of(Path(f"results/decided/miou_dataset/ce-{seed}-crf")) for seed in (0, 1)] == ["0", "1"]
+
+
+def test_a_wildcard_passes_votes_over_and_a_recipe_of_a_run_reaches_the_digest(monkeypatch):
+    text = (ROOT / "params.yaml").read_text().replace("  of: [average]", '  of: ["*"]')
+    read = params.parse(text)
+    assert "average" in read.decided_keys()
+    assert "majority" not in read.decided_keys()
+    focal = "  focal:\n    loss: focal(gamma=2.0)\n"
+    own = params.parse(text.replace(focal, f"{focal}    train: {{recipe: finetune}}\n"))
+    before = depends.recipes(own, ["ce", "focal"])
+    monkeypatch.setitem(RECIPES["finetune"], "lr", 0.1)
+    assert depends.recipes(own, ["ce", "focal"]) != before
+    assert list(before) == ["recipe of focal"]
+
+
+def test_encoder_and_decoder_are_part_of_what_a_training_means():
+    text = (ROOT / "params.yaml").read_text()
+    model = "  name: encoder_decoder\n  decoder: psp\n  weights: null\n"
+    start, end = text.index("  name: unet"), text.index("train:  # what")
+    read = params.parse(text[:start] + model + "\n" + text[end:])
+    roots = set(digests._chosen(read, "train", "ce", ""))
+    assert ("segpipe.models.blocks.decoders", "PyramidPooling") in roots
+    assert ("segpipe.models.blocks.encoders", "residual") in roots
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -95,8 +142,10 @@ def test_a_rule_of_pixels_goes_into_onnx(decided, tmp_path):
         (("decide", "--run", "ce", "--set", "decide.rules=[weigths]"), "did you mean 'weights'"),
         (("decide", "--run", "ce", "--set", "decide.of=[cee]"), "decide.of: 'cee' matches no result"),
         (("infer", "x.png", "--model", "ce", "--rule", "acc_none"), ""),
-        (("export", "--model", "ce", "--rule", "miou_class"), "fit it with `segpipe decide --rule miou_class`"),
+        (("export", "--model", "ce", "--rule", "miou_class"), "decide --run ce --seed 0 --rule miou_class`"),
         (("decide", "--run", "ce", "--crf"), "is missing; run `segpipe crf"),
+        (("evaluate", "--run", "ce", "--folds", "--rule", "acc"), "no rule is fitted; leave --rule out"),
+        (("decide", "--run", "ce", "--set", "decide.rules=[argmax]"), "argmax always competes"),
     ],
 )
 def test_wrong_calls_are_one_line(decided, words, message):
@@ -106,9 +155,9 @@ def test_wrong_calls_are_one_line(decided, words, message):
     assert message in done.stderr
 
 
-def test_votes_have_nothing_to_read():
-    from segpipe.config.dag import check_names
-
-    text = (ROOT / "params.yaml").read_text().replace("  of: [average]", "  of: [majority]")
+def test_votes_have_nothing_to_read_and_wrong_options_are_said_before_any_training():
+    text = (ROOT / "params.yaml").read_text()
     with pytest.raises(ConfigError, match="'majority' votes"):
-        check_names(params.parse(text))
+        params.parse(text.replace("  of: [average]", "  of: [majority]"))
+    with pytest.raises(ConfigError, match="metric is 'foo', wanted iou or dice"):
+        check_names(params.parse(text.replace("rules: [weights,", "rules: [rankseg(metric=foo),")))

@@ -104,7 +104,7 @@ def test_wrong_parameters_are_one_line(taught, changes, message):
 @pytest.mark.parametrize(
     ("code", "words", "message"),
     [
-        (2, ["train", "--loss", "ce", "--set", "train.augment.crop=[640, 640]"], "crop is [640, 640], the prepared"),
+        (2, ["train", "--loss", "ce", "--set", "train.augment.crop=[640, 640]"], "crop is [640, 640], the largest"),
         (3, ["train", "--loss", "ce", "--set", "model.weights=none.pt"], "none.pt is missing"),
         (3, ["train", "--loss", "ce", "--set", "model.weights=other.pt"], "other.pt is of another network"),
         (3, ["train", "--loss", "ce", "--set", "model.weights=text.pt"], "text.pt holds no plain weights"),

@@ -12,8 +12,8 @@ from segpipe.core.errors import ConfigError
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.scores import summarize
 from segpipe.refine import components, expected, guided, weighting
-from segpipe.refine.chain import ARGMAX, Chain, decide, judge
-from segpipe.refine.evidence import Held, Pixels, Shown, raised
+from segpipe.refine.chain import ARGMAX, Chain, decide, judge, refused
+from segpipe.refine.evidence import Held, Pixels, Shown, raised, spread
 
 RULES = [name for name, entry in registry.entries(refine.PACKAGE).items() if "tuned" not in entry.attributes]
 
@@ -163,6 +163,7 @@ def test_the_prior_divides_by_a_power_of_the_frequency():
     chain = Chain.read("prior(tau=0.5)")
     chain.fit(evidence, "miou_dataset")
     held = np.zeros(4)
+    assert chain.labels(evidence.images[0].image, evidence.images[0].probs).shape == (12, 15)
     for shown in evidence.images:
         for true in shown.target.ravel():
             if true != 255:
@@ -300,6 +301,8 @@ def test_the_plain_chain_is_argmax():
         ("prior(tau=3.0)", "tau is 3.0, wanted 0 to 2"),
         ("weights +", "ends where word was expected"),
         ("weights(size=2)", "has no option 'size'"),
+        ("temperature(value=3.0)", "value is fitted on val; leave it out"),
+        ("components + weights", "components changes labels, so it must be the last link"),
     ],
 )
 def test_wrong_chains_are_one_line(text, message):
@@ -337,3 +340,25 @@ def test_a_rule_that_is_taken_rarely_costs_on_other_images():
         losses.append(score(Chain([]), test) - score(found.chain, test))
     assert np.mean(losses) < 0.001
     assert max(losses) < 0.012
+
+
+def test_a_class_that_val_lacks_counts_as_frequent_as_the_others_on_average():
+    images = [Shown(s.image, s.probs, np.where(s.target == 3, 0, s.target).astype(np.uint8)) for s in world(1).images]
+    chain = Chain.read("prior(tau=1.0)")
+    chain.fit(Held(images), "miou_dataset")
+    held = np.bincount(np.concatenate([s.target.ravel() for s in images]), minlength=256)[:3]
+    share = np.append(held, math.exp(np.log(held).mean())) / held.sum()
+    assert chain.links[0][1].values == pytest.approx(1 / share, rel=1e-4)
+
+
+@pytest.mark.parametrize("width", [8, 48, 4096, 97])
+def test_pixels_are_drawn_from_every_column(width):
+    step = spread(16, width)
+    assert step >= 16
+    assert len({i % width for i in range(0, step * width, step)}) == width
+
+
+def test_an_ensemble_that_was_fitted_on_val_keeps_argmax():
+    found = refused(["weights"], world(0), "miou_dataset", "it has seen all of val")
+    assert (found.text, found.judged[0].taken, found.judged[0].reason) == (ARGMAX, False, "it has seen all of val")
+    assert found.judged[0].score == found.judged[0].score_of_argmax

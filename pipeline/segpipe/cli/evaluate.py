@@ -64,10 +64,10 @@ def evaluate(
 
     if labels is not None or predictions is not None:
         if run or loss or ensemble or crf or rule or settings:
-            raise ConfigError("--labels and --predictions stand alone: no --run, --loss, --ensemble, --crf or --set")
+            raise ConfigError("--labels and --predictions stand alone, without a result of the pipeline and --set")
         score_folders(labels, predictions, classes, ignore_index, convention, as_json)
         return
-    _check(run, loss, ensemble, crf=crf, folds=folds)
+    _check(run, loss, ensemble, crf=crf, folds=folds, ruled=rule is not None)
     context = start(
         run=run, loss=loss, seed=seed, refined=crf, crossed=folds, method=ensemble, rule=rule, overrides=settings,
         jobs=jobs, scheduler=scheduler, quiet=as_json,
@@ -89,8 +89,10 @@ def evaluate(
     finish(context, result, [f"{out}: {split} {shown}"], context.command("report"))
 
 
-def _check(run: str | None, loss: str | None, ensemble: str | None, *, crf: bool, folds: bool) -> None:
+def _check(run: str | None, loss: str | None, ensemble: str | None, *, crf: bool, folds: bool, ruled: bool) -> None:
     """ConfigError unless one result is named."""
+    if folds and ruled:
+        raise ConfigError("--folds scores train images, for which no rule is fitted; leave --rule out")
     if sum(value is not None for value in (run, loss, ensemble)) != 1 or (crf and ensemble):
         raise ConfigError(
             "give one of --run NAME, --loss NAME, --ensemble NAME (--crf goes with a run), "

@@ -22,7 +22,10 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("runs/model.onnx"),
     size: Annotated[
         str | None,
-        typer.Option(help="HxW of the images; default: the grid that the run was trained on.", show_default=False),
+        typer.Option(
+            help="HxW of the images; default: the grid that the run was trained on, or the middle size.",
+            show_default=False,
+        ),
     ] = None,
     rule: RuleOption = None,
     dry_run: options.DryRun = False,
@@ -58,7 +61,7 @@ def _write(
     height, width = size or config["size"]
     factors = None
     if rule is not None:
-        factors = chain_of(rule, folder.name, config["classes"]).pointwise()
+        factors = chain_of(rule, folder.name, trained.weights_of(folder, snapshot), config["classes"]).pointwise()
         if factors is None:
             raise ConfigError(f"--rule {rule}: its rule looks at whole images, and ONNX takes pixels alone")
     given = network, curve(config["normalization"])

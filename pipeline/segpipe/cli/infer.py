@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segpipe.cli.predictors import Prediction
+    from segpipe.refine.chain import Chain
     from segpipe.training.inference import Options
 
 KINDS = ("overlay", "entropy", "mutual_information")  # written beside a label map
@@ -34,7 +35,7 @@ WindowOption = Annotated[
     str | None,
     typer.Option(
         help="HxW: look through overlapping windows at the original size. Without it an image is fitted into "
-        "the grid that the run was trained on.",
+        "the grid that the run was trained on, or seen whole where it was trained without a grid.",
         show_default=False,
     ),
 ]
@@ -111,13 +112,23 @@ class _Asked:
 
         return run_folder(self.model, self.seed) if self.model is not None else definition_of(str(self.ensemble))
 
+    def chain(self, rule: str, classes: list[str]) -> Chain:
+        """The rule that reads labels."""
+        from segpipe.cli.predictors import chain_of
+        from segpipe.training.trained import weights_of
+
+        folder = self.folder()
+        if self.model is None:
+            return chain_of(rule, folder.parent.name, folder, classes)
+        return chain_of(rule, folder.name, weights_of(folder, self.snapshot), classes)
+
 
 def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) -> tuple[str, dict[str, Any]]:
     """Write every image's files; what is told of them."""
     import torch
     from tqdm import tqdm
 
-    from segpipe.cli.predictors import EnsemblePredictor, RunPredictor, chain_of
+    from segpipe.cli.predictors import EnsemblePredictor, RunPredictor
     from segpipe.core import seeding
     from segpipe.data.files import read_image
     from segpipe.data.reading import Reading
@@ -135,8 +146,7 @@ def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) ->
         raise ConfigError("--probs: this ensemble votes, and has labels alone")
     if asked.rule is not None and predictor.votes:
         raise ConfigError("--rule: this ensemble votes, and has no probabilities to read")
-    result_of = folder.name if asked.model is not None else folder.parent.name
-    chain = None if asked.rule is None else chain_of(asked.rule, result_of, predictor.config["classes"])
+    chain = None if asked.rule is None else asked.chain(asked.rule, predictor.config["classes"])
     reading = Reading(**predictor.config["reading"])
     written, shares = [], []
     for number, path in enumerate(tqdm(given, "infer", unit="image", disable=None)):

@@ -105,20 +105,27 @@ class EnsemblePredictor:
         return Prediction(found) if self.votes else Prediction(label_and_confidence(found)[0], found)
 
 
-def chain_of(rule: str, result: str, classes: list[str]) -> Chain:
+def chain_of(rule: str, result: str, made_of: Path, classes: list[str]) -> Chain:
     """The rule for a score that stage decide fitted to a result (run-seed, or an ensemble).
 
+    made_of: the weights of the network, or the definition of the ensemble.
+
     Raises:
-        DataError: there is none, or it was fitted for other classes.
+        DataError: there is none, or it was fitted to another network or for other classes.
     """
     known = [top / rule / result / "decide.json" for top in (Path("data/decide"), Path("runs/adhoc/decide"))]
-    path = next((path for path in known if path.is_file()), None)
-    if path is None:
-        raise DataError(f"--rule {rule}: nothing at {known[0].parent}; fit it with `segpipe decide --rule {rule}`")
-    described = files.read_json(path)
-    if described.get("classes") != classes:
-        raise DataError(f"{path} was fitted for other classes than the network knows; run `segpipe decide` again")
-    return Chain.restore(described["links"])
+    there = [path for path in known if path.is_file()]
+    run, _, seed = result.rpartition("-")
+    select = f"--run {run} --seed {seed}" if run else f"--ensemble {result}"
+    again = f"run `segpipe decide {select} --rule {rule}`"
+    if not there:
+        raise DataError(f"--rule {rule}: nothing at {known[0].parent}; {again}")
+    digest = outputs.digest_file(made_of)
+    described = [files.read_json(path) for path in there]
+    fitting = [one for one in described if one.get("made_of") == digest and one.get("classes") == classes]
+    if not fitting:
+        raise DataError(f"{there[0]} was fitted to another network than {made_of}; {again}")
+    return Chain.restore(fitting[0]["links"])
 
 
 def definition_of(ensemble: str) -> Path:

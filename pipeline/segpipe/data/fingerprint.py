@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.core.errors import DataError
 from segpipe.data import catalog
 from segpipe.data.catalog import SPLITS, Card, Sample
 from segpipe.data.decode import size_of
@@ -22,7 +23,7 @@ class Fingerprint:
     """Facts of a data set.
 
     images: by split. sizes: (height, width) of every train image. classes: their names. share: of the labelled pixels
-    that are of a class. holding: share of the images that hold it. thickness: of what is of a class, in pixels;
+    that are of a class. thickness: of what is of a class, in pixels;
     0 where no image seen holds it. upright: how far the upper half of images differs from the lower one, as the share
     of pixels that would have to change class.
     """
@@ -31,7 +32,6 @@ class Fingerprint:
     sizes: list[tuple[int, int]]
     classes: list[str]
     share: list[float]
-    holding: list[float]
     thickness: list[float]
     upright: float
 
@@ -52,12 +52,6 @@ class Fingerprint:
         return min(there, key=lambda k: self.thickness[k])
 
     @property
-    def rarest(self) -> int:
-        """The class of the fewest pixels, among those that are there."""
-        there = [k for k, share in enumerate(self.share) if share > 0]
-        return min(there, key=lambda k: self.share[k])
-
-    @property
     def hard(self) -> int:
         """The class that is expected to be learned worst: thin against a pixel of the network, and rare."""
         there = [k for k, share in enumerate(self.share) if share > 0]
@@ -74,7 +68,7 @@ def measure(card: Card, root: Path, samples: Sequence[Sample]) -> Fingerprint:
     images = {split: sum(sample.split == split for sample in samples) for split in SPLITS}
     sizes = [size_of(root / sample.image, card.reading.page) for sample in trained]
     pixels, borders = np.zeros(card.num_classes), np.zeros(card.num_classes)
-    held, halves = np.zeros(card.num_classes), np.zeros((2, card.num_classes))
+    halves = np.zeros((2, card.num_classes))
     seen = trained[:: max(1, len(trained) // SEEN)][:SEEN]
     for sample in seen:
         labels = catalog.read_labels(root, sample, card, "majority" if len(sample.labels) > 1 else "annotator 1")
@@ -83,13 +77,14 @@ def measure(card: Card, root: Path, samples: Sequence[Sample]) -> Fingerprint:
             half += np.bincount(part.ravel(), minlength=256)[: card.num_classes]
         counted = np.bincount(labels.ravel(), minlength=256)[: card.num_classes]
         pixels += counted
-        held += counted > 0
         borders += _borders(labels, card.num_classes)
+    if not pixels.any():
+        raise DataError(f"the labels of {len(seen)} train images are void everywhere; look at them with `segpipe show`")
     # A strip of width w and length l has w l pixels and 2 l borders.
     thickness = np.where(borders > 0, 2 * pixels / np.maximum(borders, 1), np.where(pixels > 0, np.inf, 0))
     upper, lower = halves / np.maximum(halves.sum(1, keepdims=True), 1)
     return Fingerprint(
-        images, sizes, card.classes, list(pixels / max(pixels.sum(), 1)), list(held / max(len(seen), 1)),
+        images, sizes, card.classes, list(pixels / pixels.sum()),
         [float(width) for width in thickness], float(np.abs(upper - lower).sum() / 2),
     )  # fmt: skip
 

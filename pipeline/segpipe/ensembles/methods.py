@@ -164,7 +164,7 @@ class Weighted(Method):
             raise ValueError("the members' weights are missing")
 
 
-@register("majority", source="strictly more than half of the total weight, else rejected")
+@register("majority", source="strictly more than half of the total weight, else rejected", votes=True)
 class Majority(_Fixed):
     """The label that more than half of the members give; other pixels are rejected, void, and cost coverage."""
 
@@ -178,7 +178,7 @@ class Majority(_Fixed):
         return pixelwise.majority(_labels(probs), self.given)
 
 
-@register("plurality", source="most votes; ties by summed probability, then the lowest class")
+@register("plurality", source="most votes; ties by summed probability, then the lowest class", votes=True)
 class Plurality(_Fixed):
     """The label that most members give; a tie goes to the larger summed probability, then the lowest class."""
 

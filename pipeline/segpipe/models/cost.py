@@ -14,7 +14,7 @@ def multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
     """Of one image of size (H, W): convolutions and products of matrices.
 
     Raises:
-        ConfigError: the network takes no images of this size.
+        ConfigError: the network takes no images of this size, or they need too much memory.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,8 +25,6 @@ def multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
             model(torch.zeros(1, 3, *size))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"the network takes no images of {size[0]} x {size[1]} ({reason}); make them larger"
-        ) from None
+        raise ConfigError(f"the network cannot look at images of {size[0]} x {size[1]}: {reason}") from None
     model.train(was_training)
     return int(counter.get_total_flops()) // 2

@@ -62,5 +62,11 @@ def links(text: str) -> list[tuple[registry.Entry, dict[str, Any]]]:
                 f"rule '{term.name}': it refines in a stage of its own; name it in crf.runs, and decide on that"
             )
         registry.check_options("rule", entry, dict(term.options))
+        for option in term.options:
+            if option not in entry.attributes.get("given", ()):
+                raise ConfigError(f"rule '{term.name}': {option} is fitted on val; leave it out")
         found.append((entry, dict(term.options)))
+    for entry, _ in found[:-1]:
+        if entry.attributes.get("last"):
+            raise ConfigError(f"rule '{text}': {entry.name} changes labels, so it must be the last link")
     return found

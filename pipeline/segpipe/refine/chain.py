@@ -137,6 +137,13 @@ def decide(candidates: Sequence[str], evidence: Evidence, metric: str) -> Decisi
     return Decision(chain, text, judged)
 
 
+def refused(candidates: Sequence[str], evidence: Evidence, metric: str, reason: str) -> Decision:
+    """Arg max, for a reason that holds for every candidate."""
+    score = score_of(_counts(Chain([]), evidence), metric)
+    judged = [Judged(text, score, score, None, taken=False, reason=reason) for text in candidates]
+    return Decision(Chain([]), ARGMAX, judged)
+
+
 def judge(text: str, evidence: Evidence, metric: str) -> Judged:
     """One candidate, fitted without the fold of groups that it is judged on."""
     plain = _counts(Chain([]), evidence)

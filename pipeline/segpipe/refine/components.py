@@ -21,7 +21,7 @@ LARGEST = -1  # stands for: keep the largest piece alone
 SIZES = (0, LARGEST, 1e-5, 1e-4, 1e-3)  # shares of the image
 
 
-@register("components", source="nnU-Net, Isensee et al. 2021: kept for a class only where val gains")
+@register("components", source="nnU-Net, Isensee et al. 2021: kept for a class only where val gains", last=True)
 class Components(Rule):
     """For each class, pieces below a share of the image are removed, or all but the largest; holes are filled or not.
 
@@ -83,9 +83,8 @@ def _small(labels: NDArray[np.uint8], k: int, least: float) -> NDArray[np.bool_]
     sizes[0] = 0
     if number <= 1:
         return np.zeros(labels.shape, bool)
-    gone = sizes < (sizes.max() if least == LARGEST else least * labels.size)
-    if least == LARGEST:
-        gone = np.arange(number) != int(sizes.argmax())
+    largest = int(sizes.argmax())
+    gone = np.arange(number) != largest if least == LARGEST else sizes < least * labels.size
     gone[0] = False
     found: NDArray[np.bool_] = gone[pieces]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Evidence(ABC):
         for shown in each(self):
             most = max(64, MOST // (len(shown.probs) * len(self)))
             valid = np.flatnonzero(shown.target.ravel() != VOID)
-            kept = valid[:: max(1, -(-len(valid) // most))]
+            kept = valid[:: spread(-(-len(valid) // most), shown.target.shape[1])]
             flat = shown.probs.reshape(len(shown.probs), -1)
             found.append(Pixels(np.ascontiguousarray(flat[:, kept]), shown.target.ravel()[kept], len(valid)))
         return found
@@ -84,6 +85,14 @@ class Part(Evidence):
 
     def __getitem__(self, position: int) -> Shown:
         return self.whole[self.positions[position]]
+
+
+def spread(step: int, width: int) -> int:
+    """The least step from `step` on that shares no factor with the width, so that it meets every column of an image."""
+    step = max(1, step)
+    while math.gcd(step, width) > 1:
+        step += 1
+    return step
 
 
 def each(evidence: Evidence) -> Iterator[Shown]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.opencv import cv2
+from segpipe.refine.evidence import spread
 
 Values = NDArray[np.float64]
 _DIGITS = 7  # binary, behind the leading one of a probability: all that the upper half of a float holds
@@ -38,24 +39,23 @@ def thresholds(probs: NDArray[np.floating], metric: str) -> NDArray[np.float32]:
 
 def _threshold(plane: NDArray[np.float32], metric: str) -> float:
     """Over all sets of the pixels whose probability is at least some value, values lying 1/128 to 1/256 apart."""
-    some = plane.reshape(-1)[:: max(1, plane.size // _ENOUGH)]
-    counts = (
-        cv2.calcHist([_upper(some)[None]], [0], None, [_CODES], [_FIRST, _FIRST + _CODES]).ravel().astype(np.float64)
-    )
+    some = plane.reshape(-1)[:: spread(plane.size // _ENOUGH, plane.shape[-1])]
+    histogram = cv2.calcHist([_upper(some)[None]], [0], None, [_CODES], [_FIRST, _FIRST + _CODES])
+    counts = histogram.ravel().astype(np.float64)
     used = np.flatnonzero(counts)[::-1]  # the most probable first
     if not len(used):
         return 1.0
     number = counts[used]
     value = _VALUES[used]
     inside, mass = np.cumsum(number), np.cumsum(number * value)
-    spread = np.cumsum(number * value * (1 - value))
+    variances = np.cumsum(number * value * (1 - value))
     if metric == "iou":
-        mean, variance = mass[-1] - mass, spread[-1] - spread
+        mean, variance = mass[-1] - mass, variances[-1] - variances
         scores = mass * reciprocal(inside, mean, variance)
     else:
         # Of each pixel all others are what is left; the pixels of the set are taken as one, by their mean.
         own = mass / inside
-        mean, variance = mass[-1] - own, spread[-1] - own * (1 - own)
+        mean, variance = mass[-1] - own, variances[-1] - own * (1 - own)
         scores = 2 * mass * reciprocal(inside + 1, mean, variance)
     return float(_EDGES[used[int(scores.argmax())]])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,9 @@ class Weights(_Weighted):
         self.values = [float(f"{value:.6g}") for value in found]
 
 
-@register("prior", source="Menon et al. 2021, arXiv:2007.07314, applied after training: p_c / frequency_c^tau")
+@register(
+    "prior", source="Menon et al. 2021, arXiv:2007.07314, applied after training: p_c / frequency_c^tau", given=("tau",)
+)
 class Prior(_Weighted):
     """Rare classes raised by their frequency to the power `tau`: one number, so little to fit wrongly.
 
@@ -77,14 +80,15 @@ class Prior(_Weighted):
         self.tau = tau
 
     def learn(self, evidence: Evidence, metric: str) -> None:
-        """The tau of the highest score; a class that no label holds keeps the weight 1."""
+        """The tau of the highest score; a class that no label holds counts as frequent as the others on average."""
         pixels = evidence.pixels()
         classes = len(pixels[0].probs)
         held = sum(
             (np.bincount(p.target, minlength=classes) * p.valid / max(len(p.target), 1) for p in pixels),
             np.zeros(classes),
         )
-        share = np.where(held > 0, held / max(held.sum(), 1), 1)
+        usual = math.exp(np.log(held[held > 0]).mean()) if held.any() else 1.0
+        share = np.where(held > 0, held, usual) / max(held.sum(), 1)
         taus = TAUS if self.tau < 0 else (self.tau,)
         scores = []
         for tau in taus:
@@ -99,7 +103,9 @@ class Prior(_Weighted):
         return {"values": self.values, "tau": self.tau}
 
 
-@register("rankseg", source="Dai and Li 2023, JMLR 24:224; reciprocal moments as in Wang and Dai 2025")
+@register(
+    "rankseg", source="Dai and Li 2023, JMLR 24:224; reciprocal moments as in Wang and Dai 2025", given=("metric",)
+)
 class RankSeg(Rule):
     """In each image the labels of the largest expected IoU or Dice. Nothing is fitted.
 

@@ -13,6 +13,8 @@ from segpipe.metrics import temperature
 from segpipe.refine.base import Rule
 from segpipe.refine.evidence import Evidence
 
+_PIXELS = 100_000  # of val, over all images
+
 
 @register("temperature", source="Guo et al. 2017, arXiv:1706.04599, sec. 4.2")
 class Temperature(Rule):
@@ -24,11 +26,13 @@ class Temperature(Rule):
     def learn(self, evidence: Evidence, metric: str) -> None:
         """The temperature that makes the labels likeliest; 1 where there is none."""
         del metric
-        parts = evidence.pixels()
-        scores = np.concatenate([np.log(np.maximum(part.probs, 1e-12)).T for part in parts])
-        weights = np.concatenate([np.full(len(p.target), p.valid / max(len(p.target), 1)) for p in parts])
-        true = np.concatenate([part.target for part in parts]).astype(np.int64)
-        found = temperature.fit(scores.astype(np.float64), true, weights).value
+        scores, true, weights = [], [], []
+        for part in evidence.pixels():
+            step = max(1, len(part.target) * len(evidence) // _PIXELS)
+            scores.append(np.log(np.maximum(part.probs[:, ::step], 1e-12, dtype=np.float64)).T)
+            true.append(part.target[::step].astype(np.int64))
+            weights.append(np.full(len(true[-1]), part.valid / max(len(true[-1]), 1)))
+        found = temperature.fit(np.concatenate(scores), np.concatenate(true), np.concatenate(weights)).value
         self.value = 1.0 if found is None else found
 
     def apply(self, image: NDArray[np.uint8], probs: NDArray[np.floating]) -> NDArray[np.float32]:

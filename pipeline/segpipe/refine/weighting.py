@@ -60,8 +60,8 @@ def fitted(images: Sequence[Pixels], metric: str, classes: int) -> NDArray[np.fl
     """The weights (C,) that score best, by exact coordinate ascent over `STEPS` of one class after the other.
 
     All other weights held, a pixel changes to class k as soon as w_k p_k exceeds the largest w_j p_j of the others; so
-    one histogram of these thresholds gives the counts under every candidate. A tie keeps the smaller change; a class
-    that no label holds keeps the weight 1.
+    one histogram of these thresholds gives the counts under every candidate. A tie takes the weight nearest 1; that of
+    a class that no label holds is not searched. In the end their product is made 1.
     """
     weights = np.ones(classes, np.float32)
     if classes < 2:

@@ -122,7 +122,7 @@ def _tracked(folder: Path) -> dict[str, str]:
 
 def _headlines(folder: Path) -> Scores:
     """The scores of every result on test."""
-    paths = sorted(folder.glob("*/*/headline.json"))
+    paths = sorted([*folder.glob("*/*/headline.json"), *folder.glob("decided/*/*/headline.json")])
     return {p.parent.relative_to(folder).as_posix(): read_json(p).get(_SPLIT, {}) for p in paths}
 
 

@@ -182,7 +182,7 @@ class ReportBuilder:
         }
 
     def _limits(self) -> str:
-        judged, seeds = self.judged, sorted({len(e.folders) for e in self.entries if e.kind != "ensemble"})
+        judged, seeds = self.judged, sorted({len(e.folders) for e in self.entries if e.kind in ("run", "crf")})
         trained = f"{' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''} a run" if seeds else "no run"
         return (
             f"{self.index.dataset}, {len(self.index.splits['test'])} test images ({judged.units} {judged.unit}s), "
@@ -205,8 +205,8 @@ class ReportBuilder:
         return [
             Table(header, rows),
             "Best: the probability that it truly is; results of the same numbers share it. Speed counts multiply-adds; "
-            "a CRF's work is not counted, so results with one are not among them. `segpipe recommend --goal D` (or I, "
-            "C, worst, calibration, likelihood, speed) says more, and what to run next.",
+            "the work of CRFs and rules is not counted, so results with one are not among them. `segpipe recommend "
+            "--goal D` (or I, C, worst, calibration, likelihood, speed) says more, and what to run next.",
         ]
 
     def _scores(self) -> list[Piece]:

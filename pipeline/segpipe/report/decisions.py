@@ -31,8 +31,6 @@ def parts(found: Found) -> list[Piece]:
 
 def tables(found: Found) -> str:
     """results/tables/decisions.md."""
-    if not found:
-        return "No result is read by a fitted rule: see decide.of in params.yaml.\n"
     return "\n".join(table.markdown() for table in tables_of(found))
 
 
@@ -84,7 +82,7 @@ def _crossed(found: Found) -> list[Table]:
     if len(found) < 2:
         return []
     rows = []
-    results = next(iter(found.values()))
+    results = [key for key in next(iter(found.values())) if all(key in others for others in found.values())]
     for run in dict.fromkeys(map(_of_run, results)):
         own = [key for key in results if _of_run(key) == run]
         for rule in found:

@@ -150,8 +150,11 @@ def networks_of(name: str) -> str:
     ('ce', '', 'ce-0')
     >>> networks_of("ce + CRF + rule for mIoU^I"), networks_of("results/decided/miou_dataset/ce-0-crf")
     ('ce', 'ce-0')
+    >>> networks_of("results/decided/miou_dataset/average")
+    ''
     """
-    if name.startswith(ENSEMBLE) or "ensembles" in Path(name).parts[:-1]:
+    decided = "decided" in Path(name).parts[:-1] and "-" not in Path(name).name
+    if name.startswith(ENSEMBLE) or "ensembles" in Path(name).parts[:-1] or decided:
         return ""
     plain = re.sub(r" \+ rule( for .*)?$", "", name)
     return Path(plain.removesuffix(REFINED)).name.removesuffix("-crf")
@@ -159,7 +162,7 @@ def networks_of(name: str) -> str:
 
 def seed_of(folder: Path) -> str:
     """The seed in the name of a result folder."""
-    return folder.name.rpartition("-")[2]
+    return folder.name.removesuffix("-crf").rpartition("-")[2]
 
 
 def read_runs(

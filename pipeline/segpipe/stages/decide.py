@@ -21,7 +21,7 @@ from segpipe.data.files import read_image
 from segpipe.data.maps import MapWriter
 from segpipe.data.packed import Packed
 from segpipe.data.predictions import read_probs, refuse_leak
-from segpipe.refine.chain import Chain, Decision, decide
+from segpipe.refine.chain import Chain, Decision, decide, refused
 from segpipe.refine.effect import Measured, effect
 from segpipe.refine.evidence import Evidence, Shown
 from segpipe.stages import SPLITS
@@ -42,26 +42,43 @@ def _run(context: Context) -> dict[str, Any]:
     if not context.method:
         refuse_leak(context.path("predict"), [row.id for row in index.splits["val"]], "fit the rule")
     val = _Split(context, index, source, "val")
-    decision = decide(context.params.decide.rules, val, context.rule)
+    rules, fitted = context.params.decide.rules, _fitted_on_val(context, source)
+    decision = refused(rules, val, context.rule, fitted) if fitted else decide(rules, val, context.rule)
     summary: dict[str, Any] = {
         "rule": decision.text,
         "links": decision.chain.describe(),
         "metric": context.rule,
         "classes": index.classes,
         "fitted_on": "val",
+        "made_of": _made_of(context, source),
         "candidates": [vars(judged) for judged in decision.judged],
         "effect": {},
     }
     measured = context.params.evaluate
     with outputs.folder(context.path("decide"), context.describe("decide")) as folder:
         for split in SPLITS:
-            sides = _write(context, folder, _Split(context, index, source, split), decision)
+            images = val if split == "val" else _Split(context, index, source, split)
+            sides = _write(context, folder, images, decision)
             summary["effect"][split] = effect(
                 *sides, index.groups(split), metric=context.rule, widths=measured.trimap,
                 quantiles=measured.quantiles, what="the rule",
             )  # fmt: skip
         files.write_json(folder / "decide.json", summary)
     return {"path": str(context.path("decide")), **summary}
+
+
+def _fitted_on_val(context: Context, source: Path) -> str:
+    """Why no part of val is unseen by an ensemble; empty where it is, and of a run."""
+    if not context.method or files.read_json(source / "ensemble.json")["fitted_on"] != "val":
+        return ""
+    return "the ensemble was fitted on val, so that no part of val is unseen; fit it out of fold (folds=true)"
+
+
+def _made_of(context: Context, source: Path) -> str:
+    """The digest of the network's weights, or of the ensemble's definition."""
+    if context.method:
+        return outputs.digest_file(source / "ensemble.json")
+    return str(files.read_json(context.path("predict") / "made.json")["model"])
 
 
 class _Split(Evidence):

@@ -46,7 +46,7 @@ def run(context: Context) -> dict[str, Any]:
     model = models.create(config["model"]["name"], len(config["classes"]), **params.model_of(context.run).options)
     if config["model"]["weights"] is not None:
         models.initialise(model, Path(config["model"]["weights"]).expanduser())
-    config["multiply_adds"] = multiply_adds(model, config["size"])
+    config["multiply_adds"] = _multiply_adds(model, config)
     images, labels, *val = (stored(prepared, index, split, kind) for split in ("train", "val") for kind in KINDS)
     rows = _rows(context, index)
     ids = [index.splits["train"][i].id for i in rows]
@@ -73,6 +73,15 @@ def run(context: Context) -> dict[str, Any]:
     if several:
         distributed.leave()
     return _told(context, fitted)
+
+
+def _multiply_adds(model: torch.nn.Module, config: dict[str, Any]) -> int:
+    """Of an image; one at its own size may be large, so they are counted on a crop."""
+    size, crop = config["size"], config["train"]["augment"].get("crop")
+    if not config.get("native") or crop is None:
+        return multiply_adds(model, size)
+    share: float = size[0] * size[1] / (crop[0] * crop[1])
+    return round(multiply_adds(model, crop) * share)
 
 
 def _warn_of_normalization(context: Context, index: Index) -> None:
@@ -144,7 +153,7 @@ def _targets(context: Context, index: Index, labels: Stack, rows: list[int]) -> 
         path = context.path("prepare") / "train_annotators.npy"
         if not path.exists():
             raise DataError(f"dataset '{index.dataset}' has one annotator, targets 'annotators' want several")
-        raters, classes = len(index.splits["train"][0].labels), len(index.classes)
+        raters, classes = max(len(row.labels) for row in index.splits["train"]), len(index.classes)
         maps = stored(context.path("prepare"), index, "train", "annotators", raters)
         taught.agreement = np.stack([targets.agreement(maps[i], labels[i], classes) for i in rows])
         taught.labels = maps

@@ -29,7 +29,7 @@ from segpipe.training.optimizers import Lookahead
 from segpipe.training.progress import Progress
 from segpipe.training.settings import Fitted, Settings
 from segpipe.training.targets import Given, Part, Setup
-from segpipe.training.validation import collapse, not_finite, validate
+from segpipe.training.validation import TILE, collapse, not_finite, validate
 
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WATCHED = range(1, 3)  # after the second and third epoch a collapse is looked for
@@ -347,4 +347,4 @@ class _Training:
     def _plain(self) -> Iterator[Tensor]:
         """The training images as they are, for batch norm's statistics."""
         for rows in alike(self.train_set.images, self.train_set.rows, self.settings.batch_size):
-            yield self._input(gather(self.train_set.images, rows))
+            yield self._input(gather(self.train_set.images, rows)[:, :TILE, :TILE])

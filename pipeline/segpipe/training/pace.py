@@ -17,7 +17,7 @@ _STEPS = 2  # timed, behind one that warms up
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a training step and of an image seen without gradients; the memory that the process took, in GB."""
+    """Seconds of a training step and of an image seen without gradients; GB of memory that a step takes."""
 
     step: float
     image: float
@@ -28,7 +28,7 @@ def measure(
     model: nn.Module, criterion: nn.Module, num_classes: int, size: Sequence[int], batch: int, device: torch.device
 ) -> Pace:
     """Time training steps on random images of a size (height, width), and one of them predicted."""
-    layout = torch.channels_last
+    layout, before = torch.channels_last, _memory(device)
     model.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
     images = torch.randn(batch, 3, *size, device=device).contiguous(memory_format=layout)
     labels = torch.randint(0, num_classes, (batch, *size), device=device)
@@ -56,11 +56,13 @@ def measure(
         upsample(model(images[:1]).float(), size).argmax(1)
         if device.type == "cuda":
             torch.cuda.synchronize()
-    return Pace(trained, time.perf_counter() - began, _peak())
+    return Pace(trained, time.perf_counter() - began, max(0.0, _memory(device) - before))
 
 
-def _peak() -> float:
-    """The most memory that this process took so far, in GB; 0 where the system does not tell."""
+def _memory(device: torch.device) -> float:
+    """The most memory that this process took so far, in GB, on a GPU there; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     try:
         import resource
     except ImportError:  # Windows

@@ -11,6 +11,7 @@ from segpipe.core.upsample import upsample
 from segpipe.data.normalize import Curve, to_input
 from segpipe.data.prepared import Stack, alike, gather
 from segpipe.metrics.counts import Counts, count
+from segpipe.training.inference import starts
 
 LARGE, TILE = 2**21, 1024  # pixels of an image, from which it is cut into tiles of that side
 COLLAPSED = 0.99  # share of the predictions in one class
@@ -23,7 +24,8 @@ def validate(
     """Counts on prepared images (their padding is void), `size` images at a time; processes share them."""
     model.eval()
     found: list[Counts] = []
-    batches = list(alike(images, range(len(images)), size))
+    large = [i for i in range(len(images)) if images[i].shape[0] * images[i].shape[1] > LARGE]
+    batches = list(alike(images, range(len(images)), 1 if large else size))
     for rows in batches[distributed.rank() :: distributed.world()]:
         predicted = _labels(model, to_input(gather(images, rows), curve, str(device)))
         found.append(count(predicted, gather(labels, rows), num_classes))
@@ -34,12 +36,14 @@ def validate(
 def _labels(model: nn.Module, batch: Tensor) -> Tensor:
     """(N, H, W) predicted of images (N, 3, H, W), in tiles where they are large: memory stays flat."""
     height, width = batch.shape[-2:]
-    side = max(height, width) if height * width <= LARGE else TILE
-    rows = []
-    for top in range(0, height, side):
-        tiles = [batch[..., top : top + side, left : left + side] for left in range(0, width, side)]
-        rows.append(torch.cat([upsample(model(tile).float(), tile.shape[-2:]).argmax(1) for tile in tiles], 2))
-    return torch.cat(rows, 1)
+    if height * width <= LARGE:
+        return upsample(model(batch).float(), (height, width)).argmax(1)
+    found = torch.empty(len(batch), height, width, dtype=torch.long, device=batch.device)
+    for top in starts(height, TILE, 0):
+        for left in starts(width, TILE, 0):
+            tile = batch[..., top : top + TILE, left : left + TILE]
+            found[:, top : top + TILE, left : left + TILE] = upsample(model(tile).float(), tile.shape[-2:]).argmax(1)
+    return found
 
 
 def collapse(counts: Counts) -> str | None:
