@@ -321,7 +321,7 @@ def test_few_groups_decide_nothing():
     images = world(0, 9).images
     found = judge("weights", Held(images, ["a", "b", "c"] * 3), "miou_dataset")
     assert not found.taken
-    assert "3 groups" in found.reason
+    assert "3 independent groups" in found.reason
 
 
 def test_argmax_is_kept_where_it_is_the_best_rule():

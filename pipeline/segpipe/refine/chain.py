@@ -150,7 +150,11 @@ def judge(text: str, evidence: Evidence, metric: str) -> Judged:
     before = score_of(plain, metric)
     folds = _folds(evidence.groups)
     if len(set(evidence.groups)) < FEWEST:
-        reason = f"val has {len(set(evidence.groups))} groups, too few to fit a rule and judge it on others"
+        number = len(set(evidence.groups))
+        reason = (
+            f"val holds {number} independent group{'s' if number > 1 else ''} of images (a clip is one), wanted "
+            f"{FEWEST} to fit a rule on some and judge it on others"
+        )
         return Judged(text, before, before, None, taken=False, reason=reason)
     parts: list[tuple[int, Counts]] = []
     for fold in range(max(folds) + 1):

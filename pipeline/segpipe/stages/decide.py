@@ -16,6 +16,7 @@ from segpipe.config.context import Context
 from segpipe.core import files, outputs
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
+from segpipe.data import catalog
 from segpipe.data.dataset import Index, Row, read_target
 from segpipe.data.files import read_image
 from segpipe.data.maps import MapWriter
@@ -88,7 +89,7 @@ class _Split(Evidence):
         self.root, self.index, self.source, self.split = context.path("download"), index, source, split
         self.rows: list[Row] = index.splits[split]
         self.kept: dict[int, Shown] = {}  # val is looked at many times
-        self.groups = index.groups(split)
+        self.groups = sequences(index.groups(split), catalog.card(index.dataset).group_block)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,6 +106,15 @@ class _Split(Evidence):
                 return shown
             self.kept[position] = shown
         return self.kept[position]
+
+
+def sequences(groups: list[str], block: int) -> list[str]:
+    """What images really depend on: blocks of consecutive frames are of one sequence, whose rule is its own.
+
+    >>> sequences(["clip_00", "clip_01", "other_00"], 15), sequences(["a_0", "a_1"], 0)
+    (['clip', 'clip', 'other'], ['a_0', 'a_1'])
+    """
+    return [group.rpartition("_")[0] for group in groups] if block else groups
 
 
 def _write(context: Context, folder: Path, split: _Split, decision: Decision) -> tuple[list[Measured], list[Measured]]:
