@@ -16,7 +16,7 @@ from segpipe.refine.chain import Chain
 from segpipe.report.judgement import seed_of
 from segpipe.training.recipes import RECIPES
 
-from conftest import ROOT, reseal, run_all, segpipe, segpipe_here
+from conftest import ROOT, made_once, reseal, segpipe, segpipe_here
 
 OPTIONS = (
     "download.limit=24", "seeds=[0]", "runs={ce: {}}", "train.epochs=4", "ensemble={average: {}}", "crf.runs=[]",
@@ -26,11 +26,7 @@ OPTIONS = (
 
 @pytest.fixture(scope="module")
 def decided(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("decide") / "w"
-    settings = [word for option in OPTIONS for word in ("--set", option)]
-    segpipe("init", "scenes", "--into", folder, *settings, cwd=folder.parent)
-    run_all(folder)
-    return folder
+    return made_once(tmp_path_factory, "decided", *(word for option in OPTIONS for word in ("--set", option)))
 
 
 def test_the_rule_of_each_score_is_written_with_how_the_candidates_did(decided):
