@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from segpipe.core.errors import ConfigError
 from segpipe.metrics.tables import read_tables
 from segpipe.refine.chain import Chain
 from segpipe.report.judgement import seed_of
+from segpipe.stages import decide
 from segpipe.training.recipes import RECIPES
 
 from conftest import ROOT, made_once, reseal, segpipe, segpipe_here
@@ -103,6 +105,15 @@ def test_a_rule_of_another_network_is_refused(decided, tmp_path):
     assert "run `segpipe decide --run ce --seed 0 --rule miou_image`" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("method", "fitted_on", "refused"), [("s", "val", True), ("s", "train", False), ("", "", False)]
+)
+def test_only_ensembles_that_val_was_fitted_on_are_refused(tmp_path, method, fitted_on, refused):
+    (tmp_path / "ensemble.json").write_text(json.dumps({"fitted_on": fitted_on}))
+    reason = decide._fitted_on_val(SimpleNamespace(method=method), tmp_path)
+    assert bool(reason) == refused
+
+
 def test_results_after_a_crf_and_a_rule_keep_their_seeds():
     assert [seed_of(Path(f"results/decided/miou_dataset/ce-{seed}-crf")) for seed in (0, 1)] == ["0", "1"]
 
@@ -137,7 +148,7 @@ def test_encoder_and_decoder_are_part_of_what_a_training_means():
         (("decide", "--rule", "miou_image"), "give one of --run NAME"),
         (("decide", "--run", "ce", "--set", "decide.rules=[weigths]"), "did you mean 'weights'"),
         (("decide", "--run", "ce", "--set", "decide.of=[cee]"), "decide.of: 'cee' matches no result"),
-        (("infer", "x.png", "--model", "ce", "--rule", "acc_none"), ""),
+        (("infer", "x.png", "--model", "ce", "--rule", "acc_none"), "x.png is missing"),
         (("export", "--model", "ce", "--rule", "miou_class"), "decide --run ce --seed 0 --rule miou_class`"),
         (("decide", "--run", "ce", "--crf"), "is missing; run `segpipe crf"),
         (("evaluate", "--run", "ce", "--folds", "--rule", "acc"), "no rule is fitted; leave --rule out"),

@@ -8,10 +8,8 @@ import typer
 
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError
+from segpipe.refine import ARGMAX
 
-EnsembleOption = Annotated[
-    str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
-]
 CrfOption = Annotated[bool, typer.Option("--crf", help="Read the run's predictions after the CRF.")]
 RuleOption = Annotated[str, typer.Option(help="The score that the rule is fitted to.")]
 
@@ -20,7 +18,7 @@ def decide(
     run: options.Run = None,
     loss: options.Loss = None,
     seed: options.Seed = 0,
-    ensemble: EnsembleOption = None,
+    ensemble: options.Ensemble = None,
     crf: CrfOption = False,
     rule: RuleOption = "miou_dataset",
     jobs: options.Jobs = None,
@@ -60,5 +58,8 @@ def decide(
         gain = 100 * (one["score"] - one["score_of_argmax"])
         lines.append(f"  {one['chain']}: {gain:+.2f} points against arg max, {one['reason']}")
     effect = result["effect"]["test"]
-    lines.append(f"taken: {result['rule']}; test: {effect['verdict']}. {effect['sentence']}")
+    if result["rule"] == ARGMAX:
+        lines.append("taken: arg max, as no rule is surely better")
+    else:
+        lines.append(f"taken: {result['rule']}; test: {effect['verdict']}. {effect['sentence']}")
     finish(context, result, lines, context.command("evaluate"))

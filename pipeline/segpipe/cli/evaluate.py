@@ -10,9 +10,6 @@ import typer
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError
 
-EnsembleOption = Annotated[
-    str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)
-]
 CrfOption = Annotated[bool, typer.Option("--crf", help="Evaluate the run's predictions after the CRF.")]
 FoldsOption = Annotated[
     bool,
@@ -42,7 +39,7 @@ def evaluate(
     run: options.Run = None,
     loss: options.Loss = None,
     seed: options.Seed = 0,
-    ensemble: EnsembleOption = None,
+    ensemble: options.Ensemble = None,
     crf: CrfOption = False,
     folds: FoldsOption = False,
     rule: RuleOption = None,

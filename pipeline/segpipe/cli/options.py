@@ -51,3 +51,4 @@ Set = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read and written, then stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Ensemble = Annotated[str | None, typer.Option(help="An ensemble of params.yaml instead of a run.", show_default=False)]

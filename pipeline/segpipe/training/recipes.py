@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 AUTO = "auto"
-# From scratch: all weights learn alike. Fine-tuning (docs/training.md): the encoder knows much already, so it learns
-# at half the rate; decay would pull the scales of its batch norms from where ImageNet left them.
+# From scratch, all weights learn at one rate. When fine-tuning (docs/training.md), the encoder already knows much and
+# learns at half the rate; decay would pull the scales of its batch norms away from ImageNet's.
 RECIPES: dict[str, dict[str, Any]] = {
     "scratch": {
         "lr": 0.004, "weight_decay": 0.01, "schedule": "polynomial", "warmup_epochs": 1, "encoder_rate": 1.0,
