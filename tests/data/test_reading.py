@@ -178,7 +178,10 @@ def test_a_workspace_of_deep_images_says_how_they_become_8(tmp_path):
     wrong = segpipe_here(*given, "--depth", "all", cwd=tmp_path, check=False)
     assert (wrong.returncode, "--depth is 'all', wanted 'full'" in wrong.stderr) == (2, True)
     known = segpipe_here("init", "scenes", "--depth", "full", cwd=tmp_path, check=False)
-    assert (known.returncode, "--depth and --page go with --images" in known.stderr) == (2, True)
+    assert (known.returncode, "--depth, --page, --masks-are and --unlabelled go with --images" in known.stderr) == (
+        2,
+        True,
+    )
     done = segpipe_here(*given, "--depth", "window 0 4095", cwd=tmp_path)
     assert "guessed: 16 bits become 8 by 'window 0 4095'" in done.stdout
     segpipe_here("download", cwd=tmp_path / "deep")

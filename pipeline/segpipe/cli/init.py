@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -51,6 +51,14 @@ DepthOption = Annotated[
 PageOption = Annotated[
     int, typer.Option(help="Page to read from multi-page files, starting at 1.", min=0, show_default=False)
 ]
+MasksAreOption = Annotated[
+    Literal["classes", "annotators"] | None,
+    typer.Option(help="What several masks of an image are; default: as they look.", show_default=False),
+]
+UnlabelledOption = Annotated[
+    Literal["leave-out"] | None,
+    typer.Option(help="Leave out images without a mask, even many; default: at most a tenth.", show_default=False),
+]
 ProfileOption = Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)]
 BudgetOption = Annotated[
     str | None,
@@ -76,6 +84,8 @@ def init(
     group: GroupOption = None,
     val: Annotated[float, typer.Option(help="Share of your images for val.", min=0.01, max=0.5)] = 0.15,
     test: Annotated[float, typer.Option(help="Share of your images for test.", min=0.01, max=0.5)] = 0.15,
+    masks_are: MasksAreOption = None,
+    unlabelled: UnlabelledOption = None,
     depth: DepthOption = "",
     page: PageOption = 0,
     profile: ProfileOption = None,
@@ -95,10 +105,13 @@ def init(
         if problem:
             raise ConfigError(f"--{problem}")
         reading = choices.Reading(depth, page)
-        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test), reading)
+        said = {"masks_are": masks_are or "", "leave_out": unlabelled is not None}
+        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test), reading, **said)
         card = _read_own(dataset, own)
-    elif depth or page:
-        raise ConfigError("--depth and --page go with --images and --masks; for a card, set its keys depth and page")
+    elif depth or page or masks_are or unlabelled:
+        raise ConfigError(
+            "--depth, --page, --masks-are and --unlabelled go with --images and --masks; a card has keys for them"
+        )
     elif dataset.endswith(".toml"):
         card = catalog.read_card(Path(dataset))
         own = Path(dataset).read_text(encoding="utf-8")
@@ -168,6 +181,7 @@ def _guessed(
     group: str | None,
     shares: tuple[float, float],
     reading: Reading,
+    **said: Any,
 ) -> tuple[Path, str]:
     """The folder of the user's data and the card that was guessed; each guess is printed with its reason."""
     from segpipe.data import catalog
@@ -181,7 +195,7 @@ def _guessed(
     except ValueError:
         raise ConfigError(f"--void {void}: wanted ids, for example 0,255") from None
     names = [word.strip() for word in classes.split(",")] if classes is not None else None
-    root, found = guess(images, masks, classes=names, void=ids, group=group, shares=shares, reading=reading)
+    root, found = guess(images, masks, classes=names, void=ids, group=group, shares=shares, reading=reading, **said)
     for what, why, otherwise in found.reasons:
         print(f"guessed: {what}\n         because {why}; otherwise: {otherwise}")
     return root, toml(found, name, root)

@@ -57,7 +57,8 @@ class Card:
     of the layout. Where no split is
     called val (or test), `cut_val` (`cut_test`) of the groups of train become it. `groups` says which groups
     belong to val and test. `depth` says how images of 16 bits become 8 (see `segpipe.data.reading`), `page` which page
-    of a file with several is read, from 1; without them such files are refused.
+    of a file with several is read, from 1; without them such files are refused. `unlabelled` is "leave out" where
+    images without a mask are left out (layout "template"); without it they are an error.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Card:
     annotators: int = 1
     depth: str = ""
     page: int = 0
+    unlabelled: str = ""
     instructions: str = ""
     notes: str = ""
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -228,6 +230,8 @@ def _problem(card: Card) -> str | None:
             registry.check_options("layout", layouts[card.layout], card.options)
         except ConfigError as error:
             return str(error)
+    if card.unlabelled not in ("", "leave out"):
+        return f"unlabelled is '{card.unlabelled}', wanted 'leave out' or nothing"
     if card.page < 0:
         return f"page is {card.page}, wanted the number of a page, from 1"
     wrong = reading.problem(card.depth) or _problem_of_values(card)

@@ -13,20 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.core.errors import ConfigError, DataError
-from segpipe.data.files import read_grey
-from segpipe.data.guess.card import Guess
+from segpipe.data.guess.card import Guess, below
 from segpipe.data.guess.masks import SPLITS, check_names, keys_of, palette
 from segpipe.data.layouts.names import is_ignored, is_nothing
 from segpipe.data.layouts.templates import reroot
 from segpipe.data.layouts.trees import rows_of
-from segpipe.data.masks import foreground
 
 Names = Sequence[str] | None  # of classes, as the user gives them
-_NO_CLASS = re.compile(
-    r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour|rater|annotator|expert|reader|"
-    r"observer|ho)s?[ _-]?\d*|\d+",
-    re.IGNORECASE,
-)
 _MASK_COLUMN = re.compile(r"mask|label|seg|annot|gt|target", re.IGNORECASE)
 _SPLIT_COLUMN = re.compile(r"^(split|subset|set|fold)$", re.IGNORECASE)
 _GROUP_COLUMN = re.compile(r"^(group|patient|subject|case|sequence|scene)(_?id)?$", re.IGNORECASE)
@@ -49,7 +42,7 @@ def coco(paths: list[Path], images: Path, names: Sequence[str] | None, found: Gu
     template = next(iter(templates.values()))[0] if len(paths) > 1 else paths[0].relative_to(root).as_posix()
     if len(paths) > 1:
         found.tables["splits"] = {split: called for split, (_, called) in templates.items()}
-        _test_of_val(found)
+        test_of_val(found)
     try:
         categories = {c["id"]: str(c["name"]) for document in documents for c in document["categories"]}
         first = [document["images"][0]["file_name"] for document in documents]
@@ -60,7 +53,7 @@ def coco(paths: list[Path], images: Path, names: Sequence[str] | None, found: Gu
     found.tables["options"] = {"annotations": template}
     number = sum(len(document["images"]) for document in documents)
     found.say(f"{number} images in {template}", "it has images, annotations and categories, as COCO", "the card")
-    _classes([categories[key] for key in sorted(categories)], names, "its categories", found)
+    classes_by_name([categories[key] for key in sorted(categories)], names, "its categories", found)
     return root
 
 
@@ -74,7 +67,7 @@ def labelme(paths: list[Path], names: Sequence[str] | None, found: Guess) -> Non
             raise DataError(f"{path} is no JSON of labelme; save it again, or move it away") from None
     found.keys["layout"] = "labelme"
     found.say(f"{len(paths)} files of labelme", "they hold shapes", "edit layout in the card")
-    _classes(sorted(labels), names, "the labels of the shapes", found)
+    classes_by_name(sorted(labels), names, "the labels of the shapes", found)
 
 
 def kind_of(path: Path) -> str:
@@ -89,50 +82,6 @@ def kind_of(path: Path) -> str:
     if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
         return "coco"
     raise DataError(f"{path} holds neither images and annotations, as COCO, nor shapes, as labelme; give another file")
-
-
-def per_class(
-    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, names: Names, found: Guess
-) -> bool:
-    """Keys for one mask a class, in a folder or with an ending of its own; False where masks are not so."""
-    stems = {path.stem for path in images}
-    at = {path: path.relative_to(of_masks) for path in masks}
-    folders = sorted({where.parts[0] for where in at.values() if len(where.parts) == 2})
-    suffixes = {path.suffix for path in masks}
-    types = {path.suffix for path in images}
-    if len(suffixes) > 1 or len(types) > 1 or any(path.parent != of_images for path in images):
-        return False
-    words = {word for words in SPLITS.values() for word in words}
-    if len(folders) > 1 and all(len(where.parts) == 2 and where.stem in stems for where in at.values()):
-        if words & {folder.lower() for folder in folders}:
-            return False
-        classes, pattern, why = folders, "{class}/{name}", "each folder of masks holds some for the same images"
-    elif not folders:
-        ends = {where: _end(where.stem, stems) for where in at.values()}
-        classes = sorted(set(ends.values()))
-        signs = {end[:1] for end in classes}
-        if "" in ends.values() or len(signs) > 1 or not 2 <= len(classes) <= 64 or len(masks) <= len(images):
-            return False
-        sign = signs.pop()
-        classes, pattern = [end[1:] for end in classes], f"{{name}}{sign}{{class}}"
-        why = "names of masks are an image's with one of a few endings"
-    else:
-        return False
-    odd = [name for name in classes if _NO_CLASS.fullmatch(name)]
-    if odd:
-        raise DataError(
-            f"{masks[0]} and others: masks end in, or lie in, {', '.join(classes[:4])}, and '{odd[0]}' is no class; "
-            "keep one mask an image, or name annotators in a card's `masks` (docs/datasets.md)"
-        )
-    if not all(_is_binary(next(p for p in masks if name in p.as_posix()[len(str(of_masks)) :])) for name in classes):
-        return False
-    prefix, within = (folder.relative_to(root).as_posix() for folder in (of_masks, of_images))
-    found.keys["layout"] = "per_class"
-    found.keys["image"] = _below(within, "{name}" + types.pop())
-    found.keys["masks"] = [_below(prefix, pattern + suffixes.pop())]
-    found.say(f"a mask for each class: {found.keys['masks'][0]}", why, "edit layout and masks in the card")
-    _classes(classes, names, "the names of the masks", found)
-    return True
 
 
 def table(path: Path, images: Path, names: Names, void: Sequence[int] | None, found: Guess) -> tuple[Path, list[Path]]:
@@ -166,7 +115,7 @@ def table(path: Path, images: Path, names: Names, void: Sequence[int] | None, fo
         if "train" in called:
             options["split"] = split
             found.tables["splits"] = called
-            _test_of_val(found)
+            test_of_val(found)
     group = next((name for name in rows[0] if name and _GROUP_COLUMN.match(name)), None)
     if group is not None:
         options["group"] = group
@@ -210,6 +159,33 @@ def lists(root: Path, stems: set[str]) -> Lists | None:
     return None
 
 
+def lists_of_pairs(root: Path, names: Names, void: Sequence[int] | None, found: Guess) -> list[Path] | None:
+    """Keys for train.txt, val.txt and test.txt whose lines name an image and its mask, and the images; else None."""
+    rows = []
+    for split in SPLITS:
+        path = root / f"{split}.txt"
+        if not path.is_file():
+            return None
+        rows += [line.split() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    if not rows or any(len(row) != 2 for row in rows):
+        return None
+    pairs = [(root / reroot(image, root), root / reroot(mask, root)) for image, mask in rows]
+    if not all(path.is_file() for path in pairs[0]):
+        return None
+    missing = [path for pair in pairs for path in pair if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is missing, which a list in {root} names ({len(missing)} in all); add them")
+    found.keys["layout"] = "lists"
+    found.say(
+        f"{len(pairs)} pairs, and their splits, from train.txt, val.txt and test.txt", "lines name both", "the card"
+    )
+    found.tables["splits"] = {split: split for split in SPLITS}
+    keys, guess = keys_of([mask for _, mask in pairs], pairs[0][1].parent, names, void, found.reading)
+    found.keys |= keys
+    found.say(*guess)
+    return [image for image, _ in pairs]
+
+
 def use(listed: Lists, found: Guess) -> None:
     """Splits from lists, unless folders say what they are."""
     template = Path(found.keys["image"])
@@ -217,7 +193,7 @@ def use(listed: Lists, found: Guess) -> None:
         found.say("the lists are not used", "folders or names of images say other splits", "lists in the card")
         return
     found.keys["lists"], found.tables["splits"] = listed.template, dict(listed.splits)
-    _test_of_val(found)
+    test_of_val(found)
     found.say(f"splits from {listed.template}", "these lists name images", "remove lists from the card")
 
 
@@ -231,25 +207,15 @@ def is_alone(shapes: list[Path], images: list[Path], named: set[str]) -> bool:
         return False
 
 
-def _is_binary(path: Path) -> bool:
-    """Whether a mask holds at most two grey values, or grey smoothed at edges."""
-
-    try:
-        foreground(read_grey(path), path)
-    except DataError:
-        return False
-    return True
-
-
-def _test_of_val(found: Guess) -> None:
+def test_of_val(found: Guess) -> None:
     """What is called val and not test is test: it is not looked at before the end."""
     splits = found.tables["splits"]
     if "test" not in splits and "val" in splits:
         splits["test"] = splits.pop("val")
 
 
-def _classes(known: Sequence[str], names: Sequence[str] | None, why: str, found: Guess) -> None:
-    """Classes by name, what is nothing first."""
+def classes_by_name(known: Sequence[str], names: Sequence[str] | None, why: str, found: Guess) -> None:
+    """The card's classes by their names, what is nothing first."""
     nothing = [name for name in known if is_nothing(name)]
     named = [nothing[0] if nothing and nothing[0] != "_background_" else "background"]
     named += [name for name in dict.fromkeys(known) if not is_nothing(name) and not is_ignored(name)]
@@ -287,23 +253,15 @@ def _where(images: Path, root: Path, first: list[str], calls: list[str]) -> str:
 
     base = images.relative_to(root).as_posix()
     if all((images / name).is_file() or (root / reroot(name, root)).is_file() for name in first):
-        return _below(base, "{name}")
+        return below(base, "{name}")
     folders = sorted(path.name for path in images.iterdir() if path.is_dir())
     for folder in folders:
         template = folder.replace(calls[0], "{split}", 1) if calls[0] else folder
         if all((images / template.format(split=c) / name).is_file() for c, name in zip(calls, first, strict=True)):
-            return _below(base, f"{template}/{{name}}")
+            return below(base, f"{template}/{{name}}")
     raise DataError(
         f"{images / first[0]} is missing, the first image of the annotations; give their folder as --images"
     )
-
-
-def _end(stem: str, stems: set[str]) -> str:
-    """What follows the longest name of an image that a mask's name begins with."""
-    for length in range(len(stem) - 1, 0, -1):
-        if stem[:length] in stems and not stem[length].isalnum():
-            return stem[length:]
-    return ""
 
 
 def _files_of(values: list[str], root: Path, images: Path) -> tuple[str, list[Path]]:
@@ -319,7 +277,3 @@ def _files_of(values: list[str], root: Path, images: Path) -> tuple[str, list[Pa
         if sum(file.is_file() for file in files) > 0.9 * len(files):
             return folder if folder != "." else "", [file for file in files if file.is_file()]
     return "", []
-
-
-def _below(folder: str, path: str) -> str:
-    return path if folder == "." else f"{folder}/{path}"

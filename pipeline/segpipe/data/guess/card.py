@@ -12,9 +12,15 @@ from segpipe.data.reading import PLAIN, Reading
 
 @dataclass
 class Guess:
-    """A card's keys as they grow, and what was guessed: what, why, how to say otherwise."""
+    """A card's keys as they grow, and what was guessed: what, why, how to say otherwise.
+
+    leaves_out: images without a mask are left out, however many. several: what several masks an image are, "classes" or
+        "annotators"; empty where they say it themselves.
+    """
 
     reading: Reading = PLAIN
+    leaves_out: bool = False
+    several: str = ""
     keys: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
@@ -40,3 +46,8 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_value(v) for v in value) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def below(folder: str, path: str) -> str:
+    """A path below a folder, which may be the dataset's own."""
+    return path if folder == "." else f"{folder}/{path}"

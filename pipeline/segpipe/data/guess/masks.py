@@ -58,7 +58,9 @@ def _colors(looked: list[Path], names: list[str], reading: Reading) -> tuple[dic
 
     colors: set[tuple[int, ...]] = set()
     for path in looked:
-        colors |= {tuple(map(int, color)) for color in np.unique(read_colors(path, reading).reshape(-1, 3), axis=0)}
+        red, green, blue = np.moveaxis(read_colors(path, reading).astype(np.uint32), -1, 0)
+        packed = np.unique(red << 16 | green << 8 | blue)
+        colors |= {(int(color) >> 16, int(color) >> 8 & 255, int(color) & 255) for color in packed}
         if len(colors) > _MOST_COLORS:
             raise DataError(
                 f"{path} brings the masks to {len(colors)} colours, wanted one a class; they are photographs, or "

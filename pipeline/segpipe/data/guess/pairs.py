@@ -6,15 +6,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import product
 from pathlib import Path
 from statistics import median
 
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data.files import read_image
 from segpipe.data.guess import annotations as drawn
+from segpipe.data.guess.affixes import affixes, fits
 from segpipe.data.guess.card import Guess
+from segpipe.data.guess.groups import grouped, split_words
 from segpipe.data.guess.masks import SPLITS, keys_of
+from segpipe.data.guess.several import several
 from segpipe.data.reading import PLAIN, Reading
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
@@ -23,9 +25,8 @@ _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos")
 _MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annots", "gt", "segmentations", "segmentation")
 _SIDE = 256  # of the grid, at most
-
-
-Affixes = tuple[tuple[str, str], tuple[str, str]]  # text before and after the names of images and of masks
+_SIGN = re.compile(r"[^A-Za-z0-9]")  # between an image's name and the ending of its mask
+_FEW = 0.1  # of the images may have no mask and are left out, with a word
 
 
 def guess(
@@ -37,6 +38,8 @@ def guess(
     group: str | None = None,
     shares: tuple[float, float] = (0.15, 0.15),
     reading: Reading = PLAIN,
+    leave_out: bool = False,
+    masks_are: str = "",
 ) -> tuple[Path, Guess]:
     """The folder that holds both, and the card's content.
 
@@ -48,13 +51,15 @@ def guess(
         group: an expression whose first group names what must stay together.
         shares: of val and test, where no folder says what they are.
         reading: how files of 16 bits or of several pages are read.
+        leave_out: leave out images without a mask, however many.
+        masks_are: what several masks an image are, "classes" or "annotators"; empty: they are looked at.
 
     Raises:
         DataError: no images, no masks, or nothing that pairs them.
         ConfigError: an option that does not fit.
     """
     images, masks = images.resolve(), masks.resolve()
-    found = Guess(reading=reading)
+    found = Guess(reading=reading, leaves_out=leave_out, several=masks_are)
     if reading.depth:
         found.keys["depth"] = reading.depth
         found.say(f"16 bits become 8 by '{reading.depth}'", "--depth says so", "the card's depth")
@@ -71,7 +76,7 @@ def guess(
         root = drawn.coco([masks], images, classes, found)
     else:
         root, files = _of_folder(files, images, masks, classes, void, found)
-    _grouped(files, group, shares, found)
+    grouped(files, group, shares, found)
     _grid(files, found)
     return root, found
 
@@ -86,26 +91,30 @@ def _of_folder(
 ) -> tuple[Path, list[Path]]:
     """The folder that holds both, and the images that have a label."""
     root = Path(os.path.commonpath([images, masks]))
+    named = drawn.lists_of_pairs(root, classes, void, found)
+    if named is not None:
+        return root, named
     all_files = _files(masks, (*MASKS, ".json"), "masks")
     shapes = [path for path in all_files if path.suffix.lower() == ".json"]
     labels = [path for path in all_files if path not in set(shapes)]
-    named = {path.stem for path in shapes}
-    if shapes and (not labels or (images == masks and drawn.is_alone(shapes, files, named))):
+    drawn_of = {path.stem for path in shapes}
+    if shapes and (not labels or (images == masks and drawn.is_alone(shapes, files, drawn_of))):
         _refuse_void(void)
         if drawn.kind_of(shapes[0]) == "coco":
             return drawn.coco(shapes, images, classes, found), files
         pairs = _paired(files, shapes, images, masks, root, found)
         drawn.labelme([path for _, path in pairs], classes, found)
         return root, [image for image, _ in pairs]
-    if images != masks and drawn.per_class(files, labels, images, masks, root, classes, found):
-        _refuse_void(void)
-        return root, files
-    listed = drawn.lists(root, {path.stem for path in files})
-    if listed is not None and images != masks:
-        files = [path for path in files if path.stem in listed.names]
     between = ("", "")
     if images == masks:
         files, labels, between = _beside(files, labels)
+    if not any(between):
+        whole = several(files, labels, images, masks, root, classes, void, found)
+        if whole is not None:
+            return root, whole
+    listed = drawn.lists(root, {path.stem for path in files})
+    if listed is not None and images != masks:
+        files = [path for path in files if path.stem in listed.names]
     pairs = _paired(files, labels, images, masks, root, found, between)
     keys, said = keys_of([mask for _, mask in pairs], masks, classes, void, found.reading)
     found.keys |= keys
@@ -117,12 +126,17 @@ def _of_folder(
 
 def _beside(files: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path], tuple[str, str]]:
     """Images and masks of one folder, and what their own folders are called where these lie side by side in each split,
-    as in train/images and train/masks.
+    as in train/images and train/masks; else masks are what is called as an image with an ending.
     """
     names = {path.parent.name for path in (*files, *labels)}
     called = [[name for name in names if name.lower() in words] for words in (_IMAGE_FOLDERS, _MASK_FOLDERS)]
     if len(names) != 2 or any(len(found) != 1 for found in called):
-        return files, labels, ("", "")
+        stems = {path.stem for path in files}
+        ends = {path for path in labels if any(path.stem[: m.start()] in stems for m in _SIGN.finditer(path.stem))}
+        masked = {path.stem[: m.start()] for path in ends for m in _SIGN.finditer(path.stem)}
+        rest = [path for path in files if path not in ends]
+        whole = bool(rest) and all(path.stem in masked for path in rest)
+        return (rest, sorted(ends), ("", "")) if whole else (files, labels, ("", ""))
     (of_images,), (of_masks,) = called
     images = [path for path in files if path.parent.name == of_images]
     return images, [path for path in labels if path.parent.name == of_masks], (of_images, of_masks)
@@ -153,39 +167,74 @@ def _paired(
     between: folders of images and of masks inside those of the splits.
     """
     masks = [path for path in masks if path.suffix.lower() not in _LOSSY] or masks
-    best = _affixes(
-        [path.stem for path in images],
-        [path.stem for path in masks],
-        apart=of_images == of_masks and masks[0].suffix != ".json" and not any(between),
-    )
+    together = of_images == of_masks and not any(between) and not set(images).isdisjoint(masks)
+    stems = [path.stem for path in images], [path.stem for path in masks]
+    best, number = affixes(*stems, apart=together)
+    plain, called = split_words(stems[0])
+    shorter, more = affixes([plain[stem] for stem in stems[0]], stems[1], apart=together) if plain else (None, 0)
+    if more > number:
+        best = shorter
+    else:
+        plain = {}
+        called = called if number == len(images) and best is not None and not best[0][1] else {}
     if best is None:
         raise DataError(
             f"no mask belongs to an image: images are called {images[0].stem}, ..., masks {masks[0].stem}, ...; "
             "rename them so that a mask has its image's name, with a fixed text before or after it"
         )
     (before_i, after_i), (before_m, after_m) = best
-    key_of = {_key(path, before_m, after_m, of_masks, between[1]): path for path in masks}
-    pairs = [
-        (path, key_of[key])
-        for path in images
-        if (key := _key(path, before_i, after_i, of_images, between[0])) in key_of and path != key_of[key]
-    ]
+    key_of = {_key(path, path.stem, before_m, after_m, of_masks, between[1]): path for path in masks}
+    pairs = []
+    for path in images:
+        key = _key(path, plain.get(path.stem, path.stem), before_i, after_i, of_images, between[0])
+        if key in key_of and path != key_of[key]:
+            pairs.append((path, key_of[key]))
     paired = {path for pair in pairs for path in pair}
-    alone = [path for path in images if path not in paired and _fits(path, before_i, after_i)]
-    if alone:
-        raise DataError(
-            f"{alone[0]} has no mask, as {len(alone)} of {len(alone) + len(pairs)} images; add masks or move them away"
+    alone = [path for path in images if path not in paired and (not together or fits(path.stem, before_i, after_i))]
+    _leave_out(alone, [path for path in masks if path not in paired and not together], len(pairs), found)
+    ending = "{name}_{split}"
+    names = (ending if called else "{name}", ending if called and not plain else "{name}")
+    around = (f"{before_i}{names[0]}{after_i}", f"{before_m}{names[1]}{after_m}")
+    if called:
+        found.tables["splits"] = dict(called)
+        drawn.test_of_val(found)
+        ends = ", ".join(f"_{word}" for word in called.values())
+        found.say(
+            f"splits from the ends of names: {ends}", "all images end in one of them", "edit [splits] in the card"
         )
-    _templates(pairs, of_images, of_masks, root, best, found, between)
+    _templates(pairs, of_images, of_masks, root, around, found, between)
     return pairs
 
 
+def _leave_out(alone: list[Path], masks: list[Path], pairs: int, found: Guess) -> None:
+    """Say which files have no partner; images without a mask are left out where they are few, or where it was said.
+
+    Raises:
+        DataError: more than one image, and more than a tenth, has no mask.
+    """
+    if alone and len(alone) > max(1, _FEW * (len(alone) + pairs)) and not found.leaves_out:
+        raise DataError(
+            f"{alone[0]} has no mask, as {len(alone)} of {len(alone) + pairs} images; add masks, correct the names, or "
+            "say --unlabelled leave-out"
+        )
+    if alone:
+        found.keys["unlabelled"] = "leave out"
+        why = "no mask has their name"
+        found.say(f"{len(alone)} of {len(alone) + pairs} images are left out: {_some(alone)}", why, "add their masks")
+    if masks:
+        why = "no image has their name"
+        found.say(f"{len(masks)} of {len(masks) + pairs} masks are left out: {_some(masks)}", why, "add their images")
+
+
+def _some(paths: list[Path]) -> str:
+    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+
+
 def _templates(
-    pairs: list[tuple[Path, Path]], of_images: Path, of_masks: Path, root: Path, affixes: Affixes, found: Guess,
+    pairs: list[tuple[Path, Path]], of_images: Path, of_masks: Path, root: Path, around: tuple[str, str], found: Guess,
     between: tuple[str, str],
 ) -> None:  # fmt: skip
     """The templates of the card that name the pairs."""
-    (before_i, after_i), (before_m, after_m) = affixes
     nested = {len(path.relative_to(of_images).parts) - bool(between[0]) for path, _ in pairs}
     if len(nested) > 1 or max(nested, default=1) > 2:
         raise DataError(
@@ -203,77 +252,25 @@ def _templates(
     if any(sign in str(path.relative_to(root)) for pair in pairs[:1] for path in pair for sign in "{}*"):
         raise DataError(f"{pairs[0][0]} or its mask has one of {{ }} * in its path, which templates use; rename it")
     at_images, at_masks = of_images.relative_to(root).as_posix(), of_masks.relative_to(root).as_posix()
-    found.keys["image"] = _joined(at_images, inside, between[0], f"{before_i}{{name}}{after_i}{ending}")
-    found.keys["masks"] = [_joined(at_masks, inside, between[1], f"{before_m}{{name}}{after_m}{suffixes.pop()}")]
+    found.keys["image"] = _joined(at_images, inside, between[0], f"{around[0]}{ending}")
+    found.keys["masks"] = [_joined(at_masks, inside, between[1], f"{around[1]}{suffixes.pop()}")]
     names = Counter(path.stem for path, _ in pairs)
     if "{folder}" in inside or ("{split}" in inside and len(names) < len(pairs)):
         found.keys["id"] = f"{inside}_{{name}}"
     found.say(
         f"{len(pairs)} pairs: {found.keys['image']} with {found.keys['masks'][0]}",
-        "no other text before or after the names pairs more files, and every image has a mask",
+        "no other text before or after the names pairs more files",
         "edit image and masks in the card",
     )  # fmt: skip
 
 
-def _fits(path: Path, before: str, after: str) -> bool:
-    """Whether a name has the text before and after it."""
-    stem = path.stem
-    return stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)
-
-
-def _key(path: Path, before: str, after: str, folder: Path, between: str) -> str:
+def _key(path: Path, stem: str, before: str, after: str, folder: Path, between: str) -> str:
     """What an image and its mask share: the folder, and the name without what is around it."""
-    stem = path.stem
-    if not _fits(path, before, after):
+    if not fits(stem, before, after):
         return f"/{path}"  # shared with nothing
     parent = path.relative_to(folder).parent
     parent = parent.parent if between else parent
     return (parent / stem[len(before) : len(stem) - len(after)]).as_posix()
-
-
-def _affixes(images: list[str], masks: list[str], *, apart: bool) -> Affixes | None:
-    """Text before and after the names of images and of masks that pairs most; of equals the shortest.
-
-    apart: the two differ, since images and masks lie in one folder.
-    """
-    best, most = None, 0
-    sides = [(list(product(_starts(stems), _ends(stems)))) for stems in (images, masks)]
-    for first, second in sorted(
-        product(*sides), key=lambda pair: (sum(map(len, pair[0])), _unlike(pair[1]), sum(map(len, pair[1])))
-    ):
-        names = [
-            {
-                s[len(b) : len(s) - len(a)]
-                for s in stems
-                if s.startswith(b) and s.endswith(a) and len(s) > len(b) + len(a)
-            }
-            for stems, (b, a) in ((images, first), (masks, second))
-        ]
-        shared = 0 if apart and first == second else len(names[0] & names[1])
-        if shared > most:
-            best, most = (first, second), shared
-    return best
-
-
-def _unlike(affixes: tuple[str, str]) -> bool:
-    """Whether the text around a name does not say that this is a mask of classes."""
-    text = " ".join(affixes).lower()
-    other = any(word in text for word in ("color", "colour", "instance", "panoptic"))
-    return other or not any(word in text for word in ("mask", "label", "seg", "gt", "annot", "truth"))
-
-
-def _starts(stems: list[str]) -> list[str]:
-    """Nothing, and what all stems begin with, up to each sign that is no letter."""
-    low, high = min(stems), max(stems)
-    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    common = low[:same]
-    return ["", *(common[: match.end()] for match in re.finditer(r"[^A-Za-z0-9]", common))]
-
-
-def _ends(stems: list[str]) -> list[str]:
-    """Nothing, and what many stems end with, from each sign that is no letter or digit, or from a digit to a letter."""
-    ends = Counter(stem[m.start() :] for stem in stems for m in re.finditer(r"[^A-Za-z0-9]|(?<=\d)[A-Za-z]", stem))
-    return ["", *(end for end, number in ends.most_common(8) if number * 4 >= len(stems))]
 
 
 def _folders(folders: list[str], found: Guess) -> str:
@@ -283,8 +280,7 @@ def _folders(folders: list[str], found: Guess) -> str:
     named = {split: [f for f in folders if f.lower() in words] for split, words in SPLITS.items()}
     if all(any(f in of for of in named.values()) for f in folders) and all(len(of) <= 1 for of in named.values()):
         found.tables["splits"] = {split: of[0] for split, of in named.items() if of}
-        if "test" not in found.tables["splits"] and "val" in found.tables["splits"]:
-            found.tables["splits"]["test"] = found.tables["splits"].pop("val")
+        drawn.test_of_val(found)
         found.say(f"splits from the folders {', '.join(folders)}", "they are called so", "edit [splits] in the card")
         return "{split}"
     return "{folder}"
@@ -292,37 +288,6 @@ def _folders(folders: list[str], found: Guess) -> str:
 
 def _joined(*parts: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
-
-
-def _grouped(images: list[Path], group: str | None, shares: tuple[float, float], found: Guess) -> None:
-    """What must stay together, and how much val and test get."""
-    if group is not None:
-        try:
-            if re.compile(group).groups < 1:
-                raise ConfigError(f"--group {group}: wanted a pair of brackets around what names the group")
-        except re.error as error:
-            raise ConfigError(f"--group {group} is no expression: {error}") from None
-        found.keys["group_pattern"] = group
-    else:
-        stems = [image.stem for image in images]
-        prefixes = [match.group(1) if (match := re.match(r"^(.+?)[_-]\d+\D*$", stem)) else stem for stem in stems]
-        number = len(set(prefixes))
-        if 5 <= number <= len(stems) / 2 and "id" not in found.keys:
-            found.keys["group_pattern"] = r"^(.+?)[_-]\d+\D*$"
-            found.say(
-                f"{number} groups that stay together", "names begin alike and end in a number, as frames do", "--group"
-            )
-    splits = found.tables.get("splits", {})
-    drawn = [split for split in ("val", "test") if split not in splits]
-    for split, share in zip(("val", "test"), shares, strict=True):
-        if split in drawn:
-            found.keys[f"cut_{split}"] = share
-    if drawn:
-        cut = ", ".join(f"{split} {found.keys[f'cut_{split}']:.0%}" for split in drawn)
-        why = "no folder is called so; whole groups are taken, drawn by their names"
-        found.say(f"cut out of train: {cut}", why, "--val, --test")
-    if len(images) < 6:
-        raise DataError(f"{len(images)} images are too few for train, val and test; wanted at least 6")
 
 
 def _grid(images: list[Path], found: Guess) -> None:

@@ -100,13 +100,18 @@ def cut(samples: list[Sample], into: str, share: float) -> list[Sample]:
 def _grouped(samples: list[Sample], card: Card) -> list[Sample]:
     """Samples with their group: the sequence in their name, cut into blocks of consecutive frames."""
     counts: dict[str, int] = {}
-    grouped = []
-    for sample in samples:
+    groups: dict[str, str] = {}
+    for sample in sorted(samples, key=lambda sample: natural(sample.id)) if card.group_block else samples:
         match = re.search(card.group_pattern, sample.id) if card.group_pattern else None
         group = match.group(1) if match else sample.group or sample.id
         if card.group_block:
             key = f"{sample.split}/{group}"
             counts[key] = counts.get(key, -1) + 1
             group = f"{group}_{counts[key] // card.group_block:02d}"
-        grouped.append(replace(sample, group=group))
-    return grouped
+        groups[sample.id] = group
+    return [replace(sample, group=groups[sample.id]) for sample in samples]
+
+
+def natural(name: str) -> list[str | int]:
+    """A key that sorts names as people do: frame_2 before frame_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

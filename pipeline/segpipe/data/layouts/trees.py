@@ -97,6 +97,10 @@ def template(card: Card, source: Path) -> Found:
     samples = list(_listed(card, root) if card.lists else matched(card, root, left_out))
     masks = {mask for sample in samples for mask in sample.labels}
     samples = [sample for sample in samples if sample.image not in masks]  # where masks lie among images of one type
+    if card.unlabelled:
+        alone = {s.image for s in samples if not any((root / mask).exists() for mask in s.labels)}
+        left_out |= dict.fromkeys(sorted(alone), "it has no mask")
+        samples = [sample for sample in samples if sample.image not in alone]
     if not samples:
         raise DataError(f"{source} holds no {card.image}; {card.instructions or 'complete the dataset'}")
     return _found(samples, left_out, card, source, root)

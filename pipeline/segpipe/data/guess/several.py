@@ -1,0 +1,196 @@
+"""Guesses for several masks an image: one for each class, or one of each annotator."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.data.files import read_grey
+from segpipe.data.guess.annotations import classes_by_name
+from segpipe.data.guess.card import Guess, below
+from segpipe.data.guess.masks import SPLITS, keys_of
+from segpipe.data.masks import foreground
+
+_KIND = re.compile(
+    r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour)s?[ _-]?\d*", re.IGNORECASE
+)  # of a mask: no class and no person
+_PERSON = re.compile(
+    r"\d*(st|nd|rd|th)?[ _-]?(rater|annotator|expert|reader|observer|ho|manual|doctor|physician)s?[ _-]?\d*|\d+|[a-z]",
+    re.IGNORECASE,
+)
+_MOST = 64  # masks an image
+_LOOKED_AT = 8  # images whose masks are laid over each other
+_ANNOTATORS = {
+    True: 0.3,
+    False: 0.7,
+}  # overlap from which masks are annotators', by whether their names are no classes'
+_CLASSES = 0.3  # overlap up to which masks are classes'
+
+
+@dataclass(frozen=True)
+class _Several:
+    """Masks of an image by what tells them apart, as the template of their paths says."""
+
+    names: list[str]
+    template: str  # with {name} and {class}
+    of: dict[str, dict[str, Path]]  # by image, then by what tells them apart
+    why: str
+
+
+def several(
+    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path,
+    classes: Sequence[str] | None, void: Sequence[int] | None, found: Guess,
+) -> list[Path] | None:  # fmt: skip
+    """Keys for several masks an image, and the images that have them; None where masks are not so.
+
+    Raises:
+        ConfigError: masks that may be either, and no option says which.
+        DataError: masks that are neither.
+    """
+    known = _several(images, masks, of_images, of_masks, root)
+    if known is None:
+        return None
+    overlap = _overlap(known)
+    people = [name for name in known.names if _PERSON.fullmatch(name)]
+    odd = people + [name for name in known.names if _KIND.fullmatch(name)]
+    kind = found.several or _kind(known, overlap, people, odd)
+    if kind == "annotators":
+        return _annotators(images, known, of_images, root, overlap, classes, void, found)
+    if odd:
+        first = next(iter(known.of.values()))[odd[0]]
+        raise DataError(
+            f"{first} and others: masks end in, or lie in, {', '.join(known.names[:4])}, and '{odd[0]}' is no class; "
+            "keep one mask an image, or say --masks-are annotators"
+        )
+    if void is not None:
+        raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
+    if not all(_is_binary(next(of[n] for of in known.of.values() if n in of)) for n in known.names):
+        return None
+    found.keys["layout"] = "per_class"
+    found.keys["image"] = _image(images, of_images, root)
+    found.keys["masks"] = [known.template]
+    shared = "" if overlap is None else f", and their masks share {overlap:.0%} of their pixels"
+    found.say(f"a mask for each class: {known.template}", known.why + shared, "--masks-are annotators")
+    classes_by_name(known.names, classes, "the names of the masks", found)
+    return images
+
+
+def _several(
+    images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path
+) -> _Several | None:  # fmt: skip
+    """What tells the masks of an image apart: their folder, or the end of their name."""
+    stems = {path.stem for path in images}
+    at = {path: path.relative_to(of_masks) for path in masks}
+    folders = sorted({where.parts[0] for where in at.values() if len(where.parts) == 2})
+    suffixes, types = {path.suffix for path in masks}, {path.suffix for path in images}
+    if len(suffixes) > 1 or len(types) > 1 or any(path.parent != of_images for path in images):
+        return None
+    prefix, suffix = of_masks.relative_to(root).as_posix(), suffixes.pop()
+    of: dict[str, dict[str, Path]] = defaultdict(dict)
+    words = {word for words in SPLITS.values() for word in words}
+    if len(folders) > 1 and all(len(where.parts) == 2 and where.stem in stems for where in at.values()):
+        if words & {folder.lower() for folder in folders}:
+            return None
+        for path, where in at.items():
+            of[where.stem][where.parts[0]] = path
+        why = "each folder of masks holds some for the same images"
+        return _Several(folders, below(prefix, f"{{class}}/{{name}}{suffix}"), of, why)
+    if folders:
+        return None
+    ends = {path: _end(path.stem, stems) for path in masks}
+    names = sorted(set(ends.values()))
+    signs = {end[:1] for end in names}
+    if "" in names or len(signs) > 1 or not 2 <= len(names) <= _MOST or len(masks) <= len(images):
+        return None
+    for path, end in ends.items():
+        of[path.stem.removesuffix(end)][end[1:]] = path
+    sign = signs.pop()
+    why = "names of masks are an image's with one of a few endings"
+    return _Several([end[1:] for end in names], below(prefix, f"{{name}}{sign}{{class}}{suffix}"), of, why)
+
+
+def _overlap(known: _Several) -> float | None:
+    """The median intersection over union of the two masks of an image that share least; None where it is undefined."""
+    shares: dict[tuple[str, str], list[float]] = defaultdict(list)
+    some = list(known.of.values())
+    for of in some[:: max(1, len(some) // _LOOKED_AT)][:_LOOKED_AT]:
+        try:
+            areas = {name: foreground(read_grey(path), path) for name, path in of.items()}
+        except DataError:
+            return None  # masks of ids or colours
+        for (first, a), (second, b) in combinations(sorted(areas.items()), 2):
+            union = 0 if a.shape != b.shape else int(np.count_nonzero(a | b))
+            if union:
+                shares[first, second].append(float(np.count_nonzero(a & b)) / union)
+    return min((median(values) for values in shares.values()), default=None)
+
+
+def _kind(known: _Several, overlap: float | None, people: list[str], odd: list[str]) -> str:
+    """Whether masks are classes' or annotators', by how much they share and how they are called."""
+    by_people = len(people) == len(known.names)
+    if overlap is not None and overlap >= _ANNOTATORS[by_people] and len(people) == len(odd):
+        return "annotators"
+    if overlap is None or overlap <= _CLASSES or odd:
+        return "classes"
+    raise ConfigError(
+        f"masks that end in {', '.join(known.names[:4])} share {overlap:.0%} of their pixels: classes "
+        "within each other, or annotators of one class? say --masks-are classes or --masks-are annotators"
+    )
+
+
+def _annotators(
+    images: list[Path], known: _Several, of_images: Path, root: Path, overlap: float | None,
+    classes: Sequence[str] | None, void: Sequence[int] | None, found: Guess,
+) -> list[Path]:  # fmt: skip
+    """Keys for a mask of each annotator, and the images that all have annotated."""
+    whole = [path for path in images if known.of.get(path.stem, {}).keys() == set(known.names)]
+    if len(whole) < len(images):
+        other = next(path for path in images if path not in set(whole))
+        has = ", ".join(known.of.get(other.stem, {})) or "none"
+        raise DataError(
+            f"{other} has not a mask of each of {', '.join(known.names[:4])} (it has {has}), as "
+            f"{len(images) - len(whole)} of {len(images)} images; complete them or move them away"
+        )
+    masks = [known.of[path.stem][name] for path in whole for name in known.names]
+    keys, said = keys_of(masks, masks[0].parent, classes, void, found.reading)
+    found.keys |= keys
+    found.keys["image"] = _image(images, of_images, root)
+    found.keys["masks"] = [known.template.replace("{class}", name) for name in known.names]
+    found.keys["annotators"] = len(known.names)
+    shared = "" if overlap is None else f" and share {overlap:.0%} of their pixels, as no two classes would"
+    found.say(
+        f"{len(known.names)} annotators: {', '.join(known.names)}; the first is learnt",
+        f"their masks are of the same images{shared}",
+        "--masks-are classes, or --set prepare.labels=majority",
+    )
+    found.say(*said)
+    return whole
+
+
+def _image(images: list[Path], of_images: Path, root: Path) -> str:
+    return below(of_images.relative_to(root).as_posix(), "{name}" + images[0].suffix)
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a mask holds at most two grey values, or grey smoothed at edges."""
+    try:
+        foreground(read_grey(path), path)
+    except DataError:
+        return False
+    return True
+
+
+def _end(stem: str, stems: set[str]) -> str:
+    """What follows the longest name of an image that a mask's name begins with."""
+    for length in range(len(stem) - 1, 0, -1):
+        if stem[:length] in stems and not stem[length].isalnum():
+            return stem[length:]
+    return ""
