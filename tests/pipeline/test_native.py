@@ -102,6 +102,19 @@ def test_new_images_are_seen_at_their_own_size(native, tmp_path):
             assert np.array(Image.open(tmp_path / folder / f"photo{i:02d}.png")).shape == SIZES[i]
 
 
+def test_folders_in_folders_keep_their_names(native, tmp_path):
+    draw(tmp_path / "own", 2)
+    for name, source in (("a/x.gif", 0), ("b/c/x.ppm", 1)):
+        path = tmp_path / "nested" / name
+        path.parent.mkdir(parents=True)
+        Image.open(tmp_path / f"own/images/photo{source:02d}.png").convert("RGB").save(path)
+    out = tmp_path / "nested/out"
+    for _ in range(2):  # what was written is no image of the next call
+        segpipe("infer", tmp_path / "nested", "--model", "ce", "--out", out, cwd=native)
+        written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+        assert written == ["a/x.png", "a/x_overlay.png", "b/c/x.png", "b/c/x_overlay.png"]
+
+
 def test_an_ensemble_sees_new_images_as_stage_predict_saw_them(native, tmp_path):
     index, source = Index.read(native / "data/prepare"), native / "data/download/mixed"
     row = index.splits["test"][0]

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from segpipe.cli.recommend import recommend
 from segpipe.metrics.comparison import Difference
 from segpipe.metrics.counts import Counts
 from segpipe.metrics.jackknife import Tables
 from segpipe.report import failures
 from segpipe.report.advice import GOALS, advise, words
 from segpipe.report.judgement import Judgement, behind, judge_tables, networks_of, ranking_table, sentence
+from segpipe.report.results import Entry
 
 from conftest import segpipe, segpipe_here
 
@@ -254,3 +256,33 @@ def test_an_image_fails_under_all_runs_when_the_best_of_them_fails():
     part = failures.common_failures(audited, 5, 0.5)
     assert part.text.startswith("1 of 2 images")
     assert [(case.image, case.note[:19]) for case in part.cases] == [("second", "best mean IoU 0.176")]
+
+
+@pytest.mark.parametrize(
+    ("ious", "collapsed"),
+    [
+        ([[0.9, 0.2, None], [0.8, 0.1, None]], ""),
+        ([[0.9, 0.2, None], [0.8, 0.0, None]], "sky"),
+        ([[0.9, None, None]], ""),
+        ([[0.0, 0.0, 0.0]], "no class right"),
+    ],
+)
+def test_a_network_that_predicts_one_class_alone_has_collapsed(tmp_path, ious, collapsed):
+    rows = [{"test": {"per_class": {"names": ["sky", "road", "car"], "iou_dataset": iou}}} for iou in ious]
+    assert Entry("a", "run", "ce", (tmp_path,) * len(rows), tuple(rows), {}).collapsed == collapsed
+
+
+def test_a_collapsed_run_is_named_and_not_recommended(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    whole = recommended(capsys)
+    best = whole["take"] or whole["best"]
+    run = next(name for name in whole["kinds"] if name in best)
+    monkeypatch.setattr(Entry, "collapsed", property(lambda entry: "sky" if run in entry.name else ""))
+    assert run not in recommended(capsys)["best"]
+    recommend()
+    assert f"left out: {run} has collapsed, a network of it predicts sky alone" in capsys.readouterr().out
+
+
+def recommended(capsys):
+    recommend(as_json=True)
+    return json.loads(capsys.readouterr().out)

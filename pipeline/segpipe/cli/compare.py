@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
@@ -15,12 +14,10 @@ from segpipe.cli import options
 from segpipe.core.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
-    from segpipe.config.context import Context
     from segpipe.metrics.comparison import Difference
     from segpipe.report.judgement import Judgement
 
 METRICS = ("miou_dataset", "miou_image", "miou_class")
-Find = Callable[[], tuple[Path, ...]]  # a result's folders, when they are asked for
 
 
 NamesArgument = Annotated[
@@ -35,6 +32,27 @@ MetricOption = Annotated[
     typer.Option(
         help="A score from counts, or ece_, nll_, brier_; repeatable; default: mIoU^D, ^I, ^C.", show_default=False
     ),
+]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Compare predictions of any framework, given as NAME=FOLDER, by the label maps in this folder.",
+        show_default=False,
+    ),
+]
+ClassesOption = Annotated[
+    int | None,
+    typer.Option(help="With --labels: how many; default: as the labels show.", min=1, max=255, show_default=False),
+]
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --labels: expression whose brackets name what belongs together; default: as names show.",
+        show_default=False,
+    ),
+]
+CountsOption = Annotated[
+    Path | None, typer.Option(help="With --labels: write the counts to this .csv.", show_default=False)
 ]
 FigureOption = Annotated[
     Path | None,
@@ -77,6 +95,12 @@ def compare(
     equivalence: EquivalenceOption = None,
     table: CsvOption = None,
     lower: LowerOption = None,
+    labels: LabelsOption = None,
+    classes: ClassesOption = None,
+    ignore_index: Annotated[int, typer.Option(help="With --labels: the value of void in them.")] = 255,
+    group: GroupOption = None,
+    counts: CountsOption = None,
+    jobs: options.Jobs = None,
     figure: FigureOption = None,
     as_json: options.Json = False,
 ) -> None:
@@ -85,7 +109,16 @@ def compare(
 
     if figure is not None and figure.suffix != ".svg":
         raise ConfigError(f"--figure {figure}: wanted a name that ends with .svg")
-    if table is not None:
+    if labels is not None:
+        from segpipe.cli.compare_folders import Options, compare_folders
+
+        if table is not None or lower or split != "test":
+            raise ConfigError("--labels goes with NAME=FOLDER, and without --csv, --lower and --split")
+        given = Options(classes, ignore_index, group, counts, jobs)
+        found = compare_folders(labels, names or [], metric or [], 1.0 if equivalence is None else equivalence, given)
+    elif classes is not None or group is not None or counts is not None:
+        raise ConfigError("--classes, --group and --counts go with --labels FOLDER")
+    elif table is not None:
         found = _elsewhere(table, names or [], metric or [], equivalence, lower or [])
     else:
         found = _of_results(names or [], metric or [], split, equivalence)
@@ -95,18 +128,19 @@ def compare(
     if as_json:
         print(json.dumps(_plain(found), allow_nan=False))
     elif len(found.scores) == 2:
-        _print_two(found, "the table" if table else split)
+        _print_two(found, "the table" if table else "the label maps" if labels else split)
     else:
         _print_many(found, metrics)
 
 
 def _of_results(names: list[str], metric: list[str], split: str, equivalence: float | None) -> Judgement:
     """The named results of params.yaml or folders, compared."""
+    from segpipe.cli.named import folders_of
     from segpipe.report import judgement
 
     if split == "folds":
         return _of_folds(names, metric, equivalence)
-    folders = _folders(names)
+    folders = folders_of(names)
     if len(folders) < 2:
         raise ConfigError(f"found {len(folders)} result, wanted at least two to compare")
     metrics = list(dict.fromkeys(metric or METRICS))
@@ -236,64 +270,6 @@ def _print_many(found: Judgement, metrics: list[str]) -> None:
     )
     for note in found.notes:
         print(f"note: {note}")
-
-
-def _folders(names: list[str]) -> dict[str, tuple[Path, ...]]:
-    """Result folders by name: folders as given, all else from params.yaml."""
-    found: dict[str, tuple[Path, ...]] = {}
-    known: dict[str, Find] | None = None
-    for name in names:
-        if (Path(name) / "counts.csv").is_file():
-            found[Path(name).as_posix()] = (Path(name),)
-            continue
-        known = _known() if known is None else known
-        choices = {_key(title): title for title in known}
-        key = _key(name)
-        key = key if key in choices else _key(f"ensemble: {name}")
-        if key not in choices:
-            raise ConfigError(f"'{name}' is no result folder and no result of params.yaml{suggestion(name, known)}")
-        found[choices[key]] = known[choices[key]]()
-    if not names:
-        return {title: folders() for title, folders in _known().items() if "-" not in title}
-    return found
-
-
-def _known() -> dict[str, Find]:
-    """By name, a function that finds the complete folders: runs, their seeds, with CRF, ensembles."""
-    from segpipe.config.context import start
-
-    context = start()
-    params, known = context.params, dict[str, Find]()
-
-    def of_run(keys: list[str], suffix: str) -> Find:
-        return lambda: tuple(context.member(key + suffix).require("evaluate") for key in keys)
-
-    def of_method(method: str) -> Find:
-        return lambda: (context.of_ensemble(method).require("evaluate"),)
-
-    refined = params.crf_keys()
-    for suffix, words in (("", ""), ("-crf", " + CRF")):
-        for run in params.runs:
-            keys = [f"{run}-{seed}" for seed in params.seeds if not suffix or f"{run}-{seed}" in refined]
-            if keys:
-                known[run + words] = of_run(keys, suffix)
-                known |= {key + words: of_run([key], suffix) for key in keys}
-    known |= {f"ensemble: {method}": of_method(method) for method in params.ensemble}
-    return known | _known_decided(context)
-
-
-def _known_decided(context: Context) -> dict[str, Find]:
-    """The results that a rule reads."""
-    from segpipe.report.collect import decided_names
-
-    def of_rule(keys: list[str], metric: str) -> Find:
-        return lambda: tuple(context.decided(key, metric).require("evaluate") for key in keys)
-
-    return {title: of_rule(keys, metric) for title, metric, keys in decided_names(context.params)}
-
-
-def _key(name: str) -> str:
-    return name.replace(" ", "").lower()
 
 
 def _plain(found: Judgement) -> dict[str, Any]:

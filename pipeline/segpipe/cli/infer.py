@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from segpipe.training.inference import Options
 
 KINDS = ("overlay", "entropy", "mutual_information")  # written beside a label map
-IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 
 
 ModelOption = Annotated[
@@ -48,7 +48,7 @@ PassesOption = Annotated[
 
 
 def infer(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images and of such folders.")],
     model: ModelOption = None,
     ensemble: EnsembleOption = None,
     seed: options.Seed = 0,
@@ -123,7 +123,7 @@ class _Asked:
         return chain_of(rule, folder.name, weights_of(folder, self.snapshot), classes)
 
 
-def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) -> tuple[str, dict[str, Any]]:
+def _segment(given: Mapping[str, Path], out: Path, asked: _Asked, *, probs: bool) -> tuple[str, dict[str, Any]]:
     """Write every image's files; what is told of them."""
     import torch
     from tqdm import tqdm
@@ -149,13 +149,13 @@ def _segment(given: Sequence[Path], out: Path, asked: _Asked, *, probs: bool) ->
     chain = None if asked.rule is None else asked.chain(asked.rule, predictor.config["classes"])
     reading = Reading(**predictor.config["reading"])
     written, shares = [], []
-    for number, path in enumerate(tqdm(given, "infer", unit="image", disable=None)):
+    for number, (name, path) in enumerate(tqdm(given.items(), "infer", unit="image", disable=None)):
         image = read_image(path, reading)
-        written.append(str(out / f"{path.stem}.png"))
+        written.append(str(out / f"{name}.png"))
         found = predictor.predict(image, number)
         if chain is not None and found.probs is not None:
             found = replace(found, labels=chain.labels(image, found.probs))
-        shares.append(_write(out, path.stem, image, found, predictor.config, probs=probs))
+        shares.append(_write(out, name, image, found, predictor.config, probs=probs))
     *mean, rejected = [sum(values) / len(values) for values in zip(*shares, strict=True)]
     named = sorted(zip(predictor.config["classes"], mean, strict=True), key=lambda pair: -pair[1])
     line = ", ".join(f"{name} {share:.1%}" for name, share in named[:4])
@@ -199,25 +199,31 @@ def _scales(text: str) -> list[float]:
     return found
 
 
-def _files(given: Sequence[Path], out: Path) -> list[Path]:
-    """The images, folders opened; each needs a name of its own, and none may be overwritten."""
-    found: list[Path] = []
-    for path in given:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES) if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"{path} holds no image ({', '.join(IMAGES)})")
-        found += inside
-    missing = [path for path in found if not path.is_file()]
-    if missing:
-        raise DataError(f"{missing[0]} is missing")
+def _files(given: Sequence[Path], out: Path) -> dict[str, Path]:
+    """The images by what they are called in `out`: of a folder, their path below it.
+
+    Each needs a name of its own, and none may be overwritten; what lies in `out` already is no input.
+    """
+    found: dict[str, Path] = {}
     taken: dict[str, Path] = {}
-    for path in found:
-        for name in (path.stem, *(f"{path.stem}_{kind}" for kind in KINDS)):
-            if name in taken:
-                raise ConfigError(f"{taken[name]} and {path} would both become {out / name}.png; rename one")
-            taken[name] = path
-        if path.resolve().parent == out.resolve():
-            raise ConfigError(f"--out {out} holds {path.name} itself; write elsewhere")
+    for start in given:
+        inside = [start]
+        if start.is_dir():
+            below = (path for path in sorted(start.rglob("*")) if path.suffix.lower() in IMAGES and path.is_file())
+            inside = [path for path in below if start == out or out.resolve() not in path.resolve().parents]
+        if not inside:
+            raise DataError(f"{start} holds no image ({', '.join(IMAGES)})")
+        for path in inside:
+            if not path.is_file():
+                raise DataError(f"{path} is missing")
+            if path.resolve().parent == out.resolve():
+                raise ConfigError(f"--out {out} holds {path.name} itself; write elsewhere")
+            own = (path.relative_to(start) if start.is_dir() else Path(path.name)).with_suffix("").as_posix()
+            for name in (own, *(f"{own}_{kind}" for kind in KINDS)):
+                if name in taken:
+                    raise ConfigError(f"{taken[name]} and {path} would both become {out / name}.png; rename one")
+                taken[name] = path
+            found[own] = path
     return found
 
 

@@ -95,18 +95,18 @@ def init(
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
     from segpipe.config import params as parameters
     from segpipe.data import catalog
-    from segpipe.data import reading as choices
 
     own: str | None = None
     if images is not None or masks is not None:
         if images is None or masks is None or source is not None:
             raise ConfigError("your own data are --images DIR and --masks DIR together, without --source")
-        problem = choices.problem(depth)
-        if problem:
-            raise ConfigError(f"--{problem}")
-        reading = choices.Reading(depth, page)
-        said = {"masks_are": masks_are or "", "leave_out": unlabelled is not None}
-        source, own = _guessed(dataset, images, masks, classes, void, group, (val, test), reading, **said)
+        said = {
+            "group": group,
+            "shares": (val, test),
+            "masks_are": masks_are or "",
+            "leave_out": unlabelled is not None,
+        }
+        source, own = _guessed(dataset, images, masks, classes, void, _reading(depth, page), **said)
         card = _read_own(dataset, own)
     elif depth or page or masks_are or unlabelled:
         raise ConfigError(
@@ -172,16 +172,18 @@ def _edited(changes: dict[str, Any]) -> tuple[str, Params]:
     return text, parameters.parse(text)
 
 
+def _reading(depth: str, page: int) -> Reading:
+    """How files are read, as the options say."""
+    from segpipe.data import reading
+
+    problem = reading.problem(depth)
+    if problem:
+        raise ConfigError(f"--{problem}")
+    return reading.Reading(depth, page)
+
+
 def _guessed(
-    name: str,
-    images: Path,
-    masks: Path,
-    classes: str | None,
-    void: str | None,
-    group: str | None,
-    shares: tuple[float, float],
-    reading: Reading,
-    **said: Any,
+    name: str, images: Path, masks: Path, classes: str | None, void: str | None, reading: Reading, **said: Any
 ) -> tuple[Path, str]:
     """The folder of the user's data and the card that was guessed; each guess is printed with its reason."""
     from segpipe.data import catalog
@@ -195,7 +197,7 @@ def _guessed(
     except ValueError:
         raise ConfigError(f"--void {void}: wanted ids, for example 0,255") from None
     names = [word.strip() for word in classes.split(",")] if classes is not None else None
-    root, found = guess(images, masks, classes=names, void=ids, group=group, shares=shares, reading=reading, **said)
+    root, found = guess(images, masks, classes=names, void=ids, reading=reading, **said)
     for what, why, otherwise in found.reasons:
         print(f"guessed: {what}\n         because {why}; otherwise: {otherwise}")
     return root, toml(found, name, root)

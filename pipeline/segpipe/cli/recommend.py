@@ -37,10 +37,16 @@ def recommend(
     metric = advice.GOALS[goal]
     entries = collect_results(context)
     left_out = [entry.name for entry in entries if choose == "val" and fitted_on_val(entry)]
-    entries = [entry for entry in entries if entry.name not in left_out]
+    collapsed = {entry.name: entry.collapsed for entry in entries if entry.collapsed}
+    entries = [entry for entry in entries if entry.name not in left_out and entry.name not in collapsed]
     defined = sum(entry.mean(metric) is not None for entry in entries)
     if defined < 2:
         kind = "result that was not fitted on val" if choose == "val" else "result"
+        if collapsed:
+            raise ConfigError(
+                f"{', '.join(collapsed)} predicted one class alone, so that {defined} {kind} is left to choose from, "
+                "wanted at least two; train longer or with another loss"
+            )
         raise ConfigError(f"{defined} {kind} defines {metric}, wanted at least two; add runs to params.yaml")
     judged = judge_entries(entries, context, [metric], split=choose)
     kinds = {entry.name: entry.kind for entry in entries}
@@ -50,6 +56,8 @@ def recommend(
     if as_json:
         print(json.dumps({**asdict(found), "chosen_on": choose}, allow_nan=False))
         return
+    for name, what in collapsed.items():
+        print(f"left out: {name} has collapsed, a network of it predicts {what} alone")
     if left_out:
         print(f"chosen on val, without what was fitted there: {', '.join(left_out)}")
     for heading, text in advice.words(found, judged, reported):

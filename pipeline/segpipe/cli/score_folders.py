@@ -9,13 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from segpipe.core.errors import ConfigError, DataError, suggestion
-from segpipe.data.files import read_ids
+from segpipe.core.errors import ConfigError, suggestion
+from segpipe.data import folders
 from segpipe.metrics.conventions import CONVENTIONS
 from segpipe.metrics.evaluation import Evaluation
 from segpipe.metrics.tables import read_tables
-
-SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 
 
 def score_folders(
@@ -32,34 +30,22 @@ def score_folders(
     if not 1 <= classes <= 255:
         raise ConfigError(f"--classes {classes}: wanted 1..255")
     _check_convention(convention)
-    pairs = _pairs(labels, predictions)
+    found = folders.pairs(labels, predictions)
     collected = Evaluation(classes)
-    for true, predicted in tqdm(pairs, "evaluate", unit="image", disable=None):
-        target, found = read_ids(true), read_ids(predicted)
-        if target.shape != found.shape:
-            raise DataError(f"{predicted} is {found.shape[::-1]}, but {true} is {target.shape[::-1]} (width, height)")
-        void = target == ignore_index
-        for path, ids, allowed in ((true, target, void), (predicted, found, void | (found == 255))):
-            wrong = ids[((ids < 0) | (ids >= classes)) & ~allowed]
-            if wrong.size:
-                raise DataError(
-                    f"{path} holds {sorted(set(wrong.ravel().tolist()))[:5]}, wanted 0..{classes - 1}, "
-                    f"{ignore_index} for void in labels or 255 for rejected in predictions; give the right --classes"
-                )
-        target[void] = 255
-        found[void] = 255
-        collected.add(target.astype("uint8"), labels=found.astype("uint8"))
+    for true, predicted in tqdm(found.values(), "evaluate", unit="image", disable=None):
+        target, ids = folders.read_pair(true, predicted, classes, ignore_index)
+        collected.add(target, labels=ids)
     counts = collected.tables.counts
     if convention is not None:
         _print_convention(convention, counts, {}, as_json)
         return
-    scores = collected.scores([str(true) for true, _ in pairs])
+    scores = collected.scores([str(true) for true, _ in found.values()])
     if counts.valid.sum() == 0:
         print("warning: no pixel is valid; every score is undefined", file=sys.stderr)
     if as_json:
-        print(json.dumps({"images": len(pairs), **scores}, allow_nan=False))
+        print(json.dumps({"images": len(found), **scores}, allow_nan=False))
     else:
-        _print(scores, len(pairs))
+        _print(scores, len(found))
 
 
 def print_convention(folder: Path, convention: str, as_json: bool) -> None:
@@ -83,34 +69,6 @@ def _print_convention(convention: str, counts: Any, others: dict[str, Any], as_j
     width = max(map(len, scores))
     for name, value in scores.items():
         print(f"{name:<{width}}  {_number(value)}")
-
-
-def _pairs(labels: Path, predictions: Path) -> list[tuple[Path, Path]]:
-    """Files of both folders by their name below it, without the suffix."""
-    found = []
-    for folder in (labels, predictions):
-        if not folder.is_dir():
-            raise ConfigError(f"{folder} is not a folder")
-        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-        by_name: dict[str, Path] = {}
-        for path in files:
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in by_name:
-                raise DataError(
-                    f"{folder} holds {by_name[name].name} and {path.name}: two files of one name; remove one"
-                )
-            by_name[name] = path
-        found.append(by_name)
-    true, predicted = found
-    if not true:
-        raise DataError(f"{labels} holds no label map ({', '.join(SUFFIXES)})")
-    for missing, where in ((true.keys() - predicted.keys(), predictions), (predicted.keys() - true.keys(), labels)):
-        if missing:
-            raise DataError(
-                f"{where} lacks {len(missing)} of the other folder's files: {', '.join(sorted(missing)[:3])}; "
-                "name label map and prediction alike"
-            )
-    return [(path, predicted[name]) for name, path in true.items()]
 
 
 def _print(scores: dict[str, Any], images: int) -> None:

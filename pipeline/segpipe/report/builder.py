@@ -68,6 +68,9 @@ class ReportBuilder:
         ]
         self.judged = judge_entries(self.entries, context, list(dict.fromkeys([self.metric, *self.columns])))
         runs = [entry.name for entry in self.entries if entry.kind == "run"]
+        self.collapsed = {entry.name: entry.collapsed for entry in self.entries if entry.collapsed}
+        sound = [name for name in self.judged.scores if name not in self.collapsed]
+        self.sound = self.judged.only(sound) if 0 < len(sound) < len(self.judged.scores) else self.judged
         self.runs_alone = self.judged.only(runs) if 1 < len(runs) < len(self.entries) else None
         self.crossed = judge_folds(context, [self.metric], self.missing)
         self.refined = {
@@ -105,17 +108,19 @@ class ReportBuilder:
     def answer(self) -> Answer:
         """The first screen."""
         question = f"Which one to take, by {pretty(self.metric)} on test?"
-        if not self.judged.order(self.metric):
+        if not self.sound.order(self.metric):
             return Answer(question, "Nothing: no result defines it.", [])
+        if len(self.collapsed) == len(self.entries):
+            return Answer(question, "Nothing: every result predicts one class alone.", [("next", "train longer")])
         found = advice.advise(
             "report",
-            self.judged,
+            self.sound,
             costs(self.context, self.entries),
             untried(self.context),
             self.kinds,
             metric=self.metric,
         )
-        told = advice.words(found, self.judged)
+        told = advice.words(found, self.sound)
         title = next(heading for heading, _ in told if heading.startswith("take "))
         about = {entry.name: entry.loss for entry in self.entries}[found.take or found.best]
         lines = [("evidence" if heading == title else heading, text) for heading, text in told]
@@ -127,6 +132,8 @@ class ReportBuilder:
     def warnings(self) -> list[str]:
         """What a reader must know before the first number."""
         found = [f"Left out: {message}." for message in self.missing]
+        for name, what in self.collapsed.items():
+            found.append(f"{name} has collapsed: on test a network of it predicts {what} alone. It is not recommended.")
         for entry in self.entries:
             for metric in ("miou_dataset", "miou_image", "miou_class", self.metric):
                 missing, mean = len(entry.metrics) - len(entry.values(metric)), entry.mean(metric)
@@ -193,13 +200,13 @@ class ReportBuilder:
 
         rows, cost = [], costs(self.context, self.entries)
         for goal, words in _COUNTS.items():
-            if self.judged.order(advice.GOALS[goal]):
-                found = advice.advise(goal, self.judged, cost, [], self.kinds)
+            if self.sound.order(advice.GOALS[goal]):
+                found = advice.advise(goal, self.sound, cost, [], self.kinds)
                 taken = found.take or found.best
                 share = found.shares.get(taken, 0.0)
                 ties = judgement.listed([n for n in (found.best, *found.same, *found.ties) if n != taken], 12)
                 sure = ["–", "–"] if found.caution else [f"{100 * share:.0f} %", ties or "none"]
-                told = [advice.scored(found, self.judged), *sure]
+                told = [advice.scored(found, self.sound), *sure]
                 rows.append([words, found.take or "nothing yet", *told])
         header = ["what counts", "take", "score on test", "best", "tied with it"]
         return [

@@ -52,6 +52,19 @@ class Entry:
         values = self.values(metric)
         return statistics.stdev(values) if len(values) == len(self.metrics) > 1 else None
 
+    @property
+    def collapsed(self) -> str:
+        """The class that a network of it predicts alone, so that no other is right anywhere on test; "" of others."""
+        for m in self.metrics:
+            table = m["test"]["per_class"]
+            scored = {
+                name: iou for name, iou in zip(table["names"], table["iou_dataset"], strict=True) if iou is not None
+            }
+            right = [name for name, iou in scored.items() if iou > 0]
+            if len(scored) > 1 and len(right) < 2:
+                return right[0] if right else "no class right"
+        return ""
+
 
 def read_entry(name: str, kind: str, loss: str, folders: Sequence[Path]) -> Entry:
     """Read the metrics of an entry."""

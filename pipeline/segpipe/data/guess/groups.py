@@ -61,7 +61,7 @@ def grouped(images: Sequence[Path], group: str | None, shares: tuple[float, floa
     found.keys |= {f"cut_{split}": share for split, share in parts.items()}
     blocks = False
     if group is not None:
-        found.keys["group_pattern"] = _checked(group)
+        found.keys["group_pattern"] = checked(group)
     elif drawn:
         blocks = _guessed(images, ids, parts, found, whole=bool(splits))
     if drawn and not blocks:
@@ -77,17 +77,16 @@ def _guessed(
 
     whole: the dataset has splits of its own, so that clips are not cut into blocks.
     """
-    kinds = list(_groupings(ids))
-    for kind in kinds:
+    kind = by_names(ids)
+    if kind is not None:
         sizes = Counter(kind.of(ids))
-        if kind.fewest <= len(sizes) <= 0.6 * len(ids):
-            found.keys["group_pattern"] = kind.pattern
-            single = sum(size == 1 for size in sizes.values())
-            more = f", {single} of them of one image" if single else ""
-            found.say(f"{len(sizes)} {kind.what} that stay together{more}", kind.why, "--group")
-            return False
+        found.keys["group_pattern"] = kind.pattern
+        single = sum(size == 1 for size in sizes.values())
+        more = f", {single} of them of one image" if single else ""
+        found.say(f"{len(sizes)} {kind.what} that stay together{more}", kind.why, "--group")
+        return False
     clips = Grouping(r"^(.*?)[A-Za-z]*\d+\D*$", "clips", "names end in a number")
-    known = next((kind for kind in kinds if 1 < len(set(kind.of(ids))) < _ENOUGH), clips)
+    known = next((kind for kind in _groupings(ids) if 1 < len(set(kind.of(ids))) < _ENOUGH), clips)
     order = sorted(range(len(ids)), key=lambda i: natural(ids[i]))
     groups = known.of(ids)
     near, far = _likeness([images[i] for i in order], [groups[i] for i in order], found)
@@ -102,6 +101,12 @@ def _guessed(
         return False
     _blocks(known, groups, parts, why, found)
     return True
+
+
+def by_names(ids: Sequence[str]) -> Grouping | None:
+    """The coarsest groups that names show, where there are enough of them and they hold several images."""
+    kinds = (kind for kind in _groupings(ids) if kind.fewest <= len(set(kind.of(ids))) <= 0.6 * len(ids))
+    return next(kinds, None)
 
 
 def _blocks(kind: Grouping, groups: Sequence[str], parts: dict[str, float], why: str, found: Guess) -> None:
@@ -166,7 +171,8 @@ def _likeness(images: Sequence[Path], groups: Sequence[str], found: Guess) -> tu
     return near, float(np.quantile(others[apart], 0.9)) if apart.any() else 1.0
 
 
-def _checked(group: str) -> str:
+def checked(group: str) -> str:
+    """An expression with brackets; ConfigError where it is none."""
     try:
         if re.compile(group).groups < 1:
             raise ConfigError(f"--group {group}: wanted a pair of brackets around what names the group")

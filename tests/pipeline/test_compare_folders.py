@@ -1,0 +1,111 @@
+"""`segpipe compare --labels DIR A=DIR B=DIR`: predictions of any framework, from folders alone."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.metrics.counts import count
+from segpipe.metrics.scores import summarize
+
+from conftest import segpipe_here
+
+CLASSES, NUMBER, SEEDS = 3, 12, 3
+
+
+def save(path, ids):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(ids.astype(np.uint8)).save(path)
+
+
+def spoilt(true, share, seed):
+    """The labels, of which a share of pixels is drawn anew."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(0, CLASSES, true.shape)
+    return np.where(random.random(true.shape) < share, drawn, true)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Labels, a good and a bad method with three seeds each, as pictures, arrays and probabilities."""
+    folder = tmp_path_factory.mktemp("theirs")
+    for i in range(NUMBER):
+        true = np.random.default_rng(i).integers(0, CLASSES, (20, 24))
+        true[:2] = 255
+        save(folder / f"gt/p{i // 2}_{i}.png", true)
+        inside = np.where(true == 255, 0, true)
+        for seed in range(SEEDS):
+            save(folder / f"good/seed{seed}/p{i // 2}_{i}.png", spoilt(inside, 0.1, [i, seed, 0]))
+            bad = spoilt(inside, 0.6, [i, seed, 1])
+            path = folder / f"bad/seed{seed}/p{i // 2}_{i}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.moveaxis(np.eye(CLASSES, dtype=np.float32)[bad], -1, 0))
+            (folder / "packed").mkdir(exist_ok=True)
+            np.savez_compressed(folder / f"packed/pred_p{i // 2}_{i}.npz", labels=bad)
+    return folder
+
+
+def test_verdict_and_scores_follow_from_folders_alone(folders, tmp_path):
+    counts = tmp_path / "counts.csv"
+    named = [f"good={folders / 'good'}", f"bad={folders / 'bad'}"]
+    given = ["--labels", folders / "gt", *named, "--metric", "miou_dataset"]
+    done = segpipe_here("compare", *given, "--json", "--counts", counts, cwd=tmp_path)
+    found = json.loads(done.stdout)
+    expected = []
+    for seed in range(SEEDS):
+        pairs = []
+        for i in range(NUMBER):
+            true = np.array(Image.open(folders / f"gt/p{i // 2}_{i}.png"))
+            pairs.append((np.array(Image.open(folders / f"good/seed{seed}/p{i // 2}_{i}.png")), true))
+        predicted, true = (np.stack(part) for part in zip(*pairs, strict=True))
+        expected.append(summarize(count(predicted, true, CLASSES))["miou_dataset"])
+    assert found["scores"]["good"]["miou_dataset"] == pytest.approx(np.mean(expected))
+    assert found["differences"][0]["word"] == "better"
+    assert "guessed: 3 classes" in done.stderr
+    assert "guessed: 6 groups that belong together" in done.stderr
+    again = json.loads(
+        segpipe_here(
+            "compare", "--csv", counts, "--equivalence", "1", "--metric", "miou_dataset", "--json", cwd=tmp_path
+        ).stdout
+    )
+    assert again["differences"] == found["differences"]
+    said = segpipe_here("compare", *given, cwd=tmp_path).stdout
+    assert "good is better than bad" in said
+    assert "6 groups of the label maps" in said
+
+
+def test_arrays_and_names_with_a_text_before_them_are_read(folders, tmp_path):
+    named = [f"packed={folders / 'packed'}", f"bad={folders / 'bad/seed2'}"]
+    done = segpipe_here("compare", "--labels", folders / "gt", *named, "--json", "--group", r"^(p\d)_", cwd=tmp_path)
+    scores = json.loads(done.stdout)["scores"]
+    assert scores["packed"] == scores["bad"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--labels", "gt", "good"], 2, "'good': with --labels wanted NAME=FOLDER of predictions"),
+        (["--labels", "gt", "a=good/seed0"], 2, "found 1 runs, wanted at least two"),
+        (["--labels", "gt", "a=good", "a=bad"], 2, "two runs are called 'a'"),
+        (["--labels", "gt", "a=good", "b=nowhere"], 2, "nowhere is not a folder"),
+        (["--labels", "nowhere", "a=good", "b=bad"], 3, "nowhere is not a folder"),
+        (["--labels", "gt", "a=good/seed0", "b=few"], 3, "few lacks 11 of the other folder's files: p0_1, p1_2"),
+        (["--labels", "gt", "a=good", "b=bad", "--classes", "2"], 3, "holds [2], wanted 0..1"),
+        (["--labels", "gt", "a=good", "b=bad", "--classes", "4"], 3, "float32 (3, 20, 24), wanted whole numbers"),
+        (["--labels", "gt", "a=good", "b=broken"], 3, "is no array of NumPy; write it again"),
+        (["--labels", "gt", "a=good", "b=bad", "--group", "p"], 2, "wanted a pair of brackets"),
+        (["--labels", "gt", "a=good", "b=bad", "--csv", "x.csv"], 2, "--labels goes with NAME=FOLDER"),
+        (["a=good", "--classes", "3"], 2, "--classes, --group and --counts go with --labels FOLDER"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(folders, arguments, code, words):
+    if not (folders / "few").exists():
+        save(folders / "few/p0_0.png", np.zeros((20, 24)))
+        for i in range(NUMBER):
+            (folders / "broken").mkdir(exist_ok=True)
+            (folders / f"broken/p{i // 2}_{i}.npy").write_bytes(b"no")
+    done = segpipe_here("compare", *arguments, cwd=folders, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
