@@ -93,7 +93,6 @@ def init(
     settings: SetOption = None,
 ) -> None:
     """Make a workspace for a dataset: params.yaml, dvc.yaml and a DVC repository."""
-    from segpipe.config import params as parameters
     from segpipe.data import catalog
 
     own: str | None = None
@@ -117,15 +116,23 @@ def init(
         own = Path(dataset).read_text(encoding="utf-8")
     else:
         card = catalog.card(dataset)
-    if not parameters.NAME.match(card.name):
-        raise ConfigError(f"the name of a card must match {parameters.NAME_RULE}; found '{card.name}'")
+    folder = _free(into, card.name)
     text = _parameters(card, source, profile, budget, settings or ())
-    folder = into or Path(card.name)
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; choose another folder with --into")
     _make(folder, text, card.name, own)
     print(f"{folder}: workspace for {card.title}; licence of the data: {card.licence}")
     print(f"next: cd {folder} && dvc repro")
+
+
+def _free(into: Path | None, name: str) -> Path:
+    """The folder of the new workspace; ConfigError where it holds something, or for a name that is none."""
+    from segpipe.config import params
+
+    if not params.NAME.match(name):
+        raise ConfigError(f"the name of a card must match {params.NAME_RULE}; found '{name}'")
+    folder = into or Path(name)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; choose another folder with --into")
+    return folder
 
 
 def _parameters(
