@@ -180,6 +180,17 @@ def test_errors_stop_and_warnings_do_not():
         check.refuse([warning, check.Finding("b", "error", "one", "do that"), check.Finding("b", "error", "two", "x")])
 
 
+def test_check_fails_on_pictures_of_two_splits_that_are_nearly_one_and_prepare_goes_on(data, tmp_path):
+    nearly(data)
+    own_card(tmp_path)
+    segpipe("init", tmp_path / "pets.toml", "--source", data, "--into", tmp_path / "w", cwd=tmp_path)
+    done = segpipe("check", "--json", cwd=tmp_path / "w", check=False)
+    assert done.returncode == 3
+    assert [row["kind"] for row in json.loads(done.stdout)["errors"]] == ["nearly the same image"]
+    segpipe("download", cwd=tmp_path / "w")
+    segpipe("prepare", cwd=tmp_path / "w")
+
+
 def test_check_tells_all_and_prepare_stops(data, tmp_path):
     unknown_label(data)
     copied(data)

@@ -224,7 +224,7 @@ def classes_by_name(known: Sequence[str], names: Sequence[str] | None, why: str,
             raise ConfigError(f"--classes {','.join(names)}: the labels are called {', '.join(named)}; edit the card")
         named = list(names)
     check_names(named, len(named), "labels")
-    found.keys |= {"classes": named, "void": [255], "palette": palette(len(named))}
+    found.keys |= {"classes": named, "void": [255], "palette": palette(len(named), nothing=True)}
     found.say(f"{len(named)} classes: {', '.join(named[:6])}{', ...' if len(named) > 6 else ''}", why, "the card")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data.files import ColorMask, read_colors, read_ids
+from segpipe.data.layouts.names import is_nothing
 from segpipe.data.reading import PLAIN, Reading
 
 SPLITS = {
@@ -22,6 +23,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 NAMES = ("classes.txt", "codes.txt", "labels.txt", "class_names.txt")
+TWO = ("background", "foreground")  # of masks with the ids 0 and 1, or 0 and 255
 LOOKED_AT = 64  # masks whose pixels are read
 _MOST_COLORS = 64  # more, and the masks are photographs
 
@@ -48,7 +50,8 @@ def keys_of(
             return _colors(looked, names, reading)
     if set(values) <= {0, 255} and 255 in values:
         check_names(names, 2, "values")
-        keys = {"labels": "binary", "void": [], "classes": names or ["background", "foreground"], "palette": palette(2)}
+        keys: dict[str, Any] = {"labels": "binary", "void": [], "classes": names or list(TWO)}
+        keys["palette"] = palette(2, nothing=True)
         return keys, ("two classes, split at 128", "the masks hold 0 and 255 alone", "the card's labels and values")
     return _ids(looked, values, names, void)
 
@@ -89,10 +92,12 @@ def _ids(
     if len(known) > 255:
         raise DataError(f"{looked[0]} and others hold {len(known)} values, wanted at most 255 classes")
     check_names(names, len(known), f"values ({_some(known)})")
-    keys: dict[str, Any] = {"void": sorted(unused) or [255], "classes": names or [f"class_{value}" for value in known]}
+    two = not names and known == [0, 1]
+    names = names or (list(TWO) if two else [f"class_{value}" for value in known])
+    keys: dict[str, Any] = {"void": sorted(unused) or [255], "classes": names}
     if known != list(range(len(known))):
         keys["values"] = [[value] for value in known]
-    keys["palette"] = palette(len(known))
+    keys["palette"] = palette(len(known), nothing=is_nothing(names[0]))
     what = f"{len(known)} classes by id, void {keys['void']}"
     return keys, (what, f"{len(looked)} masks hold {_some(sorted(values))}", "--classes, --void")
 
@@ -135,11 +140,15 @@ def check_names(names: Sequence[str], number: int, what: str) -> None:
         raise ConfigError("two classes have one name; give each its own with --classes a,b,...")
 
 
-def palette(number: int) -> list[list[int]]:
-    """Colours far from each other: steps of the golden ratio around the circle of hues."""
+def palette(number: int, *, nothing: bool = False) -> list[list[int]]:
+    """Colours far from each other: steps of the golden ratio around the circle of hues.
+
+    nothing: the first class means that nothing is there, and is black.
+    """
 
     hues = ((0.618034 * k % 1, 0.55 + 0.4 * (k % 3 == 0), 0.95 - 0.3 * (k % 2)) for k in range(number))
-    return [[round(255 * c) for c in hsv_to_rgb(*hue)] for hue in hues]
+    colors = [[round(255 * c) for c in hsv_to_rgb(*hue)] for hue in hues]
+    return [[0, 0, 0], *colors[:-1]] if nothing else colors
 
 
 def _hex(color: Sequence[int]) -> str:
