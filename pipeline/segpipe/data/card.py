@@ -27,7 +27,7 @@ KINDS = "segpipe.data.masks"
 GENERATED = "generated"
 DIGESTS = ("sha256", "sha1", "md5")  # the strongest first
 _FIELD = re.compile(r"\{(\w+)\}")  # of a template
-_WITH_PATHS = ("template", "labelme", "geojson", "per_class", "volumes")  # layouts that match paths
+_WITH_PATHS = ("template", "labelme", "yolo", "geojson", "per_class", "volumes")  # layouts that match paths
 _FILE = {"name", "urls", "bytes", "into", "login", *DIGESTS}
 
 

@@ -159,8 +159,13 @@ def lists(root: Path, stems: set[str]) -> Lists | None:
     return None
 
 
-def lists_of_pairs(root: Path, names: Names, void: Sequence[int] | None, found: Guess) -> list[Path] | None:
-    """Keys for train.txt, val.txt and test.txt whose lines name an image and its mask, and the images; else None."""
+def lists_of_pairs(
+    root: Path, images: Path, masks: Path, names: Names, void: Sequence[int] | None, found: Guess
+) -> list[Path] | None:
+    """Keys for train.txt, val.txt and test.txt whose lines name an image and its mask, and the images.
+
+    None where there are no such lists, or they name files out of the folders of images and masks.
+    """
     rows = []
     for split in SPLITS:
         path = root / f"{split}.txt"
@@ -170,7 +175,8 @@ def lists_of_pairs(root: Path, names: Names, void: Sequence[int] | None, found: 
     if not rows or any(len(row) != 2 for row in rows):
         return None
     pairs = [(root / reroot(image, root), root / reroot(mask, root)) for image, mask in rows]
-    if not all(path.is_file() for path in pairs[0]):
+    inside = all(image.is_relative_to(images) and mask.is_relative_to(masks) for image, mask in pairs)
+    if not inside or not all(path.is_file() for path in pairs[0]):
         return None
     missing = [path for pair in pairs for path in pair if not path.is_file()]
     if missing:

@@ -19,6 +19,7 @@ from segpipe.data.layouts.found import natural
 
 FEWEST = 4  # images, so that every split gets one and train two
 _ENOUGH = 5  # groups of which whole ones can go to val and test
+_FEWEST_CLIPS = 3  # so that one can be cut out of train
 _PAIRS = 48  # pairs of pictures that are compared
 _SIDES = r"(?i)^(.*\d)[ _-]?(?:[LR]|left|right|O[DS])$"
 _PEOPLE = r"(?i)^(.*?(?:patient|participant|subject|case|pat|subj|sub)[ _-]?\d+)(?!\d)"
@@ -62,7 +63,7 @@ def grouped(images: Sequence[Path], group: str | None, shares: tuple[float, floa
     blocks = False
     if group is not None:
         found.keys["group_pattern"] = checked(group)
-    elif drawn:
+    elif drawn and not found.tables.get("options", {}).get("group"):
         blocks = _guessed(images, ids, parts, found, whole=bool(splits))
     if drawn and not blocks:
         cut = ", ".join(f"{split} {share:.0%}" for split, share in parts.items())
@@ -89,9 +90,11 @@ def _guessed(
     known = next((kind for kind in _groupings(ids) if 1 < len(set(kind.of(ids))) < _ENOUGH), clips)
     order = sorted(range(len(ids)), key=lambda i: natural(ids[i]))
     groups = known.of(ids)
-    near, far = _likeness([images[i] for i in order], [groups[i] for i in order], found)
-    if near <= far or (whole and len(set(groups)) < 3):
-        why = "their names show no sequence or patient, and neighbours are no more alike than others"
+    likeness = _likeness([images[i] for i in order], [groups[i] for i in order], found)
+    near, far = likeness or (0.0, 1.0)
+    if near <= far or (whole and len(set(groups)) < _FEWEST_CLIPS):
+        alike = "neighbours are no more alike than others" if near <= far else "they are one or two clips"
+        why = f"their names show no sequence or patient, and {alike if likeness else 'too few follow each other'}"
         found.say(f"each of {len(ids)} images is a group of its own", why, "--group")
         return False
     why = f"{known.why}, and neighbours are alike (correlation {near:.2f}; {far:.2f} bounds nine tenths of others)"
@@ -157,12 +160,12 @@ def _ids(images: Sequence[Path], found: Guess) -> list[str]:
     return names
 
 
-def _likeness(images: Sequence[Path], groups: Sequence[str], found: Guess) -> tuple[float, float]:
-    """The median correlation of neighbours, and what nine tenths of pairs from elsewhere stay below."""
+def _likeness(images: Sequence[Path], groups: Sequence[str], found: Guess) -> tuple[float, float] | None:
+    """The median correlation of neighbours, and what nine tenths of pairs from elsewhere stay below; None for few."""
     follow = [i for i in range(len(images) - 1) if groups[i] == groups[i + 1]]
     follow = follow[:: max(1, len(follow) // _PAIRS)][:_PAIRS]
     if len(images) < 12 or len(follow) < 6:
-        return 0.0, 1.0
+        return None
     shown = thumbnails(read_image(images[i + k], found.reading) for i in follow for k in (0, 1))
     first, second = shown[0::2], shown[1::2]
     near = float(np.median((first * second).sum(1)))

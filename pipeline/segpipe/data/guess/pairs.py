@@ -12,6 +12,7 @@ from statistics import median
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data.files import read_image
 from segpipe.data.guess import annotations as drawn
+from segpipe.data.guess import polygons
 from segpipe.data.guess.affixes import affixes, fits
 from segpipe.data.guess.card import Guess
 from segpipe.data.guess.groups import grouped, split_words
@@ -91,9 +92,12 @@ def _of_folder(
 ) -> tuple[Path, list[Path]]:
     """The folder that holds both, and the images that have a label."""
     root = Path(os.path.commonpath([images, masks]))
-    named = drawn.lists_of_pairs(root, classes, void, found)
+    named = drawn.lists_of_pairs(root, images, masks, classes, void, found)
     if named is not None:
         return root, named
+    texts = polygons.polygon_files(masks, {path.stem for path in files})
+    if texts and not _of(masks, (*MASKS, ".json"), without=files):
+        return root, _with_polygons(files, texts, images, masks, root, classes, void, found)
     all_files = _files(masks, (*MASKS, ".json"), "masks")
     shapes = [path for path in all_files if path.suffix.lower() == ".json"]
     labels = [path for path in all_files if path not in set(shapes)]
@@ -124,6 +128,24 @@ def _of_folder(
     return root, [image for image, _ in pairs]
 
 
+def _with_polygons(
+    files: list[Path], texts: list[Path], images: Path, masks: Path, root: Path,
+    classes: Sequence[str] | None, void: Sequence[int] | None, found: Guess,
+) -> list[Path]:  # fmt: skip
+    """Keys for text files of polygons; an image without one shows nothing."""
+    _refuse_void(void)
+    between = ("", "")
+    if images == masks:
+        files, texts, between = _beside(files, texts)
+    found.leaves_out = True
+    _paired(files, texts, images, masks, root, found, between)
+    if found.keys.pop("unlabelled", ""):
+        found.reasons = [said for said in found.reasons if "images are left out" not in said[0]]
+        found.say("images without a text file show nothing", "YOLO leaves empty files out", "move such images away")
+    polygons.yolo(texts, root, classes, found)
+    return files
+
+
 def _beside(files: list[Path], labels: list[Path]) -> tuple[list[Path], list[Path], tuple[str, str]]:
     """Images and masks of one folder, and what their own folders are called where these lie side by side in each split,
     as in train/images and train/masks; else masks are what is called as an image with an ending.
@@ -146,6 +168,11 @@ def _refuse_void(void: Sequence[int] | None) -> None:
     """ConfigError: names say what is void, not ids."""
     if void is not None:
         raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
+
+
+def _of(folder: Path, suffixes: Iterable[str], without: Iterable[Path]) -> set[Path]:
+    """The files of some types below a folder, without those that are known."""
+    return {path for path in folder.rglob("*") if path.suffix.lower() in suffixes} - set(without)
 
 
 def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:

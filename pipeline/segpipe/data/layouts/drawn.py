@@ -58,7 +58,7 @@ def coco(card: Card, source: Path, *, annotations: str = "annotations.json") -> 
     if not samples:
         raise DataError(f"{root / annotations} names no image; give the JSON that lists them")
     left_out = _unnamed({Path(at).parent for at in areas}, set(areas), root)
-    return _drawn(samples, card, source, root, lambda at: (areas[at], sizes[at]), left_out)
+    return drawn_masks(samples, card, source, root, lambda at: (areas[at], sizes[at]), left_out)
 
 
 @register("labelme", source="JSON of labelme, one beside each image (Russell et al. 2008)")
@@ -79,7 +79,7 @@ def labelme(card: Card, source: Path) -> Found:
         for path in sorted(folder.glob("*.json")):
             if path not in used:
                 left_out[path.relative_to(root).as_posix()] = "shapes without an image"
-    return _drawn(samples, card, source, root, lambda at: _labelme_areas(of_image[at], card), left_out)
+    return drawn_masks(samples, card, source, root, lambda at: _labelme_areas(of_image[at], card), left_out)
 
 
 @register("per_class", source="a binary mask for each class, in a folder or with an ending of its own")
@@ -112,10 +112,10 @@ def per_class(card: Card, source: Path) -> Found:
         return [Area(name, partial(_binary, path)) for name, path in files[at] if path.is_file()], None
 
     samples = [replace(s, labels=(f"masks/{s.split}/{s.id}.png",)) for s in found]
-    return _drawn(samples, card, source, root, areas, left_out)
+    return drawn_masks(samples, card, source, root, areas, left_out)
 
 
-def _drawn(
+def drawn_masks(
     samples: list[Sample],
     card: Card,
     source: Path,
