@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from test_own import card_of, labels, numbered, photo, plain, write
 
 from segpipe.core.errors import ConfigError, DataError
@@ -111,7 +111,7 @@ def test_masks_within_each_other_are_asked_about(tmp_path):
     with pytest.raises(ConfigError, match="say --masks-are classes or --masks-are annotators"):
         own.guess(*folders)
     assert card_of(tmp_path, *folders, masks_are="annotators")[0].annotators == 2
-    assert card_of(tmp_path, *folders, masks_are="classes")[0].classes == ["background", "cup", "disc"]
+    assert card_of(tmp_path, *folders, masks_are="classes")[0].classes == ["background", "disc", "cup"]
 
 
 def test_an_annotator_who_skipped_an_image_is_named(tmp_path):
@@ -128,6 +128,8 @@ def test_an_annotator_who_skipped_an_image_is_named(tmp_path):
     ("names", "groups"),
     [
         ([f"patient{k:02d}_slice{i}" for k in range(4) for i in range(5)], 4),
+        ([f"slice{i}_patient{k}" for k in range(4) for i in range(5)], 4),
+        ([f"{side}_{k:02d}" for k in range(8) for side in ("OD", "OS")], 8),
         ([f"Image_{k:02d}{side}" for k in range(8) for side in "LR"], 8),
         ([f"IMG_201905{k:02d}_12{i:02d}30" for k in range(1, 7) for i in range(4)], 6),
         ([f"P{k}_S{j}_F{i:03d}" for k in range(6) for j in range(2) for i in range(3)], 6),
@@ -270,3 +272,70 @@ def test_names_of_yolo_are_read_in_every_form(tmp_path, names):
     yolo(tmp_path, "{kind}/{split}", names)
     card, _ = card_of(tmp_path, tmp_path / "images", tmp_path / "labels")
     assert card.classes == ["background", "car", "big wheel"]
+
+
+@pytest.mark.parametrize("how", ["blurred", "jpeg", "resized"])
+def test_masks_whose_edges_were_smoothed_are_binary(tmp_path, how):
+    for i in range(12):
+        photo(tmp_path / f"img/p{i}.jpg", i)
+        mask = Image.fromarray(binary(i))
+        path = tmp_path / f"msk/p{i}.{'jpg' if how == 'jpeg' else 'png'}"
+        path.parent.mkdir(exist_ok=True)
+        if how == "blurred":
+            mask = mask.filter(ImageFilter.GaussianBlur(0.7))
+        elif how == "resized":
+            mask = mask.resize((20, 15), Image.Resampling.BILINEAR).resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        mask.save(path)
+    card, root = card_of(tmp_path, tmp_path / "img", tmp_path / "msk")
+    assert (card.labels, card.classes) == ("binary", ["background", "foreground"])
+    for sample in catalog.samples_of(card, root):
+        read = catalog.read_labels(root, sample, card, "majority")
+        assert (read != binary(int(sample.id[1:])) // 255).mean() < 0.03
+
+
+@pytest.mark.parametrize(("codes", "void"), [((0, 128, 255), []), ((0, 85, 170, 255), []), ((0, 1, 255), [255])])
+def test_evenly_spaced_greys_are_classes_and_255_beside_ids_is_void(tmp_path, codes, void):
+    values = np.array(codes, np.uint8)
+    images, masks = plain(tmp_path, numbered(12), make=lambda i: values[labels(i, len(codes))])
+    card, _ = card_of(tmp_path, images, masks)
+    assert (card.void, len(card.classes)) == (void, len(codes) - len(void))
+
+
+def test_a_second_mask_of_an_image_is_never_dropped_in_silence(tmp_path):
+    for i in range(12):
+        split = ("train", "val", "test")[i % 3]
+        photo(tmp_path / f"images/{split}/p{i}.jpg", i)
+        for name in ("road", "sky"):
+            write(tmp_path / f"masks/{split}/p{i}_{name}.png", binary(i))
+    with pytest.raises(DataError, match="is one of several masks of an image"):
+        own.guess(tmp_path / "images", tmp_path / "masks")
+
+
+def test_masks_of_people_in_folders_that_hold_several_classes_are_asked_about(tmp_path):
+    for i in range(8):
+        photo(tmp_path / f"images/p{i}.jpg", i)
+        for name in ("anna", "bob"):
+            write(tmp_path / f"masks/{name}/p{i}.png", labels(i))
+    with pytest.raises(ConfigError, match="hold several classes each; say --masks-are annotators"):
+        own.guess(tmp_path / "images", tmp_path / "masks")
+    card, _ = card_of(tmp_path, tmp_path / "images", tmp_path / "masks", masks_are="annotators")
+    assert (card.annotators, len(card.classes)) == (2, 3)
+
+
+def test_images_and_masks_of_one_name_and_folder_differ_in_type(tmp_path):
+    images, masks = plain(tmp_path, numbered(8), "all/{}.jpg", "all/{}.png")
+    card, root = card_of(tmp_path, images, masks)
+    assert (card.image, card.masks) == ("{name}.jpg", ["{name}.png"])
+    assert len(catalog.samples_of(card, root)) == 8
+
+
+def test_masks_of_two_types_and_folders_that_are_no_split_are_refused(tmp_path):
+    images, masks = plain(tmp_path, numbered(8))
+    Image.open(masks / "photo3.png").save(masks / "photo3.jpg")
+    (masks / "photo3.png").unlink()
+    with pytest.raises(DataError, match=r"masks of the types \.jpg, \.png; convert them to one"):
+        own.guess(images, masks)
+    for folder in ("train", "val", "extra"):
+        plain(tmp_path, numbered(4), f"i/{folder}/{{}}.jpg", f"m/{folder}/{{}}.png")
+    with pytest.raises(DataError, match="folder 'extra' lies beside train and is no split"):
+        own.guess(tmp_path / "i", tmp_path / "m")

@@ -89,6 +89,7 @@ def test_arrays_and_names_with_a_text_before_them_are_read(folders, tmp_path):
         (["--labels", "gt", "a=good/seed0"], 2, "found 1 runs, wanted at least two"),
         (["--labels", "gt", "a=good", "a=bad"], 2, "two runs are called 'a'"),
         (["--labels", "gt", "a=good", "b=nowhere"], 2, "nowhere is not a folder"),
+        (["--labels", "two", "a=good/seed0", "b=good/seed1"], 3, "holds nothing but 0 and 255, which is void"),
         (["--labels", "nowhere", "a=good", "b=bad"], 3, "nowhere is not a folder"),
         (["--labels", "gt", "a=good/seed0", "b=few"], 3, "few lacks 11 of the other folder's files: p0_1, p1_2"),
         (["--labels", "gt", "a=good", "b=bad", "--classes", "2"], 3, "holds [2], wanted 0..1"),
@@ -103,6 +104,7 @@ def test_what_cannot_be_compared_is_one_line(folders, arguments, code, words):
     if not (folders / "few").exists():
         save(folders / "few/p0_0.png", np.zeros((20, 24)))
         for i in range(NUMBER):
+            save(folders / f"two/p{i // 2}_{i}.png", 255 * (np.arange(480).reshape(20, 24) % 2))
             (folders / "broken").mkdir(exist_ok=True)
             (folders / f"broken/p{i // 2}_{i}.npy").write_bytes(b"no")
     done = segpipe_here("compare", *arguments, cwd=folders, check=False)

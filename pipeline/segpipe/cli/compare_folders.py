@@ -102,7 +102,14 @@ def _classes(labels: Path, ignored: int, pool: Pool) -> int:
     """One more than the largest id of the label maps."""
     files = [(path, ignored) for path in folders.by_name(labels, folders.MAPS).values()]
     found = max(tqdm(pool.map(_largest, files), "look at labels", len(files), unit="image", disable=None), default=-1)
-    if not 0 <= found <= 254:
+    if found < 0:
+        raise DataError(f"{labels} holds nothing but {ignored}, which is void; give the right --ignore-index")
+    if found == 0:
+        raise DataError(
+            f"{labels} holds nothing but 0 and {ignored}, which is void: one class alone; write masks of 0 and 255 as "
+            "0 and 1, or give --classes"
+        )
+    if not found <= 254:
         raise DataError(f"{labels} holds ids up to {found}, wanted 0 to 254; give --classes or --ignore-index")
     _say(f"guessed: {found + 1} classes\n         because the label maps hold ids up to {found}; otherwise: --classes")
     return found + 1

@@ -22,7 +22,8 @@ _ENOUGH = 5  # groups of which whole ones can go to val and test
 _FEWEST_CLIPS = 3  # so that one can be cut out of train
 _PAIRS = 48  # pairs of pictures that are compared
 _SIDES = r"(?i)^(.*\d)[ _-]?(?:[LR]|left|right|O[DS])$"
-_PEOPLE = r"(?i)^(.*?(?:patient|participant|subject|case|pat|subj|sub)[ _-]?\d+)(?!\d)"
+_PEOPLE = r"(?i)(?<![a-z])((?:patient|participant|subject|case|pat|subj|sub)[ _-]?\d+)(?!\d)"
+_SIDES_FIRST = r"(?i)^(?:[LR]|left|right|O[DS])[ _-](.*\d.*)$"
 _DAYS = r"^(.*?(?:19|20)\d\d-?[01]\d-?[0-3]\d)[T _-]?[0-2]\d[-:]?[0-5]\d"
 _YEAR = re.compile(r"(19|20)\d\d")
 
@@ -67,7 +68,7 @@ def grouped(images: Sequence[Path], group: str | None, shares: tuple[float, floa
         blocks = _guessed(images, ids, parts, found, whole=bool(splits))
     if drawn and not blocks:
         cut = ", ".join(f"{split} {share:.0%}" for split, share in parts.items())
-        why = "no folder is called so; whole groups are taken, drawn by their names"
+        why = "nothing is called so; whole groups are taken, drawn by their names"
         found.say(f"cut out of train: {cut}", why, "--val, --test")
 
 
@@ -94,7 +95,10 @@ def _guessed(
     near, far = likeness or (0.0, 1.0)
     if near <= far or (whole and len(set(groups)) < _FEWEST_CLIPS):
         alike = "neighbours are no more alike than others" if near <= far else "they are one or two clips"
-        why = f"their names show no sequence or patient, and {alike if likeness else 'too few follow each other'}"
+        names = "their names show no sequence or patient"
+        if known is not clips:
+            names = f"their names show {len(set(groups))} {known.what} alone, too few to take whole ones out of train"
+        why = f"{names}, and {alike if likeness else 'too few images follow each other'}"
         found.say(f"each of {len(ids)} images is a group of its own", why, "--group")
         return False
     why = f"{known.why}, and neighbours are alike (correlation {near:.2f}; {far:.2f} bounds nine tenths of others)"
@@ -136,6 +140,7 @@ def _groupings(ids: Sequence[str]) -> Iterator[Grouping]:
     kinds = [
         Grouping(_PEOPLE, "patients", "names hold a word such as patient, subject or case and a number", 3),
         Grouping(_SIDES, "pairs of sides", "names differ in left and right after a number, as two eyes do", 3),
+        Grouping(_SIDES_FIRST, "pairs of sides", "names begin with left and right, as two eyes do", 3),
         Grouping(_DAYS, "days", "names hold a date and a time"),
     ]
     for depth in range(1, 5):

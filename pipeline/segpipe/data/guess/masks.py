@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.opencv import cv2
 from segpipe.data.files import ColorMask, read_colors, read_ids
 from segpipe.data.layouts.names import is_nothing
 from segpipe.data.reading import PLAIN, Reading
@@ -25,6 +26,8 @@ SPLITS = {
 NAMES = ("classes.txt", "codes.txt", "labels.txt", "class_names.txt")
 TWO = ("background", "foreground")  # of masks with the ids 0 and 1, or 0 and 255
 LOOKED_AT = 64  # masks whose pixels are read
+_DARK, _BRIGHT = 24, 231  # greys that JPEG makes of 0 and of 255 stay beyond these
+_STEP = 16  # between evenly spaced codes of classes
 _MOST_COLORS = 64  # more, and the masks are photographs
 
 
@@ -53,7 +56,26 @@ def keys_of(
         keys: dict[str, Any] = {"labels": "binary", "void": [], "classes": names or list(TWO)}
         keys["palette"] = palette(2, nothing=True)
         return keys, ("two classes, split at 128", "the masks hold 0 and 255 alone", "the card's labels and values")
+    if void is None and not names[2:] and _smoothed(looked, values, reading):
+        check_names(names, 2, "values")
+        keys = {"labels": "binary", "void": [], "classes": names or list(TWO)}
+        keys["palette"] = palette(2, nothing=True)
+        why = f"{len(values)} grey values, of which those between lie at edges alone"
+        return keys, ("two classes, split at 128", why, "--void, or the card's labels and values")
     return _ids(looked, values, names, void)
+
+
+def _smoothed(looked: list[Path], values: Counter[int], reading: Reading) -> bool:
+    """Whether masks of two values were smoothed or saved as JPEG: no grey between them fills a square of 5 pixels."""
+    if not (min(values) <= _DARK and max(values) >= _BRIGHT) or not any(_DARK < value < _BRIGHT for value in values):
+        return False
+    square = np.ones((5, 5), np.uint8)
+    for path in looked:
+        ids = read_ids(path, reading)
+        between = ((ids > _DARK) & (ids < _BRIGHT)).astype(np.uint8)
+        if cv2.erode(between, square, borderValue=0).any():
+            return False
+    return True
 
 
 def _colors(looked: list[Path], names: list[str], reading: Reading) -> tuple[dict[str, Any], tuple[str, str, str]]:
@@ -82,7 +104,9 @@ def _ids(
     looked: list[Path], values: Counter[int], names: list[str], void: Sequence[int] | None
 ) -> tuple[dict[str, Any], tuple[str, str, str]]:
     """A class for each id, void left out."""
-    unused = set(void) if void is not None else {255} & set(values)
+    steps = np.diff(sorted(values))
+    codes = len(steps) > 1 and steps.min() >= _STEP and steps.max() - steps.min() <= 1  # 0, 128, 255: all are classes
+    unused = set(void) if void is not None else set() if codes else {255} & set(values)
     used = sorted(set(values) - unused)
     if not used:
         raise DataError(f"all of the masks in {looked[0].parent} is void ({sorted(unused)}); give --void")
@@ -94,7 +118,7 @@ def _ids(
     check_names(names, len(known), f"values ({_some(known)})")
     two = not names and known == [0, 1]
     names = names or (list(TWO) if two else [f"class_{value}" for value in known])
-    keys: dict[str, Any] = {"void": sorted(unused) or [255], "classes": names}
+    keys: dict[str, Any] = {"void": sorted(unused) or ([] if 255 in known else [255]), "classes": names}
     if known != list(range(len(known))):
         keys["values"] = [[value] for value in known]
     keys["palette"] = palette(len(known), nothing=is_nothing(names[0]))

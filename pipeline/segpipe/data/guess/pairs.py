@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from segpipe.data.guess.affixes import affixes, fits
 from segpipe.data.guess.card import Guess
 from segpipe.data.guess.groups import grouped, split_words
 from segpipe.data.guess.masks import SPLITS, keys_of
+from segpipe.data.guess.partners import SIGN, leave_out, refuse_seconds
 from segpipe.data.guess.several import several
 from segpipe.data.reading import PLAIN, Reading
 
@@ -26,8 +26,6 @@ _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos")
 _MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annots", "gt", "segmentations", "segmentation")
 _SIDE = 256  # of the grid, at most
-_SIGN = re.compile(r"[^A-Za-z0-9]")  # between an image's name and the ending of its mask
-_FEW = 0.1  # of the images may have no mask and are left out, with a word
 
 
 def guess(
@@ -125,6 +123,9 @@ def _of_folder(
     found.say(*said)
     if listed is not None:
         drawn.use(listed, found)
+    elif (root / "train.txt").is_file():
+        why = "its lines are not the names of all these images"
+        found.say(f"{root / 'train.txt'} is not used", why, "correct it, or write a card with lists")
     return root, [image for image, _ in pairs]
 
 
@@ -153,9 +154,13 @@ def _beside(files: list[Path], labels: list[Path]) -> tuple[list[Path], list[Pat
     names = {path.parent.name for path in (*files, *labels)}
     called = [[name for name in names if name.lower() in words] for words in (_IMAGE_FOLDERS, _MASK_FOLDERS)]
     if len(names) != 2 or any(len(found) != 1 for found in called):
+        lossy = [path for path in files if path.suffix.lower() in _LOSSY]
+        exact = [path for path in labels if path.suffix.lower() not in _LOSSY]
+        if {path.with_suffix("") for path in lossy} == {path.with_suffix("") for path in exact}:
+            return lossy, exact, ("", "")  # 0.jpg and 0.png
         stems = {path.stem for path in files}
-        ends = {path for path in labels if any(path.stem[: m.start()] in stems for m in _SIGN.finditer(path.stem))}
-        masked = {path.stem[: m.start()] for path in ends for m in _SIGN.finditer(path.stem)}
+        ends = {path for path in labels if any(path.stem[: m.start()] in stems for m in SIGN.finditer(path.stem))}
+        masked = {path.stem[: m.start()] for path in ends for m in SIGN.finditer(path.stem)}
         rest = [path for path in files if path not in ends]
         whole = bool(rest) and all(path.stem in masked for path in rest)
         return (rest, sorted(ends), ("", "")) if whole else (files, labels, ("", ""))
@@ -193,7 +198,10 @@ def _paired(
 
     between: folders of images and of masks inside those of the splits.
     """
-    masks = [path for path in masks if path.suffix.lower() not in _LOSSY] or masks
+    exact = [path for path in masks if path.suffix.lower() not in _LOSSY]
+    known = {path.stem for path in exact}
+    if exact and (of_images == of_masks or all(path.stem in known for path in masks)):
+        masks = exact
     together = of_images == of_masks and not any(between) and not set(images).isdisjoint(masks)
     stems = [path.stem for path in images], [path.stem for path in masks]
     best, number = affixes(*stems, apart=together)
@@ -217,8 +225,9 @@ def _paired(
         if key in key_of and path != key_of[key]:
             pairs.append((path, key_of[key]))
     paired = {path for pair in pairs for path in pair}
+    refuse_seconds(masks, paired, {path.stem for path, _ in pairs})
     alone = [path for path in images if path not in paired and (not together or fits(path.stem, before_i, after_i))]
-    _leave_out(alone, [path for path in masks if path not in paired and not together], len(pairs), found)
+    leave_out(alone, [path for path in masks if path not in paired and not together], len(pairs), found)
     ending = "{name}_{split}"
     names = (ending if called else "{name}", ending if called and not plain else "{name}")
     around = (f"{before_i}{names[0]}{after_i}", f"{before_m}{names[1]}{after_m}")
@@ -233,30 +242,6 @@ def _paired(
     return pairs
 
 
-def _leave_out(alone: list[Path], masks: list[Path], pairs: int, found: Guess) -> None:
-    """Say which files have no partner; images without a mask are left out where they are few, or where it was said.
-
-    Raises:
-        DataError: more than one image, and more than a tenth, has no mask.
-    """
-    if alone and len(alone) > max(1, _FEW * (len(alone) + pairs)) and not found.leaves_out:
-        raise DataError(
-            f"{alone[0]} has no mask, as {len(alone)} of {len(alone) + pairs} images; add masks, correct the names, or "
-            "say --unlabelled leave-out"
-        )
-    if alone:
-        found.keys["unlabelled"] = "leave out"
-        why = "no mask has their name"
-        found.say(f"{len(alone)} of {len(alone) + pairs} images are left out: {_some(alone)}", why, "add their masks")
-    if masks:
-        why = "no image has their name"
-        found.say(f"{len(masks)} of {len(masks) + pairs} masks are left out: {_some(masks)}", why, "add their images")
-
-
-def _some(paths: list[Path]) -> str:
-    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-
-
 def _templates(
     pairs: list[tuple[Path, Path]], of_images: Path, of_masks: Path, root: Path, around: tuple[str, str], found: Guess,
     between: tuple[str, str],
@@ -264,9 +249,8 @@ def _templates(
     """The templates of the card that name the pairs."""
     nested = {len(path.relative_to(of_images).parts) - bool(between[0]) for path, _ in pairs}
     if len(nested) > 1 or max(nested, default=1) > 2:
-        raise DataError(
-            f"{of_images} holds images in folders of several depths; move them into one, or into one per split"
-        )
+        deep = "folders of several depths" if len(nested) > 1 else "folders within folders"
+        raise DataError(f"{of_images} holds images in {deep}; move them into one, or into one per split")
     suffixes = {path.suffix for _, path in pairs}
     if len(suffixes) > 1:
         raise DataError(f"{of_masks} holds masks of the types {', '.join(sorted(suffixes))}; convert them to one")
@@ -310,6 +294,9 @@ def _folders(folders: list[str], found: Guess) -> str:
         drawn.test_of_val(found)
         found.say(f"splits from the folders {', '.join(folders)}", "they are called so", "edit [splits] in the card")
         return "{split}"
+    other = [f for f in folders if not any(f in of for of in named.values())]
+    if named["train"] and other:
+        raise DataError(f"folder '{other[0]}' lies beside {named['train'][0]} and is no split; move it away")
     return "{folder}"
 
 

@@ -19,7 +19,7 @@ from segpipe.data.guess.card import Guess, below
 from segpipe.data.guess.masks import SPLITS, keys_of
 from segpipe.data.masks import foreground
 
-_KIND = re.compile(
+KIND = re.compile(
     r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour)s?[ _-]?\d*", re.IGNORECASE
 )  # of a mask: no class and no person
 _PERSON = re.compile(
@@ -28,11 +28,7 @@ _PERSON = re.compile(
 )
 _MOST = 64  # masks an image
 _LOOKED_AT = 8  # images whose masks are laid over each other
-_ANNOTATORS = {
-    True: 0.3,
-    False: 0.7,
-}  # overlap from which masks are annotators', by whether their names are no classes'
-_CLASSES = 0.3  # overlap up to which masks are classes'
+_OVERLAP = 0.3  # of masks, from which they are annotators' where they are called so, and asked about where not
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def several(
         return None
     overlap = _overlap(known)
     people = [name for name in known.names if _PERSON.fullmatch(name)]
-    odd = people + [name for name in known.names if _KIND.fullmatch(name)]
+    odd = people + [name for name in known.names if KIND.fullmatch(name)]
     kind = found.several or _kind(known, overlap, people, odd)
     if kind == "annotators":
         return _annotators(images, known, of_images, root, overlap, classes, void, found)
@@ -73,13 +69,18 @@ def several(
     if void is not None:
         raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
     if not all(_is_binary(next(of[n] for of in known.of.values() if n in of)) for n in known.names):
-        return None
+        raise ConfigError(
+            f"masks that end in, or lie in, {', '.join(known.names[:4])} hold several classes each; say --masks-are "
+            "annotators, or keep one mask an image"
+        )
+    names = known.names if not overlap else sorted(known.names, key=lambda name: -_area(known, name))
     found.keys["layout"] = "per_class"
     found.keys["image"] = _image(images, of_images, root)
     found.keys["masks"] = [known.template]
     shared = "" if overlap is None else f", and their masks share {overlap:.0%} of their pixels"
     found.say(f"a mask for each class: {known.template}", known.why + shared, "--masks-are annotators")
-    classes_by_name(known.names, classes, "the names of the masks", found)
+    inner = ", inner ones last" if overlap else ""
+    classes_by_name(names, classes, f"the names of the masks{inner}", found)
     return images
 
 
@@ -133,12 +134,17 @@ def _overlap(known: _Several) -> float | None:
     return min((median(values) for values in shares.values()), default=None)
 
 
+def _area(known: _Several, name: str) -> int:
+    """The pixels of a class in the images that are looked at."""
+    some = [of[name] for of in known.of.values() if name in of]
+    return sum(int(np.count_nonzero(read_grey(path))) for path in some[:_LOOKED_AT])
+
+
 def _kind(known: _Several, overlap: float | None, people: list[str], odd: list[str]) -> str:
     """Whether masks are classes' or annotators', by how much they share and how they are called."""
-    by_people = len(people) == len(known.names)
-    if overlap is not None and overlap >= _ANNOTATORS[by_people] and len(people) == len(odd):
+    if overlap is not None and overlap >= _OVERLAP and len(people) == len(known.names):
         return "annotators"
-    if overlap is None or overlap <= _CLASSES or odd:
+    if overlap is None or overlap <= _OVERLAP or odd:
         return "classes"
     raise ConfigError(
         f"masks that end in {', '.join(known.names[:4])} share {overlap:.0%} of their pixels: classes "
@@ -165,7 +171,7 @@ def _annotators(
     found.keys["image"] = _image(images, of_images, root)
     found.keys["masks"] = [known.template.replace("{class}", name) for name in known.names]
     found.keys["annotators"] = len(known.names)
-    shared = "" if overlap is None else f" and share {overlap:.0%} of their pixels, as no two classes would"
+    shared = "" if overlap is None else f", share {overlap:.0%} of their pixels and are not called as classes are"
     found.say(
         f"{len(known.names)} annotators: {', '.join(known.names)}; the first is learnt",
         f"their masks are of the same images{shared}",
