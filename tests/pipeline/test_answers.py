@@ -251,3 +251,13 @@ def test_cross_validation_without_folds_is_one_line(finished, arguments, message
 def test_a_fold_that_does_not_exist_is_refused(folded):
     done = segpipe("train", "--run", "ce", "--fold", 2, cwd=folded, check=False)
     assert (done.returncode, "folds are 0..1" in done.stderr) == (2, True)
+
+
+def test_compare_of_all_says_what_is_missing_and_compares_the_rest(finished, tmp_path):
+    work = tmp_path / "w"
+    shutil.copytree(finished, work, symlinks=True)
+    shutil.rmtree(work / "results/runs/ce-0")
+    done = segpipe_here("compare", "--json", cwd=work)
+    assert "left out: ce: " in done.stderr
+    assert {"ce_jml"} < set(json.loads(done.stdout)["scores"])
+    assert "ce" not in json.loads(done.stdout)["scores"]
