@@ -153,7 +153,7 @@ def test_names_of_classes_from_a_file_or_an_option(tmp_path):
         (lambda d: [p.unlink() for k in ("img", "msk") for p in sorted((d / k).iterdir())[3:]], "3 images are too few"),
         (
             lambda d: [(d / f"msk/photo{i}.png").unlink() for i in (3, 5)],
-            "photo3.jpg has no mask, as 2 of 12 images; .* --unlabelled leave-out",
+            "photo3.jpg has no mask, like 2 of 12 images; .* --unlabelled leave-out",
         ),
         (lambda d: (d / "msk/photo3.png").write_bytes(b"no"), "photo3.png is not a readable image"),
     ],

@@ -1,6 +1,7 @@
 """Folders of strangers: names that hide splits, patients, clips and annotators, and files without a partner."""
 
 import itertools
+import json
 from collections import Counter
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_half_of_the_images_without_a_mask_is_an_error_unless_it_is_wanted(tmp_p
     images, masks = plain(tmp_path, numbered(12))
     for i in range(6):
         (masks / f"photo{i}.png").unlink()
-    with pytest.raises(DataError, match=r"photo0\.jpg has no mask, as 6 of 12 images"):
+    with pytest.raises(DataError, match=r"photo0\.jpg has no mask, like 6 of 12 images"):
         own.guess(images, masks)
     card, root = card_of(tmp_path, images, masks, leave_out=True)
     assert len(catalog.samples_of(card, root)) == 6
@@ -81,7 +82,7 @@ def test_names_that_pair_in_part_are_an_error(tmp_path):
     images, masks = plain(tmp_path, [f"{kind}_{i}" for kind in ("day", "night") for i in range(6)])
     for path in masks.glob("night*"):
         path.rename(path.with_name(f"evening{path.name[5:]}"))
-    with pytest.raises(DataError, match=r"night_0\.jpg has no mask, as 6 of 12 images"):
+    with pytest.raises(DataError, match=r"night_0\.jpg has no mask, like 6 of 12 images"):
         own.guess(images, masks)
 
 
@@ -108,7 +109,7 @@ def test_masks_within_each_other_are_asked_about(tmp_path):
         inner[:10] = 0
         write(tmp_path / f"masks/im{i}_cup.png", inner)
     folders = tmp_path / "images", tmp_path / "masks"
-    with pytest.raises(ConfigError, match="say --masks-are classes or --masks-are annotators"):
+    with pytest.raises(ConfigError, match="use --masks-are classes or --masks-are annotators"):
         own.guess(*folders)
     assert card_of(tmp_path, *folders, masks_are="annotators")[0].annotators == 2
     assert card_of(tmp_path, *folders, masks_are="classes")[0].classes == ["background", "disc", "cup"]
@@ -120,7 +121,7 @@ def test_an_annotator_who_skipped_an_image_is_named(tmp_path):
         for k in range(2):
             write(tmp_path / f"masks/im{i}_rater{k}.png", binary(i, k))
     (tmp_path / "masks/im5_rater1.png").unlink()
-    with pytest.raises(DataError, match=r"im5\.jpg has not a mask of each of rater0, rater1 \(it has rater0\)"):
+    with pytest.raises(DataError, match=r"im5\.jpg has masks of rater0, wanted rater0, rater1; 1 of 8"):
         own.guess(tmp_path / "images", tmp_path / "masks")
 
 
@@ -316,7 +317,7 @@ def test_masks_of_people_in_folders_that_hold_several_classes_are_asked_about(tm
         photo(tmp_path / f"images/p{i}.jpg", i)
         for name in ("anna", "bob"):
             write(tmp_path / f"masks/{name}/p{i}.png", labels(i))
-    with pytest.raises(ConfigError, match="hold several classes each; say --masks-are annotators"):
+    with pytest.raises(ConfigError, match="hold several classes each; use --masks-are annotators"):
         own.guess(tmp_path / "images", tmp_path / "masks")
     card, _ = card_of(tmp_path, tmp_path / "images", tmp_path / "masks", masks_are="annotators")
     assert (card.annotators, len(card.classes)) == (2, 3)
@@ -337,5 +338,61 @@ def test_masks_of_two_types_and_folders_that_are_no_split_are_refused(tmp_path):
         own.guess(images, masks)
     for folder in ("train", "val", "extra"):
         plain(tmp_path, numbered(4), f"i/{folder}/{{}}.jpg", f"m/{folder}/{{}}.png")
-    with pytest.raises(DataError, match="folder 'extra' lies beside train and is no split"):
+    with pytest.raises(DataError, match="folder 'extra', next to 'train', is not a split"):
         own.guess(tmp_path / "i", tmp_path / "m")
+
+
+def test_thin_classes_between_black_and_white_are_no_smoothed_edges(tmp_path):
+    def thin(i):
+        area = binary(i)
+        area[:, ::4] = np.where(area[:, ::4] > 0, 100, 0)
+        return area
+
+    images, masks = plain(tmp_path, numbered(12), make=thin)
+    _, found = own.guess(images, masks)
+    assert found.keys.get("labels", "ids") == "ids"
+    assert found.keys["values"] == [[0], [100]]
+
+
+@pytest.mark.parametrize("kind", ["classes", "annotators", "shapes"])
+def test_few_images_without_any_label_are_left_out_whatever_the_labels_are(tmp_path, kind):
+    for i in range(12):
+        photo(tmp_path / f"images/p{i}.jpg", i)
+        if i == 5:
+            continue
+        if kind == "shapes":
+            shape = {"label": "car", "points": [[2, 2], [20, 2], [20, 12]]}
+            (tmp_path / "labels").mkdir(exist_ok=True)
+            (tmp_path / f"labels/p{i}.json").write_text(json.dumps({"shapes": [shape]}))
+        for k, end in enumerate({"classes": ("road", "sky"), "annotators": ("rater1", "rater2")}.get(kind, ())):
+            write(tmp_path / f"labels/p{i}_{end}.png", binary(i, k if kind == "annotators" else 0))
+            if kind == "classes" and k:
+                write(tmp_path / f"labels/p{i}_{end}.png", 255 - binary(i))
+    options = {"leave_out": True} if kind == "annotators" else {}
+    card, root = card_of(tmp_path, tmp_path / "images", tmp_path / "labels", **options)
+    found = catalog.found_in(card, root)
+    assert sorted(s.id for s in found.samples) == sorted(f"p{i}" for i in range(12) if i != 5)
+    assert list(found.left_out) == ["images/p5.jpg"]
+
+
+def test_what_notebooks_keep_hidden_is_no_image(tmp_path):
+    images, masks = plain(tmp_path, numbered(8))
+    for folder in (images, masks):
+        hidden = folder / ".ipynb_checkpoints"
+        hidden.mkdir()
+        first = next(path for path in sorted(folder.iterdir()) if path.is_file())
+        (hidden / f"{first.stem}-checkpoint{first.suffix}").write_bytes(first.read_bytes())
+    card, root = card_of(tmp_path, images, masks)
+    assert len(catalog.samples_of(card, root)) == 8
+
+
+def test_frames_are_ordered_by_their_numbers_without_leading_zeros(tmp_path):
+    card, root = card_of(tmp_path, *clip(tmp_path, "frame{}", 40, 0))
+    blocks = {s.id: s.group for s in catalog.samples_of(card, root)}
+    assert blocks["frame2"] == blocks["frame1"]
+    assert blocks["frame10"] != blocks["frame1"]
+
+
+def test_a_group_that_matches_no_image_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"--group \(zzz\) matches no image; they are called photo0, "):
+        own.guess(*plain(tmp_path, numbered(8)), group="(zzz)")

@@ -71,7 +71,7 @@ def test_kinds_of_masks_are_not_taken_for_classes(tmp_path, ends):
         photo(tmp_path / f"images/im{i}.jpg", i)
         for end in ends:
             mask(tmp_path / f"masks/im{i}_{end}.png", 255 * box(1, 1, 6, 6))
-    with pytest.raises(DataError, match="is no class; keep one mask an image"):
+    with pytest.raises(DataError, match="is no class; keep one mask per image"):
         own.guess(tmp_path / "images", tmp_path / "masks")
 
 

@@ -82,22 +82,34 @@ def test_arrays_and_names_with_a_text_before_them_are_read(folders, tmp_path):
     assert scores["packed"] == scores["bad"]
 
 
+def test_evaluate_warns_of_masks_of_0_and_255(folders, tmp_path):
+    save(tmp_path / "gt/a.png", 255 * (np.arange(480).reshape(20, 24) % 2))
+    given = ("--labels", tmp_path / "gt", "--predictions", tmp_path / "gt", "--classes", "2")
+    assert "labels hold only 0 and void (255)" in segpipe_here("evaluate", *given, cwd=tmp_path).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--labels", "gt", "good"], 2, "'good': with --labels wanted NAME=FOLDER of predictions"),
-        (["--labels", "gt", "a=good/seed0"], 2, "found 1 runs, wanted at least two"),
+        (["--labels", "gt", "good"], 2, "'good': with --labels, give predictions as NAME=FOLDER"),
+        (["--labels", "gt", "a=good/seed0"], 2, "found 1 method(s), wanted at least two"),
         (["--labels", "gt", "a=good", "a=bad"], 2, "two runs are called 'a'"),
         (["--labels", "gt", "a=good", "b=nowhere"], 2, "nowhere is not a folder"),
-        (["--labels", "two", "a=good/seed0", "b=good/seed1"], 3, "holds nothing but 0 and 255, which is void"),
+        (["--labels", "two", "a=good/seed0", "b=good/seed1"], 3, "holds only 0 and 255, which is void"),
         (["--labels", "nowhere", "a=good", "b=bad"], 3, "nowhere is not a folder"),
         (["--labels", "gt", "a=good/seed0", "b=few"], 3, "few lacks 11 of the other folder's files: p0_1, p1_2"),
         (["--labels", "gt", "a=good", "b=bad", "--classes", "2"], 3, "holds [2], wanted 0..1"),
         (["--labels", "gt", "a=good", "b=bad", "--classes", "4"], 3, "float32 (3, 20, 24), wanted whole numbers"),
-        (["--labels", "gt", "a=good", "b=broken"], 3, "is no array of NumPy; write it again"),
+        (["--labels", "gt", "a=good", "b=broken"], 3, "is not a readable array; write it with numpy.save"),
         (["--labels", "gt", "a=good", "b=bad", "--group", "p"], 2, "wanted a pair of brackets"),
         (["--labels", "gt", "a=good", "b=bad", "--csv", "x.csv"], 2, "--labels goes with NAME=FOLDER"),
-        (["a=good", "--classes", "3"], 2, "--classes, --group and --counts go with --labels FOLDER"),
+        (["a=good", "--classes", "3"], 2, "--classes, --ignore-index, --group, --counts and --jobs go with --labels"),
+        (["a=good", "--jobs", "3"], 2, "--classes, --ignore-index, --group, --counts and --jobs go with --labels"),
+        (
+            ["--labels", "gt", "a=good", "b=bad", "--group", "(zzz)"],
+            2,
+            "--group (zzz) matches no image; they are called p0_0",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(folders, arguments, code, words):

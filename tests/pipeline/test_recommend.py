@@ -19,6 +19,7 @@ from segpipe.report.results import Entry
 from conftest import segpipe, segpipe_here
 
 IMAGES = 12
+NAMES = ["sky", "road", "car"]
 
 
 def tables(correct, seed, images=IMAGES):
@@ -262,13 +263,15 @@ def test_an_image_fails_under_all_runs_when_the_best_of_them_fails():
     ("ious", "collapsed"),
     [
         ([[0.9, 0.2, None], [0.8, 0.1, None]], ""),
-        ([[0.9, 0.2, None], [0.8, 0.0, None]], "sky"),
-        ([[0.9, None, None]], ""),
-        ([[0.0, 0.0, 0.0]], "no class right"),
+        ([[0.9, 0.2, None], [0.8, 0.0, None]], "no class but sky"),
+        ([[0.9, 0.2, 0.0]], ""),
+        ([[0.0, 0.2, 0.0]], "no class but road"),
+        ([[0.0, 0.0, 0.0]], "no class"),
     ],
 )
 def test_a_network_that_predicts_one_class_alone_has_collapsed(tmp_path, ious, collapsed):
-    rows = [{"test": {"per_class": {"names": ["sky", "road", "car"], "iou_dataset": iou}}} for iou in ious]
+    images = [3, 2, 0]  # no label shows a car
+    rows = [{"test": {"per_class": {"names": NAMES, "iou_dataset": iou, "images": images}}} for iou in ious]
     assert Entry("a", "run", "ce", (tmp_path,) * len(rows), tuple(rows), {}).collapsed == collapsed
 
 
@@ -277,10 +280,12 @@ def test_a_collapsed_run_is_named_and_not_recommended(finished, monkeypatch, cap
     whole = recommended(capsys)
     best = whole["take"] or whole["best"]
     run = next(name for name in whole["kinds"] if name in best)
-    monkeypatch.setattr(Entry, "collapsed", property(lambda entry: "sky" if run in entry.name else ""))
+    monkeypatch.setattr(Entry, "collapsed", property(lambda entry: "no class but sky" if run in entry.name else ""))
     assert run not in recommended(capsys)["best"]
     recommend()
-    assert f"left out: {run} has collapsed, a network of it predicts sky alone" in capsys.readouterr().out
+    assert (
+        f"left out: {run} has collapsed; one of its networks finds no class but sky on test" in capsys.readouterr().out
+    )
 
 
 def recommended(capsys):

@@ -36,23 +36,35 @@ MetricOption = Annotated[
 LabelsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Compare predictions of any framework, given as NAME=FOLDER, by the label maps in this folder.",
+        help="Compare predictions from any framework, given as NAME=FOLDER, against the label maps in this folder.",
         show_default=False,
     ),
 ]
 ClassesOption = Annotated[
     int | None,
-    typer.Option(help="With --labels: how many; default: as the labels show.", min=1, max=255, show_default=False),
+    typer.Option(
+        help="With --labels: number of classes; default: inferred from the label maps.",
+        min=1,
+        max=255,
+        show_default=False,
+    ),
 ]
 GroupOption = Annotated[
     str | None,
     typer.Option(
-        help="With --labels: expression whose brackets name what belongs together; default: as names show.",
+        help="With --labels: regular expression whose brackets capture an image's group; default: inferred from names.",
         show_default=False,
     ),
 ]
 CountsOption = Annotated[
-    Path | None, typer.Option(help="With --labels: write the counts to this .csv.", show_default=False)
+    Path | None,
+    typer.Option(help="With --labels: also write the counts of every image to this .csv.", show_default=False),
+]
+IgnoreOption = Annotated[
+    int | None, typer.Option(help="With --labels: value of void in the label maps; default: 255.", show_default=False)
+]
+JobsOption = Annotated[
+    int | None, typer.Option(help="With --labels: images at once; default: one per core.", min=1, show_default=False)
 ]
 FigureOption = Annotated[
     Path | None,
@@ -97,10 +109,10 @@ def compare(
     lower: LowerOption = None,
     labels: LabelsOption = None,
     classes: ClassesOption = None,
-    ignore_index: Annotated[int, typer.Option(help="With --labels: the value of void in them.")] = 255,
+    ignore_index: IgnoreOption = None,
     group: GroupOption = None,
     counts: CountsOption = None,
-    jobs: options.Jobs = None,
+    jobs: JobsOption = None,
     figure: FigureOption = None,
     as_json: options.Json = False,
 ) -> None:
@@ -114,10 +126,11 @@ def compare(
 
         if table is not None or lower or split != "test":
             raise ConfigError("--labels goes with NAME=FOLDER, and without --csv, --lower and --split")
-        given = Options(classes, ignore_index, group, counts, jobs)
-        found = compare_folders(labels, names or [], metric or [], 1.0 if equivalence is None else equivalence, given)
-    elif classes is not None or group is not None or counts is not None:
-        raise ConfigError("--classes, --group and --counts go with --labels FOLDER")
+        given = Options(classes, 255 if ignore_index is None else ignore_index, group, counts, jobs)
+        region = 1.0 if equivalence is None else equivalence
+        found = compare_folders(labels, names or [], metric or METRICS, region, given)
+    elif any(option is not None for option in (classes, ignore_index, group, counts, jobs)):
+        raise ConfigError("--classes, --ignore-index, --group, --counts and --jobs go with --labels FOLDER")
     elif table is not None:
         found = _elsewhere(table, names or [], metric or [], equivalence, lower or [])
     else:

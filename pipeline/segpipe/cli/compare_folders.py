@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from segpipe.core.errors import ConfigError, DataError
@@ -20,18 +18,19 @@ from segpipe.data import folders
 from segpipe.data.files import read_ids
 from segpipe.data.guess.groups import Grouping, by_names, checked
 from segpipe.metrics.counts import Counts, count
-from segpipe.metrics.jackknife import Scored, Tables
+from segpipe.metrics.elsewhere import COUNTED, KEYS
+from segpipe.metrics.jackknife import Tables
+from segpipe.metrics.tables import Line, counts_rows
 from segpipe.report import judgement
-
-METRICS = ("miou_dataset", "miou_image", "miou_class")
-_HEADER = ("run", "seed", "image", "group", "class", "tp", "fp", "fn")
 
 
 @dataclass(frozen=True)
 class Options:
-    """classes: how many, None: up to the largest id of the label maps. ignored: the value of void in label maps.
-    group: an expression whose brackets name the group of an image, None: what names show. out: where to write the
-    counts, as `compare --csv` reads them.
+    """How folders are read.
+
+    classes: their number; None: inferred from the label maps. ignored: the value of void pixels in label maps.
+    group: an expression whose brackets capture the group of an image; None: inferred from names. out: where to write
+    the counts, as `compare --csv` reads them. jobs: images at once; None: one per core.
     """
 
     classes: int | None = None
@@ -44,14 +43,14 @@ class Options:
 def compare_folders(
     labels: Path, named: Sequence[str], metrics: Sequence[str], equivalence: float, options: Options
 ) -> judgement.Judgement:  # fmt: skip
-    """The predictions compared by the label maps of the same names.
+    """Compare predictions against the label maps of the same names.
 
     Args:
         labels: the folder of the label maps.
         named: NAME=FOLDER of each run; folders in it are its seeds.
-        metrics: by name.
+        metrics: names of scores.
         equivalence: points within which a difference does not matter.
-        options: see there.
+        options: how folders are read.
 
     Raises:
         ConfigError: fewer than two runs, or no NAME=FOLDER.
@@ -61,16 +60,16 @@ def compare_folders(
     pool = Pool(options.jobs or os.cpu_count() or 1)
     classes = options.classes or _classes(labels, options.ignored, pool)
     images = list(next(iter(next(iter(runs.values())).values())))
-    made: dict[str, dict[str, Scored]] = {}
+    made: dict[str, dict[str, Tables]] = {}
     for name, seeds in runs.items():
         for seed, pairs in seeds.items():
             counts = _counted(f"{name} {seed}" if len(seeds) > 1 else name, pairs, classes, options.ignored, pool)
             made.setdefault(name, {})[seed] = Tables(counts)
     groups = _groups(images, options.group)
     if options.out is not None:
-        write_text(options.out, csv_text(_HEADER, _lines(made, images, groups)))
-        _say(f"{options.out}: the counts of {len(images)} images; compare --csv reads them")
-    return judgement.judge_tables(made, groups, list(metrics or METRICS), equivalence=equivalence / 100)
+        write_text(options.out, csv_text((*KEYS, *COUNTED), _lines(made, images, groups, classes)))
+        _say(f"{options.out}: counts of {len(images)} images, for `segpipe compare --csv`")
+    return judgement.judge_tables(made, groups, metrics, equivalence=equivalence / 100)
 
 
 def _named(named: Sequence[str]) -> dict[str, Path]:
@@ -78,14 +77,14 @@ def _named(named: Sequence[str]) -> dict[str, Path]:
     for text in named:
         name, equals, folder = text.partition("=")
         if not equals or not name or not folder:
-            raise ConfigError(f"'{text}': with --labels wanted NAME=FOLDER of predictions")
+            raise ConfigError(f"'{text}': with --labels, give predictions as NAME=FOLDER")
         if name in found:
             raise ConfigError(f"two runs are called '{name}'; give each a name of its own")
         if not Path(folder).is_dir():
             raise ConfigError(f"{folder} is not a folder")
         found[name] = Path(folder)
     if len(found) < 2:
-        raise ConfigError(f"found {len(found)} runs, wanted at least two as NAME=FOLDER")
+        raise ConfigError(f"found {len(found)} method(s), wanted at least two as NAME=FOLDER")
     return found
 
 
@@ -101,17 +100,17 @@ def _seeds(labels: Path, folder: Path) -> dict[str, dict[str, tuple[Path, Path]]
 def _classes(labels: Path, ignored: int, pool: Pool) -> int:
     """One more than the largest id of the label maps."""
     files = [(path, ignored) for path in folders.by_name(labels, folders.MAPS).values()]
-    found = max(tqdm(pool.map(_largest, files), "look at labels", len(files), unit="image", disable=None), default=-1)
+    found = max(tqdm(pool.map(_largest, files), "classes", len(files), unit="image", disable=None), default=-1)
     if found < 0:
-        raise DataError(f"{labels} holds nothing but {ignored}, which is void; give the right --ignore-index")
+        raise DataError(f"every pixel in {labels} is {ignored}, which is void; give the right --ignore-index")
     if found == 0:
         raise DataError(
-            f"{labels} holds nothing but 0 and {ignored}, which is void: one class alone; write masks of 0 and 255 as "
-            "0 and 1, or give --classes"
+            f"{labels} holds only 0 and {ignored}, which is void, so there is one class; write masks of 0 and 255 as 0 "
+            "and 1, or give --classes"
         )
     if not found <= 254:
         raise DataError(f"{labels} holds ids up to {found}, wanted 0 to 254; give --classes or --ignore-index")
-    _say(f"guessed: {found + 1} classes\n         because the label maps hold ids up to {found}; otherwise: --classes")
+    _say(f"guessed: {found + 1} classes\n         because label maps hold ids up to {found}; otherwise: --classes")
     return found + 1
 
 
@@ -138,11 +137,11 @@ def _groups(images: Sequence[str], group: str | None) -> list[str]:
     """The group of each image, by the expression or by what the names show."""
     names = [image.replace("/", "_") for image in images]
     if group is not None:
-        return Grouping(checked(group), "groups", "--group says so").of(names)
+        return Grouping(checked(group, names), "groups", "--group says so").of(names)
     kind = by_names(names)
     if kind is None:
         why = "names show no patient or sequence"
-        _say(f"guessed: every image is a group of its own\n         because {why}; otherwise: --group")
+        _say(f"guessed: every image is its own group\n         because {why}; otherwise: --group")
         return names
     found = kind.of(names)
     what = f"{len(set(found))} {kind.what} that belong together"
@@ -150,16 +149,14 @@ def _groups(images: Sequence[str], group: str | None) -> list[str]:
     return found
 
 
-def _lines(made: dict[str, dict[str, Scored]], images: Sequence[str], groups: Sequence[str]) -> list[tuple[Any, ...]]:
+def _lines(
+    made: dict[str, dict[str, Tables]], images: Sequence[str], groups: Sequence[str], classes: int
+) -> Iterator[Line]:  # fmt: skip
     """Lines of counts, as `compare --csv` reads them."""
-    lines: list[tuple[Any, ...]] = []
+    named, names = list(zip(images, groups, strict=True)), [str(k) for k in range(classes)]
     for run, seeds in made.items():
         for seed, tables in seeds.items():
-            assert isinstance(tables, Tables)
-            parts = np.stack([tables.counts.tp, tables.counts.fp, tables.counts.fn], -1)
-            for i, (image, group) in enumerate(zip(images, groups, strict=True)):
-                lines += [(run, seed, image, group, k, *map(int, part)) for k, part in enumerate(parts[i])]
-    return lines
+            yield from counts_rows(tables.counts, run, seed, named, names)
 
 
 def _say(text: str) -> None:

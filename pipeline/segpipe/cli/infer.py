@@ -48,7 +48,9 @@ PassesOption = Annotated[
 
 
 def infer(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images and of such folders.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders, which are searched with all folders in them.")
+    ],
     model: ModelOption = None,
     ensemble: EnsembleOption = None,
     seed: options.Seed = 0,
@@ -204,19 +206,25 @@ def _files(given: Sequence[Path], out: Path) -> dict[str, Path]:
 
     Each needs a name of its own, and none may be overwritten; what lies in `out` already is no input.
     """
+    from segpipe.data.folders import files_below
+
     found: dict[str, Path] = {}
     taken: dict[str, Path] = {}
+    written = out.resolve()
+
+    def is_written(path: Path) -> bool:
+        return written in path.resolve().parents
+
     for start in given:
         inside = [start]
         if start.is_dir():
-            below = (path for path in sorted(start.rglob("*")) if path.suffix.lower() in IMAGES and path.is_file())
-            inside = [path for path in below if start == out or out.resolve() not in path.resolve().parents]
+            inside = [path for path in files_below(start, IMAGES) if start == out or not is_written(path)]
         if not inside:
             raise DataError(f"{start} holds no image ({', '.join(IMAGES)})")
         for path in inside:
             if not path.is_file():
                 raise DataError(f"{path} is missing")
-            if path.resolve().parent == out.resolve():
+            if path.resolve().parent == written:
                 raise ConfigError(f"--out {out} holds {path.name} itself; write elsewhere")
             own = (path.relative_to(start) if start.is_dir() else Path(path.name)).with_suffix("").as_posix()
             for name in (own, *(f"{own}_{kind}" for kind in KINDS)):

@@ -53,11 +53,15 @@ PageOption = Annotated[
 ]
 MasksAreOption = Annotated[
     Literal["classes", "annotators"] | None,
-    typer.Option(help="What several masks of an image are; default: as they look.", show_default=False),
+    typer.Option(
+        help="What several masks per image are; default: inferred from their names and overlap.", show_default=False
+    ),
 ]
 UnlabelledOption = Annotated[
     Literal["leave-out"] | None,
-    typer.Option(help="Leave out images without a mask, even many; default: at most a tenth.", show_default=False),
+    typer.Option(
+        help="Skip images without a mask, however many; by default at most 10 % are skipped.", show_default=False
+    ),
 ]
 ProfileOption = Annotated[str | None, typer.Option(help="A set of parameters, e.g. tiny.", show_default=False)]
 BudgetOption = Annotated[

@@ -1,4 +1,4 @@
-"""Results by the names that people give: runs, their seeds, with CRF or rule, ensembles, folders."""
+"""Find results by the names that people give: runs, seeds, results with a CRF or rule, ensembles, folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folders_of(names: list[str]) -> dict[str, tuple[Path, ...]]:
 
 
 def _there() -> dict[str, tuple[Path, ...]]:
-    """All results of params.yaml that are complete; of the others it is said what they lack."""
+    """All complete results of params.yaml; a line on the error stream names each one left out and why."""
     found: dict[str, tuple[Path, ...]] = {}
     for title, folders in _known().items():
         if "-" not in title:

@@ -17,6 +17,7 @@ from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.core.files import read_json
 from segpipe.crf import dense_crf
 from segpipe.data.files import png_bytes, read_image
+from segpipe.data.folders import read_array
 
 
 def refine_image(
@@ -67,16 +68,10 @@ def refine_image(
 
 
 def _read(path: Path) -> Any:
-    """One array; nothing pickled is ever executed."""
-    try:
-        found = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; save the probabilities there with numpy.save") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path} is no array ({error}); save the probabilities with numpy.save") from None
-    if not isinstance(found, np.ndarray) or found.ndim != 3:
-        shape = found.shape if isinstance(found, np.ndarray) else "an archive"
-        raise DataError(f"{path} holds {shape}, wanted one array (C, H, W) as numpy.save writes it")
+    """Probabilities (C, H, W)."""
+    found = read_array(path)
+    if found.ndim != 3:
+        raise DataError(f"{path} holds {found.shape}, wanted one array (C, H, W) as numpy.save writes it")
     return found
 
 

@@ -44,8 +44,8 @@ def recommend(
         kind = "result that was not fitted on val" if choose == "val" else "result"
         if collapsed:
             raise ConfigError(
-                f"{', '.join(collapsed)} predicted one class alone, so that {defined} {kind} is left to choose from, "
-                "wanted at least two; train longer or with another loss"
+                f"{', '.join(collapsed)} collapsed to one class, which leaves {defined} {kind}, wanted at least two; "
+                "train longer or with another loss"
             )
         raise ConfigError(f"{defined} {kind} defines {metric}, wanted at least two; add runs to params.yaml")
     judged = judge_entries(entries, context, [metric], split=choose)
@@ -57,7 +57,7 @@ def recommend(
         print(json.dumps({**asdict(found), "chosen_on": choose}, allow_nan=False))
         return
     for name, what in collapsed.items():
-        print(f"left out: {name} has collapsed, a network of it predicts {what} alone")
+        print(f"left out: {name} has collapsed; one of its networks finds {what} on test")
     if left_out:
         print(f"chosen on val, without what was fitted there: {', '.join(left_out)}")
     for heading, text in advice.words(found, judged, reported):

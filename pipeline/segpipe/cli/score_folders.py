@@ -40,6 +40,10 @@ def score_folders(
         _print_convention(convention, counts, {}, as_json)
         return
     scores = collected.scores([str(true) for true, _ in found.values()])
+    if classes > 1 and counts.valid.sum() and not (counts.tp + counts.fn)[:, 1:].any():
+        print(
+            f"warning: labels hold only 0 and void ({ignore_index}); if 255 means foreground, write 1", file=sys.stderr
+        )
     if counts.valid.sum() == 0:
         print("warning: no pixel is valid; every score is undefined", file=sys.stderr)
     if as_json:

@@ -19,7 +19,7 @@ from segpipe.core.errors import DataError
 _BLOCK = 2**20
 _LONGEST_HEADER = 2**21  # bytes; names and comments, and blocks of content
 _MAGIC: dict[Any, bytes] = {gzip.open: b"\x1f\x8b", bz2.open: b"BZh", lzma.open: b"\xfd7zXZ"}
-_BROKEN = (
+BROKEN = (
     lzma.LZMAError,
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -88,7 +88,7 @@ def unpack(path: Path, folder: Path, caps: Caps | None = None) -> int:
                     out.write(block)
     except DataError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, gzip.BadGzipFile):
             raise DataError(
                 f"{path} cannot be unpacked into {folder}: {error.strerror}; free space or its mode"

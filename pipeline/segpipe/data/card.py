@@ -58,7 +58,7 @@ class Card:
     called val (or test), `cut_val` (`cut_test`) of the groups of train become it. `groups` says which groups
     belong to val and test. `depth` says how images of 16 bits become 8 (see `segpipe.data.reading`), `page` which page
     of a file with several is read, from 1; without them such files are refused. `unlabelled` is "leave out" where
-    images without a mask are left out (layout "template"); without it they are an error.
+    images without a mask, or without one of several annotators, are left out; without it they are an error.
     """
 
     name: str

@@ -26,6 +26,7 @@ from segpipe.data.catalog import Card, Sample
 from segpipe.data.duplicates import MOST, SIDE, across, thumbnails
 from segpipe.data.files import Facts, is_jpeg, read_image_and_facts
 
+NEARLY_SAME = "nearly the same image"  # a kind of finding
 ALIKE = 0.995  # correlation of thumbnails from which two splits are said to share a picture
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
@@ -250,7 +251,7 @@ def _alike(splits: dict[str, list[Checked]]) -> list[Finding]:
         )
         fix = "split by sequence, patient or place, or expect scores that flatter"
         files = tuple(s.sample.image for pair in found[:5] for s in pair[:2])
-        findings.append(Finding("nearly the same image", "warning", what, fix, files))
+        findings.append(Finding(NEARLY_SAME, "warning", what, fix, files))
     return findings
 
 

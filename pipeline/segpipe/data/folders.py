@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
 from segpipe.core.void import VOID
+from segpipe.data.archives import BROKEN
 from segpipe.data.files import read_ids
 from segpipe.data.guess.affixes import affixes, fits
 
 MAPS = (".png", ".tif", ".tiff", ".bmp", ".gif")
 ARRAYS = (".npy", ".npz")
 _LARGEST = 2**32  # bytes of an array in an archive
-_BROKEN = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_BROKEN = (*BROKEN, KeyError, MemoryError)  # KeyError: a part is missing; MemoryError: a header lies about sizes
+
+
+def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """The files of some types in a folder and in those within, in order; what is hidden, as checkpoints of notebooks
+    are, is left out.
+    """
+    known = tuple(suffixes)
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in known and path.is_file())
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -41,12 +41,11 @@ def by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise DataError(f"{folder} holds {found[name].name} and {path.name}: two files of one name; remove one")
-            found[name] = path
+    for path in files_below(folder, suffixes):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DataError(f"{folder} holds {found[name].name} and {path.name}: two files of one name; remove one")
+        found[name] = path
     return found
 
 
@@ -70,7 +69,7 @@ def pairs(labels: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
         if missing:
             raise DataError(
                 f"{where} lacks {len(missing)} of the other folder's files: {', '.join(sorted(missing)[:3])}; "
-                "name label map and prediction alike"
+                "give label map and prediction the same name"
             )
     return {name: (path, predicted[name]) for name, path in true.items()}
 
@@ -124,7 +123,7 @@ def read_prediction(path: Path, classes: int) -> NDArray[Any]:
     """
     if path.suffix.lower() in MAPS:
         return read_ids(path)
-    array = _array(path)
+    array = read_array(path)
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
     if array.ndim == 2 and array.dtype.kind in "iub":
@@ -140,8 +139,14 @@ def read_prediction(path: Path, classes: int) -> NDArray[Any]:
     )
 
 
-def _array(path: Path) -> NDArray[Any]:
-    """The array in a .npy, or the only one in a .npz."""
+def read_array(path: Path) -> NDArray[Any]:
+    """The array in a .npy, or the only one in a .npz; nothing pickled is ever executed.
+
+    Raises:
+        DataError: it is missing or damaged, holds objects, or several arrays.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; write it with numpy.save")
     try:
         with open(path, "rb") as stream:
             if path.suffix.lower() == ".npy":
@@ -156,4 +161,4 @@ def _array(path: Path) -> NDArray[Any]:
                     raise DataError(f"{path} holds arrays {', '.join(stored.files[:4])}, wanted one")
                 return np.asarray(stored[stored.files[0]])
     except _BROKEN:  # NumPy's own words tell to unpickle it
-        raise DataError(f"{path} is no array of NumPy; write it again") from None
+        raise DataError(f"{path} is not a readable array; write it with numpy.save") from None

@@ -111,7 +111,7 @@ class ReportBuilder:
         if not self.sound.order(self.metric):
             return Answer(question, "Nothing: no result defines it.", [])
         if len(self.collapsed) == len(self.entries):
-            return Answer(question, "Nothing: every result predicts one class alone.", [("next", "train longer")])
+            return Answer(question, "Nothing: every result has collapsed to one class.", [("next", "train longer")])
         found = advice.advise(
             "report",
             self.sound,
@@ -133,7 +133,7 @@ class ReportBuilder:
         """What a reader must know before the first number."""
         found = [f"Left out: {message}." for message in self.missing]
         for name, what in self.collapsed.items():
-            found.append(f"{name} has collapsed: on test a network of it predicts {what} alone. It is not recommended.")
+            found.append(f"{name} has collapsed: one of its networks finds {what} on test. It is not recommended.")
         for entry in self.entries:
             for metric in ("miou_dataset", "miou_image", "miou_class", self.metric):
                 missing, mean = len(entry.metrics) - len(entry.values(metric)), entry.mean(metric)

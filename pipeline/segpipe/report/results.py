@@ -54,15 +54,14 @@ class Entry:
 
     @property
     def collapsed(self) -> str:
-        """The class that a network of it predicts alone, so that no other is right anywhere on test; "" of others."""
+        """What a network of it finds on test if that is one class or none, in words; "" for other results."""
         for m in self.metrics:
             table = m["test"]["per_class"]
-            scored = {
-                name: iou for name, iou in zip(table["names"], table["iou_dataset"], strict=True) if iou is not None
-            }
-            right = [name for name, iou in scored.items() if iou > 0]
-            if len(scored) > 1 and len(right) < 2:
-                return right[0] if right else "no class right"
+            classes = zip(table["names"], table["iou_dataset"], table["images"], strict=True)
+            labelled = {name: iou or 0.0 for name, iou, images in classes if images}
+            found = [name for name, iou in labelled.items() if iou > 0]
+            if len(labelled) > 1 and len(found) < 2:
+                return f"no class but {found[0]}" if found else "no class"
         return ""
 
 

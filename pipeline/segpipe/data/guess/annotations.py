@@ -183,7 +183,9 @@ def lists_of_pairs(
         raise DataError(f"{missing[0]} is missing, which a list in {root} names ({len(missing)} in all); add them")
     found.keys["layout"] = "lists"
     found.say(
-        f"{len(pairs)} pairs, and their splits, from train.txt, val.txt and test.txt", "lines name both", "the card"
+        f"{len(pairs)} pairs, and their splits, from train.txt, val.txt and test.txt",
+        "each line names an image and its mask",
+        "edit the card",
     )
     found.tables["splits"] = {split: split for split in SPLITS}
     keys, guess = keys_of([mask for _, mask in pairs], pairs[0][1].parent, names, void, found.reading)
@@ -218,8 +220,8 @@ def test_of_val(found: Guess) -> None:
     splits = found.tables["splits"]
     if "test" not in splits and "val" in splits:
         splits["test"] = splits.pop("val")
-        why = "there is no other, and what is scored last must not be tuned on"
-        found.say(f"what is called {splits['test']} is test", why, "edit [splits] in the card")
+        why = "there is no test, and final scores need images that nothing was tuned on"
+        found.say(f"'{splits['test']}' is test, and val is cut out of train", why, "edit [splits] in the card")
 
 
 def classes_by_name(known: Sequence[str], names: Sequence[str] | None, why: str, found: Guess) -> None:

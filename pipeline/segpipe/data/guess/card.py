@@ -14,8 +14,8 @@ from segpipe.data.reading import PLAIN, Reading
 class Guess:
     """A card's keys as they grow, and what was guessed: what, why, how to say otherwise.
 
-    leaves_out: images without a mask are left out, however many. several: what several masks an image are, "classes" or
-        "annotators"; empty where they say it themselves.
+    leaves_out: skip images without a mask, however many. several: what several masks per image are, "classes" or
+        "annotators"; empty: inferred.
     """
 
     reading: Reading = PLAIN

@@ -1,4 +1,4 @@
-"""What splits must not tear apart: patients, sequences and tiles in names, clips that only the pictures show."""
+"""What must stay in one split: patients, sequences and tiles, told by names, and clips, told by pictures."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def grouped(images: Sequence[Path], group: str | None, shares: tuple[float, floa
     found.keys |= {f"cut_{split}": share for split, share in parts.items()}
     blocks = False
     if group is not None:
-        found.keys["group_pattern"] = checked(group)
+        found.keys["group_pattern"] = checked(group, ids)
     elif drawn and not found.tables.get("options", {}).get("group"):
         blocks = _guessed(images, ids, parts, found, whole=bool(splits))
     if drawn and not blocks:
         cut = ", ".join(f"{split} {share:.0%}" for split, share in parts.items())
-        why = "nothing is called so; whole groups are taken, drawn by their names"
+        why = "the data do not name them; whole groups are drawn by a hash of their names"
         found.say(f"cut out of train: {cut}", why, "--val, --test")
 
 
@@ -84,7 +84,7 @@ def _guessed(
         sizes = Counter(kind.of(ids))
         found.keys["group_pattern"] = kind.pattern
         single = sum(size == 1 for size in sizes.values())
-        more = f", {single} of them of one image" if single else ""
+        more = f", {single} of them with one image" if single else ""
         found.say(f"{len(sizes)} {kind.what} that stay together{more}", kind.why, "--group")
         return False
     clips = Grouping(r"^(.*?)[A-Za-z]*\d+\D*$", "clips", "names end in a number")
@@ -94,14 +94,15 @@ def _guessed(
     likeness = _likeness([images[i] for i in order], [groups[i] for i in order], found)
     near, far = likeness or (0.0, 1.0)
     if near <= far or (whole and len(set(groups)) < _FEWEST_CLIPS):
-        alike = "neighbours are no more alike than others" if near <= far else "they are one or two clips"
-        names = "their names show no sequence or patient"
+        similar = "consecutive images are no more similar than others" if near <= far else "there are one or two clips"
+        names = "names show no sequence or patient"
         if known is not clips:
-            names = f"their names show {len(set(groups))} {known.what} alone, too few to take whole ones out of train"
-        why = f"{names}, and {alike if likeness else 'too few images follow each other'}"
-        found.say(f"each of {len(ids)} images is a group of its own", why, "--group")
+            names = f"names show only {len(set(groups))} {known.what}, too few to move whole ones out of train"
+        why = f"{names}, and {similar if likeness else 'too few images are consecutive'}"
+        found.say(f"each of the {len(ids)} images is its own group", why, "--group")
         return False
-    why = f"{known.why}, and neighbours are alike (correlation {near:.2f}; {far:.2f} bounds nine tenths of others)"
+    similar = f"correlation {near:.2f}; 90 % of other pairs stay below {far:.2f}"
+    why = f"{known.why}, and consecutive images are similar ({similar})"
     if whole:
         found.keys["group_pattern"] = known.pattern
         found.say(f"{len(set(groups))} clips that stay together", why, "--group")
@@ -117,7 +118,7 @@ def by_names(ids: Sequence[str]) -> Grouping | None:
 
 
 def _blocks(kind: Grouping, groups: Sequence[str], parts: dict[str, float], why: str, found: Guess) -> None:
-    """The end of every clip is test, what comes before it val: only val has a neighbour in train."""
+    """Make the end of every clip test and the part before it val, so that no test image follows a train image."""
     sizes = Counter(groups)
     size = max(1, int(min(sizes.values()) * min(parts.values())) // 2)
     table: dict[str, list[str]] = {split: [] for split in parts}
@@ -132,20 +133,20 @@ def _blocks(kind: Grouping, groups: Sequence[str], parts: dict[str, float], why:
     found.keys |= {"group_pattern": kind.pattern, "group_block": size}
     found.tables["groups"] = table
     clips = "1 clip" if len(sizes) == 1 else f"{len(sizes)} clips"
-    found.say(f"{clips}, whose ends are val and then test, in blocks of {size} images", why, "--group")
+    found.say(f"{clips}, each cut into train, val and test in this order, in blocks of {size} images", why, "--group")
 
 
 def _groupings(ids: Sequence[str]) -> Iterator[Grouping]:
     """Expressions that fit nearly all names, the coarsest first."""
     kinds = [
-        Grouping(_PEOPLE, "patients", "names hold a word such as patient, subject or case and a number", 3),
-        Grouping(_SIDES, "pairs of sides", "names differ in left and right after a number, as two eyes do", 3),
-        Grouping(_SIDES_FIRST, "pairs of sides", "names begin with left and right, as two eyes do", 3),
-        Grouping(_DAYS, "days", "names hold a date and a time"),
+        Grouping(_PEOPLE, "patients", "names contain a word such as patient, subject or case, and a number", 3),
+        Grouping(_SIDES, "pairs of sides", "names differ in left or right after a number, like two eyes", 3),
+        Grouping(_SIDES_FIRST, "pairs of sides", "names begin with left or right, like two eyes", 3),
+        Grouping(_DAYS, "days", "names contain a date and a time"),
     ]
     for depth in range(1, 5):
         start = "^(" + "[ _.-]+".join(["[^ _.-]+"] * depth) + r")[ _.-].*\d\D*$"
-        kinds.append(Grouping(start, "groups", "names begin alike and end in a number, as frames and tiles do"))
+        kinds.append(Grouping(start, "groups", "names share a prefix and end in a number, like frames or tiles"))
     for kind in kinds:
         if kind.matches(ids):
             yield kind
@@ -179,13 +180,15 @@ def _likeness(images: Sequence[Path], groups: Sequence[str], found: Guess) -> tu
     return near, float(np.quantile(others[apart], 0.9)) if apart.any() else 1.0
 
 
-def checked(group: str) -> str:
-    """An expression with brackets; ConfigError where it is none."""
+def checked(group: str, ids: Sequence[str]) -> str:
+    """The expression; ConfigError unless it has brackets and matches a name."""
     try:
         if re.compile(group).groups < 1:
             raise ConfigError(f"--group {group}: wanted a pair of brackets around what names the group")
     except re.error as error:
         raise ConfigError(f"--group {group} is no expression: {error}") from None
+    if not any(re.search(group, name) for name in ids):
+        raise ConfigError(f"--group {group} matches no image; they are called {', '.join(ids[:3])}, ...")
     return group
 
 

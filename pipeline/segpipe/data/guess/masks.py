@@ -60,22 +60,27 @@ def keys_of(
         check_names(names, 2, "values")
         keys = {"labels": "binary", "void": [], "classes": names or list(TWO)}
         keys["palette"] = palette(2, nothing=True)
-        why = f"{len(values)} grey values, of which those between lie at edges alone"
+        why = f"the masks hold {len(values)} greys, and those between black and white lie only at edges"
         return keys, ("two classes, split at 128", why, "--void, or the card's labels and values")
     return _ids(looked, values, names, void)
 
 
 def _smoothed(looked: list[Path], values: Counter[int], reading: Reading) -> bool:
-    """Whether masks of two values were smoothed or saved as JPEG: no grey between them fills a square of 5 pixels."""
+    """Whether masks of two values were smoothed or saved as JPEG.
+
+    Then there are many greys between, none of which has half of their pixels, as a thin class would, and they lie at
+    edges: they fill no square of 5 pixels.
+    """
     if not (min(values) <= _DARK and max(values) >= _BRIGHT) or not any(_DARK < value < _BRIGHT for value in values):
         return False
-    square = np.ones((5, 5), np.uint8)
+    square, pixels = np.ones((5, 5), np.uint8), np.zeros(256, np.int64)
     for path in looked:
         ids = read_ids(path, reading)
         between = ((ids > _DARK) & (ids < _BRIGHT)).astype(np.uint8)
-        if cv2.erode(between, square, borderValue=0).any():
+        if ids.max() > 255 or cv2.erode(between, square, borderValue=0).any():
             return False
-    return True
+        pixels += np.bincount(ids.ravel(), minlength=256)
+    return bool(pixels[1:255].max() < pixels[1:255].sum() / 2)
 
 
 def _colors(looked: list[Path], names: list[str], reading: Reading) -> tuple[dict[str, Any], tuple[str, str, str]]:

@@ -10,9 +10,10 @@ from statistics import median
 
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.data.files import read_image
+from segpipe.data.folders import files_below
 from segpipe.data.guess import annotations as drawn
 from segpipe.data.guess import polygons
-from segpipe.data.guess.affixes import affixes, fits
+from segpipe.data.guess.affixes import Affixes, affixes, fits
 from segpipe.data.guess.card import Guess
 from segpipe.data.guess.groups import grouped, split_words
 from segpipe.data.guess.masks import SPLITS, keys_of
@@ -50,8 +51,8 @@ def guess(
         group: an expression whose first group names what must stay together.
         shares: of val and test, where no folder says what they are.
         reading: how files of 16 bits or of several pages are read.
-        leave_out: leave out images without a mask, however many.
-        masks_are: what several masks an image are, "classes" or "annotators"; empty: they are looked at.
+        leave_out: skip images without a mask, however many.
+        masks_are: what several masks per image are, "classes" or "annotators"; empty: inferred.
 
     Raises:
         DataError: no images, no masks, or nothing that pairs them.
@@ -94,7 +95,7 @@ def _of_folder(
     if named is not None:
         return root, named
     texts = polygons.polygon_files(masks, {path.stem for path in files})
-    if texts and not _of(masks, (*MASKS, ".json"), without=files):
+    if texts and set(files_below(masks, (*MASKS, ".json"))) <= set(files):
         return root, _with_polygons(files, texts, images, masks, root, classes, void, found)
     all_files = _files(masks, (*MASKS, ".json"), "masks")
     shapes = [path for path in all_files if path.suffix.lower() == ".json"]
@@ -124,8 +125,8 @@ def _of_folder(
     if listed is not None:
         drawn.use(listed, found)
     elif (root / "train.txt").is_file():
-        why = "its lines are not the names of all these images"
-        found.say(f"{root / 'train.txt'} is not used", why, "correct it, or write a card with lists")
+        why = "its lines do not name these images"
+        found.say(f"{root / 'train.txt'} is not used", why, "correct it, or write a card with `lists`")
     return root, [image for image, _ in pairs]
 
 
@@ -138,11 +139,10 @@ def _with_polygons(
     between = ("", "")
     if images == masks:
         files, texts, between = _beside(files, texts)
-    found.leaves_out = True
-    _paired(files, texts, images, masks, root, found, between)
-    if found.keys.pop("unlabelled", ""):
-        found.reasons = [said for said in found.reasons if "images are left out" not in said[0]]
-        found.say("images without a text file show nothing", "YOLO leaves empty files out", "move such images away")
+    pairs = _paired(files, texts, images, masks, root, found, between, unlabelled=False)
+    if len(pairs) < len(files):
+        what = f"{len(files) - len(pairs)} images without a text file contain no object"
+        found.say(what, "YOLO omits empty files", "move such images away")
     polygons.yolo(texts, root, classes, found)
     return files
 
@@ -175,16 +175,11 @@ def _refuse_void(void: Sequence[int] | None) -> None:
         raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
 
 
-def _of(folder: Path, suffixes: Iterable[str], without: Iterable[Path]) -> set[Path]:
-    """The files of some types below a folder, without those that are known."""
-    return {path for path in folder.rglob("*") if path.suffix.lower() in suffixes} - set(without)
-
-
 def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
     if not folder.is_dir():
         state = "is not a folder" if folder.exists() else "is missing"
         raise DataError(f"{folder} {state}; give the folder of the {what} with --{what}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    found = files_below(folder, suffixes)
     if not found:
         raise DataError(f"{folder} holds no {what} ({', '.join(suffixes)}); give the right folder with --{what}")
     return found
@@ -192,17 +187,48 @@ def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
 
 def _paired(
     images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path, found: Guess,
-    between: tuple[str, str] = ("", ""),
+    between: tuple[str, str] = ("", ""), *, unlabelled: bool = True,
 ) -> list[tuple[Path, Path]]:  # fmt: skip
     """Image and mask of one name, once what is before and after it is taken away.
 
-    between: folders of images and of masks inside those of the splits.
+    between: folders of images and of masks inside those of the splits. unlabelled: an image without a mask lacks one;
+    otherwise it is an image without objects.
     """
     exact = [path for path in masks if path.suffix.lower() not in _LOSSY]
     known = {path.stem for path in exact}
     if exact and (of_images == of_masks or all(path.stem in known for path in masks)):
         masks = exact
     together = of_images == of_masks and not any(between) and not set(images).isdisjoint(masks)
+    best, plain, called = _naming(images, masks, together=together)
+    (before_i, after_i), (before_m, after_m) = best
+    key_of = {_key(path, path.stem, before_m, after_m, of_masks, between[1]): path for path in masks}
+    pairs = []
+    for path in images:
+        key = _key(path, plain.get(path.stem, path.stem), before_i, after_i, of_images, between[0])
+        if key in key_of and path != key_of[key]:
+            pairs.append((path, key_of[key]))
+    paired = {path for pair in pairs for path in pair}
+    refuse_seconds(masks, paired, {path.stem for path, _ in pairs})
+    alone = [path for path in images if path not in paired and (not together or fits(path.stem, before_i, after_i))]
+    leave_out(
+        alone if unlabelled else [], [path for path in masks if path not in paired and not together], len(pairs), found
+    )
+    ending = "{name}_{split}"
+    names = (ending if called else "{name}", ending if called and not plain else "{name}")
+    around = (f"{before_i}{names[0]}{after_i}", f"{before_m}{names[1]}{after_m}")
+    if called:
+        found.tables["splits"] = dict(called)
+        drawn.test_of_val(found)
+        ends = ", ".join(f"_{word}" for word in called.values())
+        found.say(f"splits from the ends of names: {ends}", "every image has one", "edit [splits] in the card")
+    _templates(pairs, of_images, of_masks, root, around, found, between)
+    return pairs
+
+
+def _naming(images: list[Path], masks: list[Path], *, together: bool) -> tuple[Affixes, dict[str, str], dict[str, str]]:
+    """The text around names that pairs most; names of images without a split's word, where masks lack it too; and what
+    splits are called in names.
+    """
     stems = [path.stem for path in images], [path.stem for path in masks]
     best, number = affixes(*stems, apart=together)
     plain, called = split_words(stems[0])
@@ -217,29 +243,7 @@ def _paired(
             f"no mask belongs to an image: images are called {images[0].stem}, ..., masks {masks[0].stem}, ...; "
             "rename them so that a mask has its image's name, with a fixed text before or after it"
         )
-    (before_i, after_i), (before_m, after_m) = best
-    key_of = {_key(path, path.stem, before_m, after_m, of_masks, between[1]): path for path in masks}
-    pairs = []
-    for path in images:
-        key = _key(path, plain.get(path.stem, path.stem), before_i, after_i, of_images, between[0])
-        if key in key_of and path != key_of[key]:
-            pairs.append((path, key_of[key]))
-    paired = {path for pair in pairs for path in pair}
-    refuse_seconds(masks, paired, {path.stem for path, _ in pairs})
-    alone = [path for path in images if path not in paired and (not together or fits(path.stem, before_i, after_i))]
-    leave_out(alone, [path for path in masks if path not in paired and not together], len(pairs), found)
-    ending = "{name}_{split}"
-    names = (ending if called else "{name}", ending if called and not plain else "{name}")
-    around = (f"{before_i}{names[0]}{after_i}", f"{before_m}{names[1]}{after_m}")
-    if called:
-        found.tables["splits"] = dict(called)
-        drawn.test_of_val(found)
-        ends = ", ".join(f"_{word}" for word in called.values())
-        found.say(
-            f"splits from the ends of names: {ends}", "all images end in one of them", "edit [splits] in the card"
-        )
-    _templates(pairs, of_images, of_masks, root, around, found, between)
-    return pairs
+    return best, plain, called
 
 
 def _templates(
@@ -296,7 +300,7 @@ def _folders(folders: list[str], found: Guess) -> str:
         return "{split}"
     other = [f for f in folders if not any(f in of for of in named.values())]
     if named["train"] and other:
-        raise DataError(f"folder '{other[0]}' lies beside {named['train'][0]} and is no split; move it away")
+        raise DataError(f"folder '{other[0]}', next to '{named['train'][0]}', is not a split; move it away")
     return "{folder}"
 
 

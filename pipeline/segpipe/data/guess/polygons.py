@@ -32,15 +32,19 @@ def yolo(files: Sequence[Path], root: Path, names: Sequence[str] | None, found: 
         for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
             if line.strip():
                 most = max(most, read_line(line, f"{path}:{number}")[0])
-    known, why = _names(root), "a data.yaml names them"
+    known, why = _names(root), "a YAML file next to the images names them"
     if not known:
-        known, why = [f"class_{k}" for k in range(most + 1)], f"lines begin with 0 to {most}"
+        known, why = [f"class_{k}" for k in range(most + 1)], f"lines begin with ids up to {most}"
     if len(known) <= most:
         raise DataError(
             f"{len(known)} names of classes in {root}, but lines begin with up to {most}; complete the names"
         )
     found.keys["layout"] = "yolo"
-    found.say(f"{len(files)} text files of polygons", "each line is a class and points, as YOLO's", "edit the card")
+    found.say(
+        f"{len(files)} text files of polygons",
+        "each line holds a class and points, as YOLO writes them",
+        "edit the card",
+    )
     if names is not None and len(names) == len(known) and names[0] != "background":
         names = ["background", *names]
     if names is not None and len(names) == len(known) + 1:
@@ -51,7 +55,7 @@ def yolo(files: Sequence[Path], root: Path, names: Sequence[str] | None, found: 
 def _names(root: Path) -> list[str]:
     """The names of classes in a document near the images: those after `names:`, as a list or by number.
 
-    A few lines are looked at, so that reading cards needs no parser of YAML.
+    A few lines are looked at, because the library does not depend on a YAML parser.
     """
     path = next((root / name for name in _DOCUMENTS if (root / name).is_file()), None)
     text = path.read_text(encoding="utf-8-sig", errors="replace")[:_LONGEST] if path else ""

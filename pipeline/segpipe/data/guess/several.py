@@ -1,4 +1,4 @@
-"""Guesses for several masks an image: one for each class, or one of each annotator."""
+"""Guesses for several masks per image: one for each class, or one from each annotator."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from segpipe.data.files import read_grey
 from segpipe.data.guess.annotations import classes_by_name
 from segpipe.data.guess.card import Guess, below
 from segpipe.data.guess.masks import SPLITS, keys_of
+from segpipe.data.guess.partners import KIND, leave_out
 from segpipe.data.masks import foreground
 
-KIND = re.compile(
-    r"(mask|label|seg|segmentation|gt|inst|instance|id|labelid|instanceid|color|colour)s?[ _-]?\d*", re.IGNORECASE
-)  # of a mask: no class and no person
 _PERSON = re.compile(
     r"\d*(st|nd|rd|th)?[ _-]?(rater|annotator|expert|reader|observer|ho|manual|doctor|physician)s?[ _-]?\d*|\d+|[a-z]",
     re.IGNORECASE,
 )
 _MOST = 64  # masks an image
 _LOOKED_AT = 8  # images whose masks are laid over each other
-_OVERLAP = 0.3  # of masks, from which they are annotators' where they are called so, and asked about where not
+_OVERLAP = 0.3  # of masks, from which they are annotators' if named so, and otherwise the user is asked
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,11 @@ def several(
     images: list[Path], masks: list[Path], of_images: Path, of_masks: Path, root: Path,
     classes: Sequence[str] | None, void: Sequence[int] | None, found: Guess,
 ) -> list[Path] | None:  # fmt: skip
-    """Keys for several masks an image, and the images that have them; None where masks are not so.
+    """Keys for several masks per image, and the images that have them; None where images have one mask each.
 
     Raises:
-        ConfigError: masks that may be either, and no option says which.
-        DataError: masks that are neither.
+        ConfigError: masks may be of classes or of annotators, and no option says which.
+        DataError: they are of neither.
     """
     known = _several(images, masks, of_images, of_masks, root)
     if known is None:
@@ -64,24 +62,26 @@ def several(
         first = next(iter(known.of.values()))[odd[0]]
         raise DataError(
             f"{first} and others: masks end in, or lie in, {', '.join(known.names[:4])}, and '{odd[0]}' is no class; "
-            "keep one mask an image, or say --masks-are annotators"
+            "keep one mask per image, or use --masks-are annotators"
         )
     if void is not None:
         raise ConfigError("--void is for masks of ids; call such labels 'void' or '__ignore__'")
     if not all(_is_binary(next(of[n] for of in known.of.values() if n in of)) for n in known.names):
         raise ConfigError(
-            f"masks that end in, or lie in, {', '.join(known.names[:4])} hold several classes each; say --masks-are "
-            "annotators, or keep one mask an image"
+            f"masks that end in, or lie in, {', '.join(known.names[:4])} hold several classes each; use --masks-are "
+            "annotators, or keep one mask per image"
         )
+    alone = [path for path in images if path.stem not in known.of]
+    leave_out(alone, [], len(images) - len(alone), found)
     names = known.names if not overlap else sorted(known.names, key=lambda name: -_area(known, name))
     found.keys["layout"] = "per_class"
     found.keys["image"] = _image(images, of_images, root)
     found.keys["masks"] = [known.template]
-    shared = "" if overlap is None else f", and their masks share {overlap:.0%} of their pixels"
-    found.say(f"a mask for each class: {known.template}", known.why + shared, "--masks-are annotators")
-    inner = ", inner ones last" if overlap else ""
+    shared = "" if overlap is None else f"; their masks overlap by {overlap:.0%}"
+    found.say(f"one mask per class: {known.template}", known.why + shared, "--masks-are annotators")
+    inner = ", the smallest last, so that it is drawn on top" if overlap else ""
     classes_by_name(names, classes, f"the names of the masks{inner}", found)
-    return images
+    return [path for path in images if path not in set(alone)]
 
 
 def _several(
@@ -102,7 +102,7 @@ def _several(
             return None
         for path, where in at.items():
             of[where.stem][where.parts[0]] = path
-        why = "each folder of masks holds some for the same images"
+        why = "the folders hold masks of the same images"
         return _Several(folders, below(prefix, f"{{class}}/{{name}}{suffix}"), of, why)
     if folders:
         return None
@@ -114,7 +114,7 @@ def _several(
     for path, end in ends.items():
         of[path.stem.removesuffix(end)][end[1:]] = path
     sign = signs.pop()
-    why = "names of masks are an image's with one of a few endings"
+    why = "each mask is named like an image, with one of a few endings"
     return _Several([end[1:] for end in names], below(prefix, f"{{name}}{sign}{{class}}{suffix}"), of, why)
 
 
@@ -147,8 +147,8 @@ def _kind(known: _Several, overlap: float | None, people: list[str], odd: list[s
     if overlap is None or overlap <= _OVERLAP or odd:
         return "classes"
     raise ConfigError(
-        f"masks that end in {', '.join(known.names[:4])} share {overlap:.0%} of their pixels: classes "
-        "within each other, or annotators of one class? say --masks-are classes or --masks-are annotators"
+        f"masks that end in {', '.join(known.names[:4])} overlap by {overlap:.0%}; they may be "
+        "nested classes or annotators of one class: use --masks-are classes or --masks-are annotators"
     )
 
 
@@ -158,23 +158,26 @@ def _annotators(
 ) -> list[Path]:  # fmt: skip
     """Keys for a mask of each annotator, and the images that all have annotated."""
     whole = [path for path in images if known.of.get(path.stem, {}).keys() == set(known.names)]
-    if len(whole) < len(images):
+    if len(whole) < len(images) and not found.leaves_out:
         other = next(path for path in images if path not in set(whole))
         has = ", ".join(known.of.get(other.stem, {})) or "none"
         raise DataError(
-            f"{other} has not a mask of each of {', '.join(known.names[:4])} (it has {has}), as "
-            f"{len(images) - len(whole)} of {len(images)} images; complete them or move them away"
+            f"{other} has masks of {has}, wanted {', '.join(known.names[:4])}; {len(images) - len(whole)} of "
+            f"{len(images)} images lack an annotator: complete them, or use --unlabelled leave-out"
         )
+    if len(whole) < len(images):
+        found.keys["unlabelled"] = "leave out"
+        found.say(f"{len(images) - len(whole)} images are left out", "an annotator is missing", "complete them")
     masks = [known.of[path.stem][name] for path in whole for name in known.names]
     keys, said = keys_of(masks, masks[0].parent, classes, void, found.reading)
     found.keys |= keys
     found.keys["image"] = _image(images, of_images, root)
     found.keys["masks"] = [known.template.replace("{class}", name) for name in known.names]
     found.keys["annotators"] = len(known.names)
-    shared = "" if overlap is None else f", share {overlap:.0%} of their pixels and are not called as classes are"
+    shared = "" if overlap is None else f", overlap by {overlap:.0%}, and are not named like classes"
     found.say(
-        f"{len(known.names)} annotators: {', '.join(known.names)}; the first is learnt",
-        f"their masks are of the same images{shared}",
+        f"{len(known.names)} annotators: {', '.join(known.names)}; training uses the first",
+        f"the masks are of the same images{shared}",
         "--masks-are classes, or --set prepare.labels=majority",
     )
     found.say(*said)

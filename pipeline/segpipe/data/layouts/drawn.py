@@ -64,22 +64,46 @@ def coco(card: Card, source: Path, *, annotations: str = "annotations.json") -> 
 @register("labelme", source="JSON of labelme, one beside each image (Russell et al. 2008)")
 def labelme(card: Card, source: Path) -> Found:
     """Images with a JSON of labelme each, drawn in the order of its shapes; `masks` is the path of the JSON."""
+    shapes = shape_files(card, source, "*.json")
+    for path in shapes.of_image.values():
+        if not path.is_file():
+            raise DataError(f"{path} is missing, the shapes of an image; label it, or move the image away")
+    return drawn_masks(
+        shapes.samples, card, source, shapes.root, lambda at: _labelme_areas(shapes.of_image[at], card), shapes.left_out
+    )
+
+
+@dataclass(frozen=True)
+class ShapeFiles:
+    """Images with a file of shapes each: samples, that file by image, and what is left out; all below `root`."""
+
+    root: Path
+    samples: list[Sample]
+    of_image: dict[str, Path]
+    left_out: dict[str, str]
+
+
+def shape_files(card: Card, source: Path, ending: str) -> ShapeFiles:
+    """Images that fit the card's `image`, with the file of shapes that its `masks` names, which may be missing.
+
+    Where the card says `unlabelled`, images without a file are left out. `ending` is that of such files, as a glob.
+    """
     root = root_of(source, Path(card.image).parts[0], card)
     left_out: dict[str, str] = {}
     found = list(matched(card, root, left_out))
-    of_image = {sample.image: root / sample.labels[0] for sample in found}
-    samples = [replace(s, labels=(f"masks/{s.split}/{s.id}.png",)) for s in found]
-    if not samples:
+    if card.unlabelled:
+        left_out |= {s.image: "it has no shapes" for s in found if not (root / s.labels[0]).is_file()}
+        found = [sample for sample in found if sample.image not in left_out]
+    if not found:
         raise DataError(f"{source} holds no {card.image}; {card.instructions or 'complete the dataset'}")
-    for path in of_image.values():
-        if not path.is_file():
-            raise DataError(f"{path} is missing, the shapes of an image; label it, or move the image away")
+    of_image = {sample.image: root / sample.labels[0] for sample in found}
     used = set(of_image.values())
-    for folder in sorted({path.parent for path in used}):
-        for path in sorted(folder.glob("*.json")):
+    for folder in sorted({path.parent for path in used if path.parent.is_dir()}):
+        for path in sorted(folder.glob(ending)):
             if path not in used:
                 left_out[path.relative_to(root).as_posix()] = "shapes without an image"
-    return drawn_masks(samples, card, source, root, lambda at: _labelme_areas(of_image[at], card), left_out)
+    samples = [replace(s, labels=(f"masks/{s.split}/{s.id}.png",)) for s in found]
+    return ShapeFiles(root, samples, of_image, left_out)
 
 
 @register("per_class", source="a binary mask for each class, in a folder or with an ending of its own")
@@ -101,6 +125,11 @@ def per_class(card: Card, source: Path) -> Found:
     files = {
         s.image: [(name, root / mask.replace("{class}", name)) for mask in s.labels for name in names] for s in found
     }
+    if card.unlabelled:
+        alone = {at for at, of_classes in files.items() if not any(path.is_file() for _, path in of_classes)}
+        left_out |= dict.fromkeys(sorted(alone), "it has no mask")
+        found = [sample for sample in found if sample.image not in alone]
+        files = {at: of_classes for at, of_classes in files.items() if at not in alone}
     for image, of_classes in files.items():
         if not any(path.is_file() for _, path in of_classes):
             example = of_classes[card.num_classes - 1][1]

@@ -98,7 +98,7 @@ def template(card: Card, source: Path) -> Found:
     masks = {mask for sample in samples for mask in sample.labels}
     samples = [sample for sample in samples if sample.image not in masks]  # where masks lie among images of one type
     if card.unlabelled:
-        alone = {s.image for s in samples if not any((root / mask).exists() for mask in s.labels)}
+        alone = {s.image for s in samples if not all((root / mask).exists() for mask in s.labels)}
         left_out |= dict.fromkeys(sorted(alone), "it has no mask")
         samples = [sample for sample in samples if sample.image not in alone]
     if not samples:

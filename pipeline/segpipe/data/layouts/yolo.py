@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,36 +12,29 @@ from segpipe.core.errors import DataError
 from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
-from segpipe.data.layouts.drawn import Area, drawn_masks
+from segpipe.data.layouts.drawn import Area, drawn_masks, shape_files
 from segpipe.data.layouts.found import Found
-from segpipe.data.layouts.templates import root_of, text_of
-from segpipe.data.layouts.trees import matched
+from segpipe.data.layouts.templates import text_of
 
 _OUTSIDE = 0.5  # of a side, by which a point may lie beyond the image
 
 
 @register("yolo", source="Ultralytics' text files: class x y x y ..., a line for each object")
 def yolo(card: Card, source: Path) -> Found:
-    """Images with a text file of polygons each, at `masks`; one without a file, or an empty one, shows nothing.
+    """Images with a text file of polygons each, at `masks`; a missing or empty file means that nothing is shown.
 
     A class of the files, from 0, is the card's class after the first, which is what no polygon covers. Smaller
     polygons lie above larger ones.
     """
-    root = root_of(source, Path(card.image).parts[0], card)
-    left_out: dict[str, str] = {}
-    found = list(matched(card, root, left_out))
-    of_image = {sample.image: root / sample.labels[0] for sample in found}
-    samples = [replace(s, labels=(f"masks/{s.split}/{s.id}.png",)) for s in found]
-    if not samples:
-        raise DataError(f"{source} holds no {card.image}; {card.instructions or 'complete the dataset'}")
-    used = set(of_image.values())
-    if not any(path.is_file() for path in used):
-        raise DataError(f"{next(iter(used))} and all others are missing, the polygons of images; give their folder")
-    for folder in sorted({path.parent for path in used}):
-        for path in sorted(folder.glob("*.txt")):
-            if path not in used:
-                left_out[path.relative_to(root).as_posix()] = "polygons without an image"
-    return drawn_masks(samples, card, source, root, lambda at: (_areas(of_image[at], card), None), left_out)
+    shapes = shape_files(card, source, "*.txt")
+    if not any(path.is_file() for path in shapes.of_image.values()):
+        first = next(iter(shapes.of_image.values()))
+        raise DataError(f"{first} and the polygons of all other images are missing; correct the card's masks")
+
+    def areas(at: str) -> tuple[list[Area], None]:
+        return _areas(shapes.of_image[at], card), None
+
+    return drawn_masks(shapes.samples, card, source, shapes.root, areas, shapes.left_out)
 
 
 def _areas(path: Path, card: Card) -> list[Area]:
