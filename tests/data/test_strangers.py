@@ -396,3 +396,21 @@ def test_frames_are_ordered_by_their_numbers_without_leading_zeros(tmp_path):
 def test_a_group_that_matches_no_image_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"--group \(zzz\) matches no image; they are called photo0, "):
         own.guess(*plain(tmp_path, numbered(8)), group="(zzz)")
+
+
+def test_areas_between_black_and_white_are_classes(tmp_path):
+    codes = np.array([0, 60, 100, 140, 250], np.uint8)
+    images, masks = plain(tmp_path, numbered(12), make=lambda i: codes[labels(i, 5)])
+    assert own.guess(images, masks)[1].keys["values"] == [[code] for code in codes.tolist()]
+
+
+def test_images_without_one_of_the_annotators_are_left_out_on_request(tmp_path):
+    for i in range(8):
+        photo(tmp_path / f"images/p{i}.jpg", i)
+        for k in range(2):
+            write(tmp_path / f"masks/p{i}_rater{k}.png", binary(i, k))
+    (tmp_path / "masks/p3_rater1.png").unlink()
+    card, root = card_of(tmp_path, tmp_path / "images", tmp_path / "masks", leave_out=True)
+    found = catalog.found_in(card, root)
+    assert len(found.samples) == 7
+    assert found.left_out["images/p3.jpg"] == "it has no mask"

@@ -275,6 +275,11 @@ def test_a_network_that_predicts_one_class_alone_has_collapsed(tmp_path, ious, c
     assert Entry("a", "run", "ce", (tmp_path,) * len(rows), tuple(rows), {}).collapsed == collapsed
 
 
+def test_a_class_that_no_label_shows_cannot_be_missed(tmp_path):
+    table = {"names": NAMES, "iou_dataset": [0.9, 0.0, None], "images": [3, 0, 0]}
+    assert Entry("a", "run", "ce", (tmp_path,), ({"test": {"per_class": table}},), {}).collapsed == ""
+
+
 def test_a_collapsed_run_is_named_and_not_recommended(finished, monkeypatch, capsys):
     monkeypatch.chdir(finished)
     whole = recommended(capsys)
