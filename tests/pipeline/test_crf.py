@@ -181,7 +181,7 @@ def test_one_image_with_the_parameters_of_a_tuned_run(single):
         (["--image", "a.png", "--probs", "a.npy", "--out", "b.png", "--tuned", "other.json"], 3, "crf.json"),
         (["--image", "a.png", "--probs", "a.npy", "--out", "b.png", "--tuned", "list.json"], 3, "numbers by name"),
         (["--image", "a.png", "--probs", "a.npy", "--out", "b.png", "--tuned", "word.json"], 3, "numbers by name"),
-        (["--image", "a.png", "--probs", "a.npz", "--out", "b.png"], 3, "an archive"),
+        (["--image", "a.png", "--probs", "a.npz", "--out", "b.png"], 3, "a.npz holds arrays arr_0, arr_1, wanted one"),
         (["--image", "a.png", "--probs", "flat.npy", "--out", "b.png"], 3, "(C, H, W)"),
         (["--image", "a.png", "--probs", "a.npy", "--out", "a.npy"], 2, "is an input"),
         (["--image", "a.png", "--probs", "a.npy", "--out", "b.png", "--jobs", "2"], 2, "stand alone"),
@@ -203,7 +203,7 @@ def test_one_image_refuses_in_one_line(single, arguments, code, words):
     (single / "other.json").write_text("[1]")
     (single / "list.json").write_text('{"parameters": [1], "iterations": 5}')
     (single / "word.json").write_text('{"parameters": {"bi_w": "x"}, "iterations": 5}')
-    np.savez(single / "a.npz", probs)
+    np.savez(single / "a.npz", probs, probs)
     np.save(single / "flat.npy", probs[0])
     done = segpipe("crf", *arguments, cwd=single, check=False)
     assert done.returncode == code, done.stderr
