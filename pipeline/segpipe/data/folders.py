@@ -160,5 +160,7 @@ def read_array(path: Path) -> NDArray[Any]:
                 if len(stored.files) != 1:
                     raise DataError(f"{path} holds arrays {', '.join(stored.files[:4])}, wanted one")
                 return np.asarray(stored[stored.files[0]])
+    except DataError:
+        raise  # it is a ValueError too
     except _BROKEN:  # NumPy's own words tell to unpickle it
         raise DataError(f"{path} is not a readable array; write it with numpy.save") from None
