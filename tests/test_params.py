@@ -84,7 +84,7 @@ def test_a_key_given_twice_is_refused():
         ("runs.focal.train.lr=x", "runs.focal.train.lr: found 'x'"),
         ("runs.focal.model.widht=4", "no option 'widht'; did you mean 'width'"),
         ("runs.a-b.loss=ce", "must match"),
-        ("runs={}", "at least 1"),
+        ("runs={}", "runs is empty; name a loss"),
         ("model.name=unett", "did you mean 'unet'"),
         ("seeds=[1, 1]", "repeat"),
         ("crf.runs=[cee]", "matches no run"),

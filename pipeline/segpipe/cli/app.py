@@ -27,6 +27,7 @@ from segpipe.cli import (
     ensemble,
     evaluate,
     export,
+    import_,
     infer,
     init,
     losses,
@@ -86,6 +87,7 @@ for _command in (compare.compare, recommend.recommend, plan.plan, table.table, a
     app.command(rich_help_panel="Answers from the results")(_command)
 for _command in (infer.infer, export.export):
     app.command(rich_help_panel="A trained run on new images")(_command)
+app.command("import", rich_help_panel="Predictions of other tools")(import_.import_)
 _WORKSPACE: tuple[Callable[..., None], ...] = (
     init.init, check.check, show.show, dag.dag, code.code, repro.repro, verify.verify, doctor.doctor,
 )  # fmt: skip

@@ -148,7 +148,7 @@ def compare(
 
 def _of_results(names: list[str], metric: list[str], split: str, equivalence: float | None) -> Judgement:
     """The named results of params.yaml or folders, compared."""
-    from segpipe.cli.named import folders_of
+    from segpipe.cli.named import folders_of, made_once
     from segpipe.report import judgement
 
     if split == "folds":
@@ -157,7 +157,7 @@ def _of_results(names: list[str], metric: list[str], split: str, equivalence: fl
     if len(folders) < 2:
         raise ConfigError(f"found {len(folders)} result, wanted at least two to compare")
     metrics = list(dict.fromkeys(metric or METRICS))
-    return judgement.judge(folders, metrics, split=split, equivalence=_region(equivalence) / 100)
+    return judgement.judge(folders, metrics, split=split, equivalence=_region(equivalence) / 100, once=made_once())
 
 
 def _of_folds(names: list[str], metric: list[str], equivalence: float | None) -> Judgement:

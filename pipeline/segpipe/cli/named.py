@@ -33,6 +33,14 @@ def folders_of(names: list[str]) -> dict[str, tuple[Path, ...]]:
     return found if names else _there()
 
 
+def made_once() -> set[str]:
+    """The imports of params.yaml, if it is there, that are judged as these networks."""
+    from segpipe.config import params
+    from segpipe.report import collect
+
+    return collect.made_once(params.load()) if params.FILE.is_file() else set()
+
+
 def _there() -> dict[str, tuple[Path, ...]]:
     """All complete results of params.yaml; a line on the error stream names each one left out and why."""
     found: dict[str, tuple[Path, ...]] = {}
@@ -60,8 +68,8 @@ def _known() -> dict[str, Find]:
 
     refined = params.crf_keys()
     for suffix, words in (("", ""), ("-crf", " + CRF")):
-        for run in params.runs:
-            keys = [f"{run}-{seed}" for seed in params.seeds if not suffix or f"{run}-{seed}" in refined]
+        for run in (*params.runs, *params.imports):
+            keys = [key for key in params.keys_of(run) if not suffix or key in refined]
             if keys:
                 known[run + words] = of_run(keys, suffix)
                 known |= {key + words: of_run([key], suffix) for key in keys}

@@ -21,7 +21,7 @@ def predict(
 ) -> None:
     """Compute the logits of a trained run on val and test; section `predict` says from how many looks."""
     from segpipe.cli.printing import announce, finish
-    from segpipe.config.context import start
+    from segpipe.config.context import refuse_import, start
 
     if run is None and loss is None:
         raise ConfigError("give --run NAME or --loss NAME: whose model shall predict?")
@@ -29,6 +29,7 @@ def predict(
         run=run, loss=loss, seed=seed, fold=fold, snapshot=snapshot, look=look, overrides=settings, device=device,
         scheduler=scheduler, quiet=as_json,
     )  # fmt: skip
+    refuse_import(context)
     model, prepared, out = context.require("train"), context.require("prepare"), context.path("predict")
     if dry_run:
         announce(context, out, model, prepared)

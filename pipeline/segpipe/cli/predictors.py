@@ -82,6 +82,8 @@ class EnsemblePredictor:
             self.method.restore(described["learned"], arrays)
         except ValueError as error:
             raise DataError(f"{definition}: {error}; run `segpipe ensemble` again") from None
+        if all(member["train"] is None for member in described["members"]):
+            raise DataError(f"{definition}: all members are imported, so that no network of them is here")
         weights = described["learned"].get("weights") or [1.0] * len(described["members"])
         if len(weights) != len(described["members"]):
             raise DataError(f"{definition} has {len(weights)} weights for {len(described['members'])} members")
@@ -89,7 +91,8 @@ class EnsemblePredictor:
             (_asked(member, described["classes"], device), _refiner(member)) if weight > 0 else None
             for member, weight in zip(described["members"], weights, strict=True)
         ]
-        self.config: dict[str, Any] = files.read_json(Path(described["members"][0]["train"]) / "config.json")
+        trained_here = next(member["train"] for member in described["members"] if member["train"] is not None)
+        self.config: dict[str, Any] = files.read_json(Path(trained_here) / "config.json")
 
     def predict(self, image: NDArray[np.uint8], number: int) -> Prediction:
         """The image's labels, and probabilities where the ensemble does not vote."""
@@ -155,6 +158,10 @@ def _defines(described: Any) -> bool:
 
 
 def _asked(member: dict[str, Any], classes: list[str], device: torch.device) -> Any:
+    if member["train"] is None:
+        raise DataError(
+            f"member {member.get('key')} is imported, without its network; make an ensemble of trained runs"
+        )
     folder = Path(member["train"])
     weights = trained.weights_of(folder, member["snapshot"])
     if not weights.is_file() or outputs.digest_file(weights) != member["model"]:

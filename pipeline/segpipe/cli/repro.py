@@ -74,6 +74,19 @@ def repro(jobs: Annotated[int, typer.Option("--jobs", "-j", help="Stages at once
     print(f"{ran} stages ran, {len(unchanged)} were up to date; {time.monotonic() - began:.0f} s")
 
 
+def run_stage(name: str, *, quiet: bool) -> None:
+    """`dvc repro` of a stage and what it reads.
+
+    quiet: what DVC prints goes to the error stream.
+
+    Raises:
+        DataError: it fails.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", name]
+    if subprocess.run(command, stdout=sys.stderr if quiet else None, check=False).returncode:
+        raise DataError(f"dvc repro {name} failed, see above; correct the cause and run dvc repro")
+
+
 def _free(path: Path) -> None:
     """Remove DVC's record of who reads and writes what, when a killed DVC has left it half-written.
 

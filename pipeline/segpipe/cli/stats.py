@@ -22,4 +22,5 @@ def stats(settings: options.Set = None, dry_run: options.DryRun = False, as_json
     rows = zip(result["classes"], result["share"], result["images"], result["weights"]["median_frequency"], strict=True)
     lines = [f"{'class':<{width}}  share    images  median-frequency weight"]
     lines += [f"{name:<{width}}  {share:6.2%}  {images:6d}  {weight:.3f}" for name, share, images, weight in rows]
-    finish(context, result, lines, first_run(context).command("train"))
+    following = first_run(context)
+    finish(context, result, lines, following.command("predict" if following.imported else "train"))

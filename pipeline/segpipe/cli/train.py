@@ -23,11 +23,12 @@ def train(
     from segpipe.cli import adhoc
     from segpipe.cli.printing import announce, finish
     from segpipe.config import minutes
-    from segpipe.config.context import first_process, inside_dvc, start
+    from segpipe.config.context import first_process, inside_dvc, refuse_import, start
 
     if run is None and loss is None:
         raise ConfigError("give --run NAME (a run of params.yaml) or --loss NAME, for example --loss focal")
     context = start(run=run, loss=loss, seed=seed, fold=fold, overrides=settings, device=device, quiet=as_json)
+    refuse_import(context)
     out, teacher = context.path("train"), context.teacher
     if dry_run:
         inputs = [context.path(stage) for stage in ("prepare", "stats")]

@@ -12,7 +12,19 @@ from segpipe.core.errors import ConfigError, DataError
 
 FILE = Path("data/code.json")
 ROOT = Path(__file__).parents[1]
-STAGES = ("download", "prepare", "stats", "train", "predict", "crf", "ensemble", "decide", "evaluate", "report")
+STAGES = (
+    "download",
+    "prepare",
+    "stats",
+    "train",
+    "predict",
+    "import",
+    "crf",
+    "ensemble",
+    "decide",
+    "evaluate",
+    "report",
+)
 _KEPT = Path(".segpipe/code.json")
 _READ = ("params.yaml", "dvc.yaml")
 

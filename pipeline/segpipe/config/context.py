@@ -60,6 +60,11 @@ class Context:
         return f"{self.run}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
 
     @property
+    def imported(self) -> bool:
+        """True of a run whose predictions another tool has made."""
+        return self.run in self.params.imports
+
+    @property
     def kind(self) -> str:
         """The kind of result that is evaluated, which is also its folder: runs, crf, folds, ensembles or decided."""
         return "decided" if self.rule else self.origin
@@ -84,7 +89,7 @@ class Context:
     @property
     def teacher(self) -> Context | None:
         """The context of the run that gives targets to this one."""
-        name = self.params.runs[self.run].teacher if self.run else None
+        name = self.params.runs[self.run].teacher if self.run in self.params.runs else None
         return None if name is None else self.member(f"{name}-{self.seed}")
 
     def digest(self, stage: str, *, base: bool = False) -> str:
@@ -99,7 +104,8 @@ class Context:
 
     def is_adhoc(self, stage: str) -> bool:
         """True when the output differs from what params.yaml asks for, so DVC's folders stay untouched."""
-        known = self.run in {"", *self.base.runs} and self.method in {"", *self.base.ensemble}
+        runs = {"", *self.base.runs, *self.base.imports}
+        known = self.run in runs and self.method in {"", *self.base.ensemble}
         if stage not in _DATA and (self.invented or not known):
             return True
         return self.digest(stage) != self.digest(stage, base=True)
@@ -175,7 +181,9 @@ class Context:
     def command(self, stage: str) -> str:
         """The command line of a stage with this call's selectors and overrides."""
         words = ["segpipe", stage]
-        if self.method and stage in ("ensemble", "evaluate", "decide"):
+        if stage == "predict" and self.imported:
+            words = ["segpipe", "import", self.run, "--seed", str(self.seed)]
+        elif self.method and stage in ("ensemble", "evaluate", "decide"):
             words += ["--method" if stage == "ensemble" else "--ensemble", self.method]
         elif self.run and stage in ("train", "predict", "crf", "evaluate", "decide"):
             words += ["--loss", str(self.params.runs[self.run].loss)] if self.invented else ["--run", self.run]
@@ -253,8 +261,8 @@ def start(
         invented = Run.of_loss(loss)
         run = "_".join(term.name for term in invented.loss.terms)  # 0.25*ce + 0.75*jml becomes ce_jml
         params, base = (p.model_copy(update={"runs": {**p.runs, run: invented}}) for p in (params, base))
-    if run is not None and run not in params.runs:
-        raise ConfigError(f"unknown run '{run}'{suggestion(run, params.runs)}")
+    if run is not None and run not in params.runs and run not in params.imports:
+        raise ConfigError(f"unknown run '{run}'{suggestion(run, (*params.runs, *params.imports))}")
     if method is not None and method not in params.ensemble:
         raise ConfigError(f"unknown ensemble '{method}'{suggestion(method, params.ensemble)}")
     context = Context(
@@ -269,11 +277,22 @@ def start(
 def _check_selectors(context: Context) -> None:
     """ConfigError when a fold, snapshot or look does not exist."""
     params, run = context.params, context.run
+    if context.imported and context.seed not in params.seeds_of(run):
+        raise ConfigError(
+            f"--seed {context.seed}: import '{run}' has the seeds 0 to {len(params.seeds_of(run)) - 1}, one for each "
+            f"folder in imports.{run}.predictions"
+        )
     fold, snapshot, look = context.fold, context.snapshot, context.look
     if fold is not None and fold >= params.folds.number:
         raise ConfigError(f"--fold {fold}: folds are 0..{params.folds.number - 1} (folds.number in params.yaml)")
     if context.crossed and run not in {key.rpartition("-")[0] for key in params.fold_keys()}:
         raise ConfigError(f"--folds: run '{run}' is trained on no folds; add it to folds.runs in params.yaml")
+    if context.imported and (context.refined or context.rule) and run not in params.refinable():
+        raise ConfigError(
+            f"import '{run}' lacks probabilities of val and test, which a CRF and rules are fitted to; import those"
+        )
+    if context.imported and (fold, snapshot, look) != (None, None, None):
+        raise ConfigError(f"run '{run}' is imported: it has no folds, snapshots or looks")
     if snapshot is not None and not 1 <= snapshot <= params.snapshots_of(run):
         raise ConfigError(
             f"--snapshot {snapshot}: run '{run}' leaves {params.snapshots_of(run)} snapshots; "
@@ -289,8 +308,14 @@ def _check_selectors(context: Context) -> None:
 
 
 def first_run(context: Context) -> Context:
-    """The same call for the first run of params.yaml."""
-    return replace(context, run=next(iter(context.params.runs)))
+    """The same call for the first run of params.yaml, trained or imported."""
+    return replace(context, run=next(iter({**context.params.runs, **context.params.imports})))
+
+
+def refuse_import(context: Context) -> None:
+    """ConfigError where a run would be trained or asked whose predictions are imported."""
+    if context.imported:
+        raise ConfigError(f"run '{context.run}' is imported, without its network; name a run of section runs")
 
 
 def inside_dvc() -> bool:

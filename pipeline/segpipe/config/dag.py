@@ -5,12 +5,12 @@ Between the two marks the text is generated; what stands outside is kept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from segpipe.config.code import FILE as CODE
 from segpipe.config.depends import READS, more_of_ensemble
+from segpipe.config.entry import RESULTS, quoted, stage
 from segpipe.config.schema import Params
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data import catalog
@@ -23,7 +23,6 @@ FILE = Path("dvc.yaml")
 SOURCE = Path("pipeline/segpipe")  # in a clone
 BEGIN = "# >>> written by `segpipe dag --write`; own stages go into a dvc.yaml of another folder"
 END = "# <<<"
-RESULTS = ("complete.json", "counts.csv", "images.csv", "calibration.csv", "curves.json", "metrics.json", "pictures")
 _FOLD = "--fold ${item.fold}"
 _KEY = "${item.run}-${item.seed}"
 _RUN = "--run ${item.run} --seed ${item.seed}"
@@ -79,32 +78,67 @@ def in_repository() -> bool:
 
 
 def _body(params: Params) -> str:
-    refined = list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))
     dataset, every = "data/download/${download.dataset}", "run: ${runs}\nseed: ${seeds}"
-    source = [_quoted(params.download.source)] if params.download.source else []
+    source = [quoted(params.download.source)] if params.download.source else []
     predicted, refined_by = f"data/predict/{_KEY}", f"data/crf/{_KEY}"
     data = [dataset, "data/prepare"]
     parts = [
         _code(),
-        _stage("download", "download", "", source, outs=[dataset]),
-        _stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
-        _stage("stats", "stats", "", data, outs=["data/stats.json"]),
+        stage("download", "download", "", source, outs=[dataset]),
+        stage("prepare", "prepare", "", [dataset], outs=["data/prepare"]),
+        stage("stats", "stats", "", data, outs=["data/stats.json"]),
         *_trainings(params, every),
-        _stage("predict", "predict", _RUN, ["data/prepare", f"data/train/{_KEY}"], outs=[predicted], matrix=every),
-        _stage("evaluate", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=every),
     ]
+    if params.runs:
+        known, scores = ["data/prepare", f"data/train/{_KEY}"], f"results/runs/{_KEY}"
+        parts += [
+            stage("predict", "predict", _RUN, known, outs=[predicted], matrix=every),
+            stage("evaluate", "evaluate", _RUN, [*data, predicted], results=scores, matrix=every),
+        ]
+    parts += _imports(params, data)
     parts += _folds(params, data)
-    if refined:
-        some = f"run: [{', '.join(refined)}]\nseed: ${{seeds}}"
+    for ending, some in _matrices(params, list(dict.fromkeys(key.rpartition("-")[0] for key in params.crf_keys()))):
         results = f"results/crf/{_KEY}"
         parts += [
-            _stage("crf", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
-            _stage("evaluate_crf", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some),
+            stage(f"crf{ending}", "crf", _RUN, [*data, predicted], outs=[refined_by], matrix=some),
+            stage(
+                f"evaluate_crf{ending}", "evaluate", f"{_RUN} --crf", [*data, refined_by], results=results, matrix=some
+            ),
         ]
     parts += _ensembles(params)
     parts += _decided(params, data)
     parts.append(_report(params, data))
     return "stages:\n" + "\n".join(parts)
+
+
+def _matrices(params: Params, runs: Sequence[str]) -> list[tuple[str, str]]:
+    """The matrices of some runs: one of all that are trained, and of each import, whose folders are its seeds; with
+    the end of their stages' names.
+    """
+    trained = [run for run in runs if run in params.runs]
+    found = [("", f"run: [{', '.join(trained)}]\nseed: ${{seeds}}")] if trained else []
+    return found + [
+        (f"_{run}", f"run: [{run}]\nseed: [{', '.join(map(str, params.seeds_of(run)))}]")
+        for run in runs
+        if run in params.imports
+    ]
+
+
+def _imports(params: Params, data: list[str]) -> list[str]:
+    """Predictions of other tools, and what is scored of them."""
+    parts = []
+    for run, section in params.imports.items():
+        [(ending, each)] = _matrices(params, [run])
+        folders, predicted = [quoted(folder) for folder in section.predictions], f"data/predict/{_KEY}"
+        select = "${item.run} --seed ${item.seed}"
+        known = ["data/prepare", *folders]
+        parts += [
+            stage(f"import{ending}", "import", select, known, outs=[predicted], matrix=each, run=run),
+            stage(
+                f"evaluate{ending}", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=each
+            ),
+        ]
+    return parts
 
 
 def _folds(params: Params, data: list[str]) -> list[str]:
@@ -117,11 +151,11 @@ def _folds(params: Params, data: list[str]) -> list[str]:
     trained, found = f"data/train/{_KEY}-fold${{item.fold}}", f"data/predict/{_KEY}-fold${{item.fold}}"
     inputs, select = _training_inputs(params), f"{_RUN} {_FOLD}"
     return [
-        _stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
-        _stage(
+        stage("train_fold", "train", select, inputs, outs=[trained], matrix=each, more=["folds.number"]),
+        stage(
             "predict_fold", "predict", select, [inputs[0], trained], outs=[found], matrix=each, more=["folds.number"]
         ),
-        _stage(
+        stage(
             "evaluate_folds",
             "evaluate",
             f"{_RUN} --folds",
@@ -135,7 +169,7 @@ def _folds(params: Params, data: list[str]) -> list[str]:
 
 def _report(params: Params, data: list[str]) -> str:
     """Stage report, which reads everything."""
-    evaluated = [f"results/runs/{run}-{seed}" for run in params.runs for seed in params.seeds]
+    evaluated = [f"results/runs/{key}" for key in params.all_keys()]
     evaluated += [f"results/folds/{key}" for key in params.fold_keys()]
     evaluated += [f"results/crf/{key}" for key in params.crf_keys()] + [
         f"results/ensembles/{m}" for m in params.ensemble
@@ -144,7 +178,8 @@ def _report(params: Params, data: list[str]) -> str:
     evaluated += [f"results/decided/{name}" for name in decided]
     inputs = [
         *data,
-        *(f"data/{kind}/{key}" for key in params.all_keys() for kind in ("train", "predict")),
+        *(f"data/{kind}/{key}" for key in params.trained_keys() for kind in ("train", "predict")),
+        *(f"data/predict/{key}" for run in params.imports for key in params.keys_of(run)),
         *(f"data/crf/{key}" for key in params.crf_keys()),
         *(f"data/ensemble/{method}" for method in params.ensemble),
         *(f"data/decide/{name}" for name in decided),
@@ -154,14 +189,15 @@ def _report(params: Params, data: list[str]) -> str:
     inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
     inputs += [f"results/decided/{name}/decide.json" for name in decided]
     # The page prints all parameters.
-    more = [name for name in type(params).model_fields if name not in {path.split(".")[0] for path in READS["report"]}]
-    return _stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more)
+    unread = {path.split(".")[0] for path in READS["report"]} | (set() if params.imports else {"imports"})
+    more = [name for name in type(params).model_fields if name not in unread]
+    return stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more)
 
 
 def _training_inputs(params: Params) -> list[str]:
     """What every training reads: data, class weights, and the files of weights that any run starts from."""
     weights = {params.model_of(run).weights for run in params.runs} - {None}
-    return ["data/prepare", "data/stats.json", *(_quoted(str(path)) for path in sorted(map(str, weights)))]
+    return ["data/prepare", "data/stats.json", *(quoted(str(path)) for path in sorted(map(str, weights)))]
 
 
 def _trainings(params: Params, every: str) -> list[str]:
@@ -170,12 +206,12 @@ def _trainings(params: Params, every: str) -> list[str]:
     taught = {run for group in students.values() for run in group}
     alone = [run for run in params.runs if run not in taught]
     matrix = every if not taught else f"run: [{', '.join(alone)}]\nseed: ${{seeds}}"
-    parts = [_stage("train", "train", _RUN, inputs, outs=[f"data/train/{_KEY}"], matrix=matrix)] if alone else []
+    parts = [stage("train", "train", _RUN, inputs, outs=[f"data/train/{_KEY}"], matrix=matrix)] if alone else []
     for teacher, group in students.items():
         each = f"run: [{', '.join(group)}]\nseed: ${{seeds}}"
         known = [*inputs, f"data/train/{teacher}-${{item.seed}}"]
         parts.append(
-            _stage(f"train_taught_by_{teacher}", "train", _RUN, known, outs=[f"data/train/{_KEY}"], matrix=each)
+            stage(f"train_taught_by_{teacher}", "train", _RUN, known, outs=[f"data/train/{_KEY}"], matrix=each)
         )
     for run in params.runs:
         if count := params.snapshots_of(run):
@@ -184,7 +220,7 @@ def _trainings(params: Params, every: str) -> list[str]:
             known, out = ["data/prepare", f"data/train/{run}-${{item.seed}}"], f"data/predict/{run}-${{item.seed}}"
             outs = [f"{out}-snap${{item.snapshot}}"]
             parts.append(
-                _stage(f"predict_snapshots_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run)
+                stage(f"predict_snapshots_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run)
             )
     return parts
 
@@ -203,7 +239,7 @@ def _ensembles(params: Params) -> list[str]:
         known = ["data/prepare", f"data/train/{run}-${{item.look.seed}}"]
         outs = [f"data/predict/{run}-${{item.look.seed}}-look${{item.look.number}}"]
         each = f"look: [{', '.join(dict.fromkeys(named))}]"
-        parts.append(_stage(f"predict_looks_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run))
+        parts.append(stage(f"predict_looks_of_{run}", "predict", select, known, outs=outs, matrix=each, run=run))
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for method in params.ensemble:
         groups.setdefault((_inputs_of(params, method), tuple(more_of_ensemble(params, method))), []).append(method)
@@ -212,9 +248,9 @@ def _ensembles(params: Params) -> list[str]:
         ending, made = f"_{alike[0]}" if number else "", "data/ensemble/${item.method}"
         data = ["data/download/${download.dataset}", "data/prepare"]
         name, select = "ensemble" + ending, "--method ${item.method}"
-        parts.append(_stage(name, "ensemble", select, [*data, *read], outs=[made], matrix=group, more=more))
+        parts.append(stage(name, "ensemble", select, [*data, *read], outs=[made], matrix=group, more=more))
         name, select = "evaluate_ensemble" + ending, "--ensemble ${item.method}"
-        parts.append(_stage(name, "evaluate", select, [*data, made], results=results, matrix=group))
+        parts.append(stage(name, "evaluate", select, [*data, made], results=results, matrix=group))
     return parts
 
 
@@ -229,10 +265,10 @@ def _decided(params: Params, data: list[str]) -> list[str]:
         ("crf", runs[True], f"data/crf/{_KEY}", f"{_KEY}-crf", f"{_RUN} --crf"),
         ("ensembles", methods, "data/ensemble/${item.method}", "${item.method}", "--ensemble ${item.method}"),
     ):
-        names = ", ".join(dict.fromkeys(name.split("-")[0] for name in of))
-        each = f"method: [{names}]" if of is methods else f"run: [{names}]\nseed: ${{seeds}}"
-        if of:
-            name = f"_{ending}" if parts else ""  # the first group is called as the stage
+        names = list(dict.fromkeys(name.split("-")[0] for name in of))
+        matrices = [("", f"method: [{', '.join(names)}]")] if of is methods else _matrices(params, names)
+        for more, each in matrices if of else ():
+            name = f"_{ending}{more}" if parts else more  # the first group is called as the stage
             parts += _decision(name, selectors, [*data, read], key, f"{each}\n{rules}")
     return parts
 
@@ -242,8 +278,8 @@ def _decision(name: str, selectors: str, read: list[str], key: str, matrix: str)
     made, selectors = f"data/decide/${{item.rule}}/{key}", f"{selectors} --rule ${{item.rule}}"
     results = f"results/decided/${{item.rule}}/{key}"
     return [
-        _stage(f"decide{name}", "decide", selectors, read, outs=[made], matrix=matrix),
-        _stage(f"evaluate_decided{name}", "evaluate", selectors, [*read[:2], made], results=results, matrix=matrix),
+        stage(f"decide{name}", "decide", selectors, read, outs=[made], matrix=matrix),
+        stage(f"evaluate_decided{name}", "evaluate", selectors, [*read[:2], made], results=results, matrix=matrix),
     ]
 
 
@@ -258,53 +294,6 @@ def _inputs_of(params: Params, method: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _stage(
-    name: str,
-    command: str,
-    selectors: str,
-    deps: list[str],
-    *,
-    outs: Sequence[str] = (),
-    kept: Sequence[str] = (),
-    results: str = "",
-    matrix: str = "",
-    more: Sequence[str] = (),
-    run: str = "${item.run}",
-) -> str:
-    """One stage as text. `outs` go to DVC's cache; `kept` and the files of `results` live in git."""
-    sections = [path.format(run=run, method="${item.method}") for path in (*READS[command], *more)]
-    if results:
-        more_files = (
-            ("members.json",) if "/ensembles/" in results else ("decide.json",) if "/decided/" in results else ()
-        )
-        kept = [f"{results}/{part}" for part in (*RESULTS, *more_files)]
-    blocks = {
-        "deps": deps,
-        "params": [*sections, f"{CODE.as_posix()}:\n          - {_digest_key(command, run)}"],
-        "outs": [*outs, *(f"{path}:\n          cache: false" for path in kept)],
-        "metrics": [f"{results}/headline.json:\n          cache: false"] if results else [],
-    }
-    text = f"  {name}:\n"
-    if matrix:
-        text += "    matrix:\n" + "".join(f"      {line}\n" for line in matrix.splitlines())
-    text += f"    cmd: segpipe {command} {selectors}".rstrip() + "\n"
-    for heading, items in blocks.items():
-        if items:
-            text += f"    {heading}:\n" + "".join(f"      - {item}\n" for item in items)
-    return text
-
-
-def _digest_key(command: str, run: str) -> str:
-    """Where data/code.json has the digest of a stage's code."""
-    of = {"train": run, "predict": run, "ensemble": "${item.method}"}.get(command)
-    return command if of is None else f"{command}.{of}"
-
-
-def _quoted(path: str) -> str:
-    """A folder of the user's as YAML and DVC's templating read it back."""
-    return json.dumps(str(Path(path).expanduser()), ensure_ascii=False).replace("${", "\\\\${")
-
-
 def _code() -> str:
     """Stage code, before all others. In a clone DVC watches the source; elsewhere it is asked each time, since a path
     of this machine would not do on another.
@@ -317,6 +306,8 @@ def _code() -> str:
 
 def _plots(params: Params) -> str:
     """What `dvc plots show` draws."""
+    if not params.runs:
+        return ""
     lines = ["plots:", "  - validation mIoU^D:", "      x: epoch", "      y:"]
-    lines += [f"        data/train/{key}/history.csv: val_miou_dataset" for key in params.all_keys()]
+    lines += [f"        data/train/{key}/history.csv: val_miou_dataset" for key in params.trained_keys()]
     return "\n" + "\n".join(lines) + "\n"

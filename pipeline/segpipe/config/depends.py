@@ -23,6 +23,7 @@ READS: dict[str, tuple[str, ...]] = {
     "stats": ("stats",),
     "train": ("threads", "model", "train", "runs.{run}"),
     "predict": ("threads", "predict", "runs.{run}"),
+    "import": ("imports.{run}",),
     "crf": ("threads", *_CRF),
     "ensemble": ("seeds", "runs", "ensemble.{method}"),
     "decide": _DECIDE,
@@ -32,6 +33,7 @@ READS: dict[str, tuple[str, ...]] = {
 # The parameters that an output depends on, those of earlier stages included.
 _DATA = ("download", "prepare", "stats")
 _PREDICT = (*_DATA, "threads", "model", "train", "runs.{run}", "predict")
+_IMPORT = ("download", "prepare", "imports.{run}")
 _ENSEMBLE = (*_DATA, "threads", "model", "train", "predict", "seeds", "runs", "ensemble.{method}")
 DEPENDS: dict[str, tuple[str, ...]] = {
     "download": ("download",),
@@ -39,6 +41,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "stats": _DATA,
     "train": _PREDICT[:-1],
     "predict": _PREDICT,
+    "import": _IMPORT,
     "crf": (*_PREDICT, *_CRF),
     "ensemble": _ENSEMBLE,
     "evaluate runs": (*_PREDICT, "evaluate"),
@@ -51,7 +54,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "evaluate decided runs": (*_PREDICT, "decide.rules", "evaluate"),
     "evaluate decided crf": (*_PREDICT, "crf.tune", "decide.rules", "evaluate"),
     "evaluate decided ensembles": (*_ENSEMBLE, "decide.rules", "evaluate"),
-    "report": (*_ENSEMBLE[:-1], "crf", "ensemble", "decide", "evaluate", "report"),
+    "report": (*_ENSEMBLE[:-1], "imports", "crf", "ensemble", "decide", "evaluate", "report"),
 }
 _READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
 _NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
@@ -68,8 +71,12 @@ def output_digest(
     method: str, rule: str = "",
 ) -> str:  # fmt: skip
     """A name for all parameters that an output depends on."""
-    paths = [path.format(run=run, method=method) for path in DEPENDS[stage]]
-    of_run, of_method = "runs.{run}" in DEPENDS[stage], "ensemble.{method}" in DEPENDS[stage]
+    depends = DEPENDS[stage]
+    of_run, of_method = "runs.{run}" in depends, "ensemble.{method}" in depends
+    imported = of_run and run in params.imports
+    if imported:  # nothing of it is trained here
+        depends, of_run = (*_IMPORT, *(path for path in depends if path not in _PREDICT)), False
+    paths = [path.format(run=run, method=method) for path in depends]
     if of_method:
         paths += more_of_ensemble(params, method)
     if of_run:
@@ -94,7 +101,7 @@ def output_digest(
     if stage == "predict" and (snapshot is not None or look is not None):
         part = ("snapshot", snapshot) if look is None else ("look", look)
         return config_digest(values, (seed, *part))
-    return config_digest(values, seed if of_run else None)
+    return config_digest(values, seed if of_run or imported else None)
 
 
 def recipes(params: Params, runs: list[str]) -> dict[str, Any]:
@@ -110,8 +117,10 @@ def config_digest(*parts: Any) -> str:
 
 def more_of_ensemble(params: Params, method: str) -> list[str]:
     """Parameters that some ensembles depend on, and others do not."""
-    refined = any(key.endswith("-crf") for key in params.members_of(method))
-    return [*(_CRF if refined else ()), *(["folds.number"] if params.ensemble[method].folds else [])]
+    members = params.members_of(method)
+    refined = any(key.endswith("-crf") for key in members)
+    imported = {f"imports.{run}": None for run in (key.split("-")[0] for key in members) if run in params.imports}
+    return [*(_CRF if refined else ()), *(["folds.number"] if params.ensemble[method].folds else []), *imported]
 
 
 def lookup(params: Params, path: str) -> Any:

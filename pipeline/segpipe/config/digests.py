@@ -41,10 +41,10 @@ _LEFT_OUT = (
     "segpipe.cli",
     *(
         f"segpipe.config.{name}"
-        for name in ("code", "dag", "depends", "digests", "meaning", "params", "source", "yaml")
+        for name in ("code", "dag", "entry", "depends", "digests", "meaning", "params", "source", "yaml")
     ),
 )
-_VALUES = ("segpipe.config.sections", "segpipe.config.schema", "segpipe.config.context")
+_VALUES = tuple(f"segpipe.config.{name}" for name in ("sections", "imported", "names", "schema", "context"))
 LEARNERS = "segpipe.ensembles.learners"
 ENCODERS, DECODERS = "segpipe.models.blocks.encoders", "segpipe.models.blocks.decoders"
 Root = tuple[str, str]
@@ -63,19 +63,21 @@ def every(params: Params) -> dict[str, Any]:
     }
     for stage in ("train", "predict"):
         found[stage] = {run: digest(params, stage, run=run) for run in params.runs}
+    found["import"] = {run: digest(params, "import", run=run) for run in params.imports}
     found["ensemble"] = {method: digest(params, "ensemble", method=method) for method in params.ensemble}
     return found
 
 
 def digest(params: Params, stage: str, *, run: str = "", method: str = "") -> str:
     """What the code of a stage means under these parameters, 16 hexadecimal digits."""
-    roots = [(f"segpipe.stages.{stage}", "run"), *_chosen(params, stage, run, method)]
+    module = "import_" if stage == "import" else stage  # the other is a word of Python's
+    roots = [(f"segpipe.stages.{module}", "run"), *_chosen(params, stage, run, method)]
     values: dict[str, Any] = {
         path: lookup(params, path.format(run=run, method=method)) for path in READS[stage] if run or "{run}" not in path
     }
     # An output is named by these: with others, a later stage would refuse it.
     values["depends"] = {key: paths for key, paths in DEPENDS.items() if key.split()[0] == stage}
-    values |= recipes(params, [run, *params.teachers_of(run)] if run else [])
+    values |= recipes(params, [run, *params.teachers_of(run)] if run in params.runs else [])
     if stage == "train":
         values["terms"] = [[term.name, term.weight, dict(term.options)] for term in params.runs[run].loss.terms]
     if stage in _READ_LABELS:

@@ -48,7 +48,8 @@ class Package:
     """The source of a package, parsed as far as it is reached.
 
     root: the folder of the package. left_out: modules, or packages, that no search enters. values: modules of
-    parameters, whose fields and checks mean nothing beside the values, which the caller digests; their methods count.
+    parameters, whose classes mean nothing beside the values, which the caller digests: a new field, another name or
+    place changes no meaning. Their methods count where they are called.
     """
 
     def __init__(self, root: Path, left_out: Iterable[str] = (), values: Iterable[str] = ()) -> None:
@@ -65,7 +66,7 @@ class Package:
         Neither the name of a part nor its place counts, only what it means: its own text at first, then that with the
         meaning of whatever it refers to, until a round tells no more parts apart (Weisfeiler and Leman 1968).
         """
-        means = {part: self._text(part) for part in self.reached(roots)}
+        means = {part: self._text(part) for part in self.reached(roots) if not self._is_value(part)}
         edges = {part: {(chain, to) for chain, to in self._edges(part) if to in means} for part in means}
         before = 0
         while before < (kinds := len(set(means.values()))):
@@ -122,8 +123,8 @@ class Package:
         """What a part refers to."""
         if part not in self._uses:
             uses = read(self._nodes(part))
-            if part.module in self.values and self._is_class(part):
-                uses = replace(uses, text="", chains=frozenset(), words=frozenset())
+            if self._is_value(part):
+                uses = replace(uses, text="", chains=frozenset(self._bases(part)), words=frozenset())
             self._uses[part] = uses
         return self._uses[part]
 
@@ -210,6 +211,15 @@ class Package:
         known = self._module(module)
         return known is not None and (name in known.parts or (name in known.imports and known.path.name == "__init__.py"
                                       and self._module(f"{module}.{name}") is None))  # fmt: skip
+
+    def _is_value(self, part: Part) -> bool:
+        """Whether a part is a class of parameters: it leads to those of its fields, and says nothing itself."""
+        return part.module in self.values and self._is_class(part)
+
+    def _bases(self, part: Part) -> Iterator[Chain]:
+        known = self._module(part.module)
+        for node in known.parts[part.name] if known else ():
+            yield from (chain for base in getattr(node, "bases", ()) if (chain := chain_of(base)))
 
     def _is_class(self, part: Part) -> bool:
         known = self._module(part.module)

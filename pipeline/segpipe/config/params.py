@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from segpipe.config import yaml
-from segpipe.config.schema import NAME, NAME_RULE, Params, sentence
+from segpipe.config.schema import NAME, NAME_RULE, Params
+from segpipe.config.sections import sentence
 from segpipe.core.errors import ConfigError, suggestion
 
 FILE = Path("params.yaml")

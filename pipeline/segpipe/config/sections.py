@@ -323,3 +323,19 @@ class Report(Section):
 
     metric: str
     equivalence: Annotated[float, Field(ge=0, le=100)] = 1.0  # points: a smaller difference does not matter
+
+
+def sentence(error: Any, section: Any) -> str:
+    """One pydantic error as found, wanted, next."""
+    if error["type"] == "extra_forbidden":
+        known = section.model_fields if hasattr(section, "model_fields") else {}
+        return f"unknown key{suggestion(str(error['loc'][-1]), known)}"
+    if error["type"] == "missing":
+        return "this key is missing; add it"
+    cause = (error.get("ctx") or {}).get("error")
+    if cause is not None:
+        return str(cause)
+    if error["type"] == "string_pattern_mismatch":
+        return f"found {error['input']!r}, wanted the form {error['ctx']['pattern']}"
+    wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"found {error['input']!r}, wanted {wanted}"

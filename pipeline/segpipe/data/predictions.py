@@ -1,4 +1,4 @@
-"""What stages predict, crf and ensemble wrote of each image."""
+"""What stages predict, import, crf and ensemble wrote of each image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ from segpipe.data.maps import open_maps
 
 
 def read_probs(predicted: Path, split: str, row: Row, position: int) -> NDArray[np.float32]:
-    """The probabilities (C, H, W) of one image at its original size, from logits or from stored maps."""
+    """The probabilities (C, H, W) of one image at its original size, from logits or from stored maps.
+
+    Of label maps alone 1 for the class that is predicted, which is how an ensemble that votes counts them.
+
+    Raises:
+        DataError: label maps that leave pixels without a class.
+    """
     if _holds_logits(predicted, split):
         return restore(open_maps(predicted / f"{split}_logits")[position], row.geometry)
+    if not _holds_probs(predicted, split):
+        return _certain(predicted, split, position)
     return softmax(open_maps(predicted / f"{split}_probs")[position])
 
 
@@ -32,9 +40,23 @@ def read_stored(
     """
     if _holds_logits(predicted, split):
         return None, read_probs(predicted, split, row, position)
-    held = (predicted / f"{split}_probs.json").exists()
     labels = open_maps(predicted / f"{split}_labels")[position]
-    return labels, read_probs(predicted, split, row, position) if held else None
+    return labels, read_probs(predicted, split, row, position) if _holds_probs(predicted, split) else None
+
+
+def _certain(predicted: Path, split: str, position: int) -> NDArray[np.float32]:
+    """(C, H, W) 1 for the predicted class."""
+    labels, classes = open_maps(predicted / f"{split}_labels")[position], read_json(predicted / "made.json")["classes"]
+    if labels.max() >= len(classes):
+        raise DataError(
+            f"{predicted} predicts nothing for some pixels of image {position + 1} of {split}, and votes need a class "
+            "everywhere; leave it out of the ensemble's members"
+        )
+    return np.asarray(labels == np.arange(len(classes), dtype=np.uint8)[:, None, None], np.float32)
+
+
+def _holds_probs(predicted: Path, split: str) -> bool:
+    return (predicted / f"{split}_probs.json").exists()
 
 
 def _holds_logits(predicted: Path, split: str) -> bool:

@@ -57,15 +57,15 @@ def _scores(counts: Counts) -> dict[str, float | None]:
     return {name: found[name] for name in ("acc", *METRICS)}
 
 
-def _cost(definition: dict[str, Any]) -> int:
-    """Multiply-adds of an image. A network counts once, also where its CRF's output is a member too; who has no
-    weight is not asked.
+def _cost(definition: dict[str, Any]) -> int | None:
+    """Multiply-adds of an image; None where those of an import are not known. A network counts once, also where its
+    CRF's output is a member too; who has no weight is not asked.
     """
     members = definition["members"]
     weights = definition["learned"].get("weights") or [1.0] * len(members)
     asked = {
-        (m["model"], json.dumps(m["predict"], sort_keys=True)): int(m["multiply_adds"])
+        (m["model"], json.dumps(m["predict"], sort_keys=True)): m["multiply_adds"]
         for m, weight in zip(members, weights, strict=True)
         if weight > 0
     }
-    return sum(asked.values())
+    return None if None in asked.values() else sum(map(int, asked.values()))

@@ -66,7 +66,7 @@ def advise(
         judged: all results compared, by the goal's metric among others.
         cost: multiply-adds of an image, where they are known.
         missing: what nobody has tried yet, in words.
-        kinds: of each result: "run", "crf", "ensemble" or "decided".
+        kinds: of each result: "run", "import", "crf", "ensemble" or "decided".
         metric: instead of the goal's.
         minutes: of one training of each run, where they are known.
     """
@@ -177,8 +177,10 @@ def scored(advice: Advice, judged: Judgement) -> str:
 
 
 def _without_cost(names: Sequence[str], cost: Mapping[str, float], kinds: Mapping[str, str]) -> list[str]:
-    """Those whose cost could be known and is not; a CRF's work is never counted."""
-    return [name for name in names if name not in cost and kinds[name] not in ("crf", "decided")]
+    """Those whose cost could be known and is not; a CRF's work is never counted, an import's only where it is
+    told.
+    """
+    return [name for name in names if name not in cost and kinds[name] not in ("import", "crf", "decided")]
 
 
 def _percent(advice: Advice, name: str) -> str:

@@ -67,7 +67,7 @@ class ReportBuilder:
             *("ece_dataset", "nll_dataset"),
         ]
         self.judged = judge_entries(self.entries, context, list(dict.fromkeys([self.metric, *self.columns])))
-        runs = [entry.name for entry in self.entries if entry.kind == "run"]
+        runs = [entry.name for entry in self.entries if entry.kind in ("run", "import")]
         self.collapsed = {entry.name: entry.collapsed for entry in self.entries if entry.collapsed}
         sound = [name for name in self.judged.scores if name not in self.collapsed]
         self.sound = self.judged.only(sound) if 0 < len(sound) < len(self.judged.scores) else self.judged

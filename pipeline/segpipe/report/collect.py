@@ -50,13 +50,14 @@ def collect_results(context: Context, missing: MissingResults | None = None) -> 
     folders = _Folders(missing)
     found = []
     for kind, suffix in (("run", ""), ("crf", " + CRF")):
-        for run, section in params.runs.items():
-            keys = [f"{run}-{seed}" for seed in params.seeds]
+        for run, about in _runs(params).items():
+            keys = params.keys_of(run)
             if kind == "crf":
                 keys = [f"{key}-crf" for key in keys if key in params.crf_keys()]
             there = folders.of([context.member(key) for key in keys])
             if there:
-                found.append(read_entry(run + suffix, kind, f"{section.loss}{suffix}", there))
+                shown = "import" if run in params.imports and kind == "run" else kind
+                found.append(read_entry(run + suffix, shown, f"{about}{suffix}", there))
     for method in params.ensemble:
         there = folders.of([context.of_ensemble(method)])
         if there:
@@ -68,6 +69,22 @@ def collect_results(context: Context, missing: MissingResults | None = None) -> 
     if not found:
         raise DataError(f"no result of params.yaml is there; {missing[0] if missing else 'run `dvc repro`'}")
     return found
+
+
+def _runs(params: Params) -> dict[str, str]:
+    """What is trained and what is imported, with the loss of the one and the kind of the other."""
+    what = {"labels": "label maps", "probs": "probabilities", "logits": "logits"}
+    imported = {run: f"imported {what[section.holds]}" for run, section in params.imports.items()}
+    return {run: str(section.loss) for run, section in params.runs.items()} | imported
+
+
+def made_once(params: Params) -> set[str]:
+    """Imports of fewer seeds than the runs have, or of more where these have one: they are judged as these networks,
+    all of their seeds together.
+    """
+    first = params.seeds if params.runs else max(map(params.seeds_of, params.imports), key=len, default=[])
+    own = {run: params.seeds_of(run) for run in params.imports}
+    return {run for run, seeds in own.items() if len(first) == 1 < len(seeds) or not set(first) <= set(seeds)}
 
 
 def decided_names(params: Params) -> list[tuple[str, str, list[str]]]:
@@ -122,12 +139,14 @@ def costs(context: Context, entries: Sequence[Entry]) -> dict[str, float]:
     for entry in entries:
         if entry.kind == "ensemble":
             one = read_json(entry.folders[0] / "members.json")["multiply_adds"]
-            found[entry.name] = float(one["members"] + one["combining"])
-        elif entry.kind == "run":
+            if one["members"] is not None:  # of an import they are not known
+                found[entry.name] = float(one["members"] + one["combining"])
+        elif entry.kind in ("run", "import"):
             member = context.member(entry.folders[0].name)
             if member.is_fresh("predict", member.path("predict")):
                 known = read_json(member.path("predict") / "made.json")
-                found[entry.name] = float(known["multiply_adds"] * known["looks"])
+                if known["multiply_adds"] is not None:
+                    found[entry.name] = float(known["multiply_adds"] * known["looks"])
     return found
 
 
@@ -175,5 +194,6 @@ def judge_entries(
             "that nothing can be compared by it; take ece_dataset or another score"
         )
     usable = [m for m in metrics if m not in NOT_BY_IMAGE and any(e.mean(m) is not None for e in entries)]
-    folders = {entry.name: entry.folders for entry in entries}
-    return judge(folders, usable, split=split, equivalence=context.params.report.equivalence / 100)
+    folders = {entry.name: entry.folders for entry in entries if split in entry.metrics[0]}
+    region, once = context.params.report.equivalence / 100, made_once(context.params)
+    return judge(folders, usable, split=split, equivalence=region, once=once)

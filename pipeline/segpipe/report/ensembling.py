@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,10 +79,12 @@ def worth(found: Found, judged: Judgement) -> str:
     others = [name for name in as_good if name != chosen]
     differ = "is tied with it, and costs" if len(others) == 1 else "are tied with it, and cost"
     tied = f"; {', '.join(others)} {differ} no less" if others else ""
-    one, cost = found[chosen], _total(found[chosen]) / max(1, found[chosen]["multiply_adds"]["best_member"])
+    one = found[chosen]
+    cost = _total(one) / max(1, one["multiply_adds"]["best_member"] or 1)
+    price = f" for {cost:.1f} times its cost" if one["multiply_adds"]["best_member"] and math.isfinite(cost) else ""
     return (
         f"Worth its cost, these networks: {chosen} ({one['method']}), {100 * difference['value']:+.1f} points of "
-        f"{pretty(METRIC)} over {one['best_member']} for {cost:.1f} times its cost{tied}.{note}"
+        f"{pretty(METRIC)} over {one['best_member']}{price}{tied}.{note}"
     )
 
 
@@ -112,7 +115,7 @@ def together(difference: Mapping[str, Any], ensembles: int) -> tuple[float, floa
 def gained(found: Found, entries: Sequence[Entry], region: float) -> Table:
     """Score, gain over the best member, calibration, coverage and cost of every ensemble."""
     by_name, shown = {entry.name: entry for entry in entries}, verdicts(found, region)
-    cheapest = min(one["multiply_adds"]["best_member"] for one in found.values()) or 1
+    cheapest = min((one["multiply_adds"]["best_member"] or math.inf for one in found.values()), default=1)
     rows = []
     for name, one in found.items():
         test = by_name[f"ensemble: {name}"].metrics[0]["test"]
@@ -131,7 +134,7 @@ def gained(found: Found, entries: Sequence[Entry], region: float) -> Table:
                 f"{_number(test.get('nll_dataset'))} → {_number(after)}" if "nll_dataset" in test else "–",
                 "–" if test["coverage"] is None else f"{100 * test['coverage']:.1f} %",
                 _number(accepted),
-                f"{_total(one) / cheapest:.1f}",
+                f"{_total(one) / cheapest:.1f}" if math.isfinite(_total(one) / cheapest) else "–",
             ]
         )
     title = pretty(METRIC)
@@ -182,9 +185,10 @@ def _pairs(found: Found) -> list[Piece]:
     ]
 
 
-def _total(one: Mapping[str, Any]) -> int:
-    """Multiply-adds of an image."""
-    return int(one["multiply_adds"]["members"] + one["multiply_adds"]["combining"])
+def _total(one: Mapping[str, Any]) -> float:
+    """Multiply-adds of an image; infinite where those of an import are not known."""
+    members = one["multiply_adds"]["members"]
+    return math.inf if members is None else float(members + one["multiply_adds"]["combining"])
 
 
 def _difference(difference: Mapping[str, Any], ensembles: int) -> str:

@@ -39,7 +39,7 @@ class Audited:
         self.index = Index.read(context.require("prepare"))
         self.card = catalog.card(self.index.dataset)
         self.rows = self.index.splits[split]
-        self.entries = {entry.name: entry for entry in entries}
+        self.entries = {entry.name: entry for entry in entries if split in entry.metrics[0]}
         runs, _ = read_runs({name: entry.folders for name, entry in self.entries.items()}, split)
         self.runs = {name: list(seeds.values()) for name, seeds in runs.items()}
 
@@ -60,7 +60,7 @@ class Audited:
         elif entry.kind == "ensemble":
             source = self.context.of_ensemble(key).require("ensemble")
         else:
-            source = self.context.member(key).require("predict" if entry.kind == "run" else "crf")
+            source = self.context.member(key).require("crf" if entry.kind == "crf" else "predict")
         return read_predicted_labels(source, self.split, row, position)
 
     def panels(self, name: str, position: int, framed: int | None = None) -> bytes:
@@ -128,7 +128,7 @@ def worst_pairs(audited: Audited, number: int) -> Part:
 
 def common_failures(audited: Audited, number: int, fail: float) -> Part:
     """Images on which no run reaches `fail`, and whether the runs err alike."""
-    names = [name for name, entry in audited.entries.items() if entry.kind == "run"]
+    names = [name for name, entry in audited.entries.items() if entry.kind in ("run", "import")]
     if not names:
         return Part("Images on which every run fails", "There is no run.", [])
     best = np.max(np.stack([_seed_mean(audited.runs[name], per_image) for name in names]), 0)  # NaN stays

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -198,14 +198,16 @@ def judge(
     split: str = "test",
     equivalence: float = EQUIVALENCE,
     folds: int = 1,
+    once: Collection[str] = (),
 ) -> Judgement:
-    """Read and compare all runs under every metric.
+    """Read and compare all runs under every metric; those in `once` as these networks, as ensembles are.
 
     Raises:
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
     made_of = {name: networks_of(name) for name in runs}
+    made_of = {name: "" if re.sub(r"-[0-9]+$", "", made) in once else made for name, made in made_of.items()}
     return judge_tables(runs, groups, metrics, networks=made_of, equivalence=equivalence, folds=folds)
 
 

@@ -16,10 +16,10 @@ def commands(context: Context) -> Iterator[str]:
     """Every stage's command line, in an order that runs."""
     params, refined = context.params, context.params.crf_keys()
     yield from (f"segpipe {stage}" for stage in ("download", "prepare", "stats"))
-    ordered = sorted(params.all_keys(), key=lambda key: len(params.teachers_of(key.rpartition("-")[0])))
-    for key in ordered:
+    ordered = sorted(params.trained_keys(), key=lambda key: len(params.teachers_of(key.rpartition("-")[0])))
+    for key in (*ordered, *(key for run in params.imports for key in params.keys_of(run))):
         member = context.member(key)
-        yield from (member.command(stage) for stage in ("train", "predict", "evaluate"))
+        yield from (member.command(stage) for stage in ("train", "predict", "evaluate")[member.imported :])
         if key in refined:
             yield member.command("crf")
             yield context.member(f"{key}-crf").command("evaluate")

@@ -31,7 +31,7 @@ class Entry:
     """One line of the result table: a run, a run with CRF, or an ensemble, with its results by seed."""
 
     name: str
-    kind: str  # "run", "crf", "ensemble" or "decided"
+    kind: str  # "run", "import", "crf", "ensemble" or "decided"
     loss: str
     folders: tuple[Path, ...]
     metrics: tuple[dict[str, Any], ...]

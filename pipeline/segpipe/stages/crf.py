@@ -106,7 +106,7 @@ class _Work:
 def _resume(context: Context) -> Path:
     """Where finished images wait, named by output, parameters, data and code: others are never taken up."""
     source, prepared = context.path("predict"), context.path("prepare")
-    inputs: list[Any] = [outputs.digests(source, "*_logits.*"), outputs.digests(prepared, "index.json")]
+    inputs: list[Any] = [outputs.digests(source, "*s.bin"), outputs.digests(prepared, "index.json")]
     inputs += [digest_of(context, "crf"), context.digest("crf")]
     parent = HIDDEN / "crf" / context.path("crf").as_posix().replace("/", "__")
     folder = parent / outputs.digest_json(inputs)[:32]

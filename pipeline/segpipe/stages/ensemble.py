@@ -101,15 +101,15 @@ def _members(context: Context, index: Index) -> tuple[Member, ...]:
 
 
 def _repeat(own: Context) -> dict[str, Any]:
-    """What `segpipe infer` needs to do the same with a new image."""
-    section = own.params.predict_of(own.run)
+    """What `segpipe infer` needs to do the same with a new image; "train" is None of an import, which it cannot ask."""
+    looks = {} if own.imported else own.params.predict_of(own.run).model_dump(mode="json", exclude={"batch_size"})
     tuned = files.read_json(own.path("crf") / "crf.json") if own.refined else {}
     fixed = {name: tuned[name] for name in own.params.crf.fixed} if tuned else {}
     return {
-        "train": own.path("train").as_posix(),
+        "train": None if own.imported else own.path("train").as_posix(),
         "seed": own.seed,
         "snapshot": own.snapshot,
-        "predict": {**section.model_dump(mode="json", exclude={"batch_size"}), "look": own.look},
+        "predict": {**looks, "look": own.look},
         "crf": {**tuned["parameters"], **fixed} if tuned.get("parameters") else None,
         **({"refiner": own.params.crf.refiner} if own.params.crf.refiner != "crf" else {}),
     }

@@ -75,7 +75,9 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def splits(context: Context) -> tuple[str, ...]:
-    """What is scored: val and test, or the train images out of fold."""
+    """What is scored: val and test, of some imports test alone, or the train images out of fold."""
+    if context.imported and context.origin == "runs":
+        return tuple(split for split in SPLITS if split in context.params.imports[context.run].splits)
     return ("train",) if context.kind == "folds" else SPLITS
 
 

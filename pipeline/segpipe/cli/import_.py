@@ -1,0 +1,259 @@
+"""Command import: predictions of another tool as a run of the workspace."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from segpipe.cli import options
+from segpipe.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from segpipe.config.context import Context
+    from segpipe.data.dataset import Index, Row
+    from segpipe.data.foreign.files import Files
+
+PredictionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--predictions",
+        help="A folder of predictions, or of a folder for each seed; repeatable, one for each seed.",
+        show_default=False,
+    ),
+]
+HoldsOption = Annotated[
+    Literal["labels", "probs", "logits"] | None,
+    typer.Option(help="What the files hold; default: told by their values.", show_default=False),
+]
+IdsOption = Annotated[
+    str | None, typer.Option(help="The class of ids that are other numbers, for example 7=0,8=1.", show_default=False)
+]
+ShiftOption = Annotated[
+    int | None, typer.Option(help="Added to every id; -1 where the first class is 1.", show_default=False)
+]
+AddsOption = Annotated[
+    int | None, typer.Option(help="Multiply-adds of an image, if you know them: costs are compared by them.", min=1)
+]
+RunOption = Annotated[
+    bool, typer.Option("--run/--no-run", help="Score them now, or only write params.yaml and dvc.yaml.")
+]
+
+
+def import_(
+    name: Annotated[str, typer.Argument(help="What the run is called.", show_default=False)],
+    predictions: PredictionsOption = None,
+    holds: HoldsOption = None,
+    ids: IdsOption = None,
+    shift: ShiftOption = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Resize predictions to the size of the labels.")] = False,
+    multiply_adds: AddsOption = None,
+    run: RunOption = True,
+    seed: options.Seed = 0,
+    jobs: options.Jobs = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Enter predictions of another tool as a run: label maps, probabilities or logits, found by the images' names."""
+    from segpipe.cli.repro import run_stage
+    from segpipe.config.context import start
+
+    if predictions is None:
+        if holds or ids or shift is not None or resize or multiply_adds:
+            raise ConfigError("these options go with --predictions FOLDER; without it params.yaml says them")
+        _stage(name, seed, jobs, dry_run=dry_run, as_json=as_json)
+        return
+    context = start(jobs=jobs, quiet=as_json)
+    _refuse(name, predictions, context)
+    given: dict[str, Any] = {"holds": holds, "ids": _read_ids(ids), "shift": shift or 0, "resize": resize}
+    entry = _entry(context, predictions, given)
+    if multiply_adds is not None:
+        entry["multiply_adds"] = multiply_adds
+    if dry_run:
+        context.log(f"would write imports.{name} into params.yaml: {entry}")
+        return
+    _write(name, entry, context)
+    following = _following(name, context)
+    if run and Path(".dvc").is_dir():
+        run_stage(f"evaluate_{name}", quiet=as_json)
+    else:
+        following = "dvc repro"
+    context.log(f"next: {following}")
+    if as_json:
+        import json
+
+        print(json.dumps({"name": name, **entry}))
+
+
+def _following(name: str, context: Context) -> str:
+    """A comparison with the first run that is scored; else what scores them."""
+    for run in (*context.params.runs, *context.params.imports):
+        member = context.member(context.params.keys_of(run)[0])
+        if run != name and member.is_fresh("evaluate", member.path("evaluate")):
+            return f"segpipe compare {name} {run}"
+    return "dvc repro"
+
+
+def _stage(name: str, seed: int, jobs: int | None, *, dry_run: bool, as_json: bool) -> None:
+    """The stage: what params.yaml says of the import is read and kept."""
+    from segpipe.cli.printing import announce, finish
+    from segpipe.config.context import start
+    from segpipe.config.params import load
+
+    if name not in load().imports:
+        raise ConfigError(f"params.yaml imports no '{name}'; give --predictions FOLDER to import predictions as {name}")
+    context = start(run=name, seed=seed, jobs=jobs, quiet=as_json)
+    out, prepared = context.path("predict"), context.require("prepare")
+    if dry_run:
+        announce(context, out, prepared, Path(context.params.imports[name].predictions[seed]))
+        return
+    from segpipe.stages import import_ as stage
+
+    with context.writing(out):
+        result = stage.run(context)
+    told = ", ".join(f"{number} {split}" for split, number in result["images"].items())
+    finish(context, result, [f"{out}: predictions of {told} images"], context.command("evaluate"))
+
+
+def _refuse(name: str, predictions: Sequence[Path], context: Context) -> None:
+    """ConfigError for a name that cannot be, DataError for a folder that is none."""
+    from segpipe.config.schema import NAME, NAME_RULE
+
+    if not NAME.match(name):
+        raise ConfigError(f"'{name[:80]}': a name must match {NAME_RULE}")
+    if name in {*context.params.runs, *context.params.ensemble}:
+        raise ConfigError(f"'{name}' is a run or ensemble of params.yaml; choose another name")
+    for folder in predictions:
+        if not folder.expanduser().is_dir():
+            raise DataError(f"{folder} is not a folder; give --predictions a folder of predictions")
+
+
+def _read_ids(text: str | None) -> dict[str, int]:
+    """Ids and their classes in a text such as 7=0,8=1."""
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    try:
+        return {str(int(number)): int(kind) for number, _, kind in pairs}
+    except ValueError:
+        raise ConfigError(f"--ids {text}: wanted each id and its class, for example 7=0,8=1") from None
+
+
+def _entry(context: Context, predictions: Sequence[Path], given: dict[str, Any]) -> dict[str, Any]:
+    """What params.yaml will say of the import, after every file has been read once."""
+    from segpipe.cli.adhoc import make_upstream
+    from segpipe.data.dataset import Index
+
+    make_upstream(context)
+    index = Index.read(context.path("prepare"))
+    folders = _seeds(predictions, index)
+    first = _found(folders[0], index)
+    splits = [split for split in ("val", "test") if any(row.id in first for row in index.splits[split])]
+    entry: dict[str, Any] = {"predictions": [_shown(folder) for folder in folders], "splits": splits, **given}
+    _say(entry, index)
+    for number, folder in enumerate(folders):
+        found = first if number == 0 else _found(folder, index)
+        entry = _understood(context, folder, found, index, entry)
+    return {key: value for key, value in entry.items() if value or key in ("predictions", "holds", "splits")}
+
+
+def _say(entry: dict[str, Any], index: Index) -> None:
+    """What was guessed of folders and splits."""
+    number = len(entry["predictions"])
+    seeds = f"{number} seeds" if number > 1 else "1 seed"
+    told = " and ".join(f"{len(index.splits[split])} {split} images" for split in entry["splits"])
+    print(f"found: {seeds}, predictions of {told}", file=sys.stderr)
+    if entry["splits"] == ["test"]:
+        print("note: without val no rule, CRF or ensemble is fitted to them; predict val too for that", file=sys.stderr)
+
+
+def _seeds(predictions: Sequence[Path], index: Index) -> list[Path]:
+    """The folder of each seed: as they are given, or those in a folder that each hold all test images."""
+    if len(predictions) > 1:
+        return list(predictions)
+    inside = sorted(path for path in predictions[0].expanduser().iterdir() if path.is_dir())
+    whole = [path for path in inside if _holds_test(path, index.splits["test"], index.classes)]
+    return whole if len(whole) > 1 or (whole and len(inside) == 1) else list(predictions)
+
+
+def _holds_test(folder: Path, rows: Sequence[Row], classes: Sequence[str]) -> bool:
+    from segpipe.data.foreign.files import find
+
+    try:
+        return len(find(folder, {"test": rows}, classes)) == len(rows)
+    except DataError:
+        return False
+
+
+def _found(folder: Path, index: Index) -> dict[str, Files]:
+    """The files of all images, of val and test or of test."""
+    from segpipe.data.foreign.files import find
+    from segpipe.stages.import_ import refuse_missing
+
+    splits = {split: index.splits[split] for split in ("val", "test")}
+    found = find(folder.expanduser(), splits, index.classes)
+    for split, rows in splits.items():
+        if split == "test" or any(row.id in found for row in rows):
+            refuse_missing(folder, split, rows, found)
+    return found
+
+
+def _understood(
+    context: Context, folder: Path, found: dict[str, Files], index: Index, entry: dict[str, Any]
+) -> dict[str, Any]:
+    """The entry with what the files hold, once all have been read with it."""
+    from tqdm import tqdm
+
+    from segpipe.config.imported import Import
+    from segpipe.data.foreign.values import told
+    from segpipe.stages.import_ import meaning_of
+
+    rows = [row for split in entry["splits"] for row in index.splits[split]]
+    sizes = [(row.geometry.original_height, row.geometry.original_width) for row in rows]
+    work = ((found[row.id], size, len(index.classes), index.palette) for row, size in zip(rows, sizes, strict=True))
+    seen = list(tqdm(context.pool().map(told, work), f"reading {folder}", len(rows), unit="image", disable=None))
+    holds = {one.holds for one in seen}
+    if entry["holds"] is None:
+        if "labels" in holds and len(holds) > 1:
+            raise DataError(f"{folder} holds {' and '.join(sorted(holds))}; write one kind")
+        entry["holds"] = min(holds)  # logits may look like probabilities in some images, never the other way round
+        print(f"guessed: {entry['holds']}\n         because of their values; otherwise: --holds", file=sys.stderr)
+    ids: set[int] = set().union(*(one.ids for one in seen))
+    if entry["holds"] == "labels" and len(index.classes) == 2 and ids == {0, 255} and not entry["ids"]:
+        entry["ids"] = {"255": 1}
+        print(
+            f"guessed: 255 is {index.classes[1]}\n         because no other id but 0 is there; otherwise: --ids",
+            file=sys.stderr,
+        )
+    meaning = meaning_of(Import.model_validate({key: value for key, value in entry.items() if value is not None}))
+    for row, size, one in zip(rows, sizes, seen, strict=True):
+        one.check(str((found[row.id] or (row.id,))[0]), size, len(index.classes), meaning)
+    return entry
+
+
+def _shown(folder: Path) -> str:
+    """A folder as params.yaml names it: below the workspace relative, else absolute."""
+    resolved, here = folder.expanduser().resolve(), Path().resolve()
+    return resolved.relative_to(here).as_posix() if resolved.is_relative_to(here) else str(resolved)
+
+
+def _write(name: str, entry: dict[str, Any], context: Context) -> None:
+    """params.yaml and dvc.yaml with the import."""
+    from segpipe.config import dag as generator
+    from segpipe.config import params as parameters
+    from segpipe.config import yaml
+    from segpipe.core import files
+
+    text = parameters.read_text()
+    if "imports" not in yaml.load(text):
+        text = f"{text.rstrip()}\n\n# Predictions of other tools, as `segpipe import` writes them.\nimports: {{}}\n"
+    new = yaml.edit(text, {"imports": {**(yaml.load(text)["imports"] or {}), name: entry}})
+    params = parameters.parse(new)
+    generator.check_names(params)
+    old = generator.FILE.read_text(encoding="utf-8") if generator.FILE.is_file() else ""
+    plan = generator.text(params, old)
+    files.write_text(parameters.FILE, new)
+    files.write_text(generator.FILE, plan)
+    context.log(f"wrote imports.{name} into {parameters.FILE}, and {generator.FILE}")

@@ -1,0 +1,1 @@
+"""Predictions that other tools wrote for the images of a dataset."""
