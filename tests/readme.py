@@ -29,6 +29,7 @@ import exhibit
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import claims
 import error_rates
+import rules
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -77,6 +78,7 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
             "ensembles": "\n\n".join(_kept("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
             "crf_borders": "\n\n".join(_kept("crf", "tables/crf.md").split("\n\n")[2:]),
             "camvid": _kept("camvid", "table.md"),
+            "rules": f"{rules.summary('rules')}\n\n{rules.table('rules')}",
             "camvid_classes": _kept("camvid", "tables/classes.md"),
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},

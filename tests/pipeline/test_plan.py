@@ -1,11 +1,13 @@
 """`segpipe plan` and `compare --csv`: without a pipeline, and with wrong input."""
 
 import csv
+import gzip
 import json
 
 import numpy as np
 import pytest
 
+from segpipe.core.errors import DataError
 from segpipe.metrics import claimed, elsewhere, planning
 
 from conftest import segpipe
@@ -113,6 +115,22 @@ def test_anybodys_counts_of_images_are_compared(tmp_path):
     assert "mIoU^D, these networks: a is better than b by " in told
     read = elsewhere.read_elsewhere(tmp_path / "counts.csv")
     assert read.runs["a"]["0"].counts.tp[1].tolist() == [91, 91]
+    (tmp_path / "counts.csv.gz").write_bytes(gzip.compress((tmp_path / "counts.csv").read_bytes()))
+    assert segpipe("compare", "--csv", tmp_path / "counts.csv.gz", cwd=tmp_path).stdout == told
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"run,image\n", "is no CSV table"), (gzip.compress(b"run,image,class\n")[:-9], "is no CSV table"),
+        (gzip.compress(b"x" * 3000), "unpacks to more than 2000 bytes"),
+    ],
+)  # fmt: skip
+def test_a_packed_table_that_is_none_is_one_line(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(elsewhere, "MOST", 2000)
+    (tmp_path / "counts.csv.gz").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        elsewhere.lines_of(tmp_path / "counts.csv.gz")
 
 
 WRONG = {

@@ -11,7 +11,9 @@ and must be so for all runs.
 from __future__ import annotations
 
 import csv
+import gzip
 import math
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from segpipe.metrics.defined import Floats, divide
 from segpipe.metrics.jackknife import Scored, Tables
 from segpipe.metrics.naming import foreign
 
+MOST = 2**30  # bytes of a packed table
 LARGEST = 1e15  # of a score or a number of pixels: sums of them stay exact
 COUNTED = ("tp", "fp", "fn")
 KEYS = ("run", "seed", "image", "group", "class")
@@ -80,7 +83,7 @@ def read_elsewhere(path: Path, lower: Collection[str] = ()) -> Elsewhere:
     """Read and check such a table.
 
     Args:
-        path: of a CSV file.
+        path: of a CSV file, packed where its name ends in .gz.
         lower: columns of which lower is better, beside those whose names say so.
 
     Raises:
@@ -129,10 +132,10 @@ def lines_of(path: Path) -> list[Line]:
     if not path.is_file():
         raise DataError(f"{path} is no file; give a table in CSV")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _unpacked(path).decode("utf-8-sig")
         header = next(csv.reader(text.splitlines()[:1]), [])
         lines = csv_rows("\n".join(line for line in text.splitlines() if line.strip()))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is no CSV table in UTF-8: {error}") from None
     separator = next((sign for sign in (";", "\t") if len(header) == 1 and sign in header[0]), "")
     if separator:
@@ -141,6 +144,17 @@ def lines_of(path: Path) -> list[Line]:
     if twice:
         raise DataError(f"{path} has two columns '{twice[0]}'; give each once")
     return lines
+
+
+def _unpacked(path: Path) -> bytes:
+    """The bytes of a file; those in it where it ends in .gz."""
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    with gzip.open(path) as stream:
+        content = stream.read(MOST + 1)
+    if len(content) > MOST:
+        raise DataError(f"{path} unpacks to more than {MOST} bytes; give fewer runs at once")
+    return content
 
 
 def _placed(
