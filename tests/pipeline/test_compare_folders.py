@@ -1,6 +1,7 @@
 """`segpipe compare --labels DIR A=DIR B=DIR`: predictions of any framework, from folders alone."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,8 +104,10 @@ def test_evaluate_warns_of_masks_of_0_and_255(folders, tmp_path):
         (["--labels", "gt", "a=good", "b=broken"], 3, "is not a readable array; write it with numpy.save"),
         (["--labels", "gt", "a=good", "b=bad", "--group", "p"], 2, "wanted a pair of brackets"),
         (["--labels", "gt", "a=good", "b=bad", "--csv", "x.csv"], 2, "--labels goes with NAME=FOLDER"),
-        (["a=good", "--classes", "3"], 2, "--classes, --ignore-index, --group, --counts and --jobs go with --labels"),
-        (["a=good", "--jobs", "3"], 2, "--classes, --ignore-index, --group, --counts and --jobs go with --labels"),
+        (["a=good", "--classes", "3"], 2, "--images and --jobs go with --labels FOLDER"),
+        (["--labels", "gt", "a=good", "b=bad", "--page", "x.txt"], 2, "wanted a name that ends with .html"),
+        (["--labels", "gt", "a=good", "b=bad", "--images", "gt"], 2, "--images goes with --page FILE.html"),
+        (["a=good", "--jobs", "3"], 2, "--images and --jobs go with --labels FOLDER"),
         (
             ["--labels", "gt", "a=good", "b=bad", "--group", "(zzz)"],
             2,
@@ -123,3 +126,39 @@ def test_what_cannot_be_compared_is_one_line(folders, arguments, code, words):
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_page_has_verdicts_scores_of_classes_and_failures_with_pictures(folders, tmp_path):
+    for i in range(NUMBER):
+        save(tmp_path / f"images/p{i // 2}_{i}.jpg", np.full((20, 24, 3), 200, np.uint8))
+    named = [f"good={folders / 'good'}", f"bad={folders / 'bad'}"]
+    given = ["compare", "--labels", folders / "gt", *named, "--page", tmp_path / "page.html"]
+    plain = segpipe_here(*given, cwd=tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert f"{NUMBER} images, {CLASSES} classes, {SEEDS} seeds per run" in page
+    for words in (
+        "good is better than",
+        "IoU of each class",
+        "Worst images of good",
+        "Images on which every run fails",
+    ):
+        assert words in page
+    assert "Give the folder of the images with" in page
+    assert segpipe_here(*given, "--images", tmp_path / "images", cwd=tmp_path).stdout == plain.stdout
+    assert "Give the folder of the images with" not in (tmp_path / "page.html").read_text()
+    (tmp_path / "images/p0_0.jpg").unlink()
+    refused = segpipe_here(*given, "--images", tmp_path / "images", cwd=tmp_path, check=False)
+    assert (refused.returncode, "has no image for 1 of 12 label maps, such as p0_0" in refused.stderr) == (3, True)
+
+
+def test_seeds_of_other_names_are_paired_by_order_and_fewer_seeds_are_judged_as_these_networks(folders, tmp_path):
+    for i, name in enumerate("xyz"):
+        shutil.copytree(folders / f"bad/seed{i}", tmp_path / f"other/{name}")
+    (tmp_path / "few").mkdir()
+    shutil.copytree(folders / "bad/seed0", tmp_path / "few/seed0")
+    shutil.copytree(folders / "bad/seed1", tmp_path / "few/seed1")
+    labels = ["--labels", folders / "gt", f"good={folders / 'good'}"]
+    for folder, claim in (("other", "methods"), ("few", "networks")):
+        found = json.loads(segpipe_here("compare", *labels, f"b={tmp_path / folder}", "--json", cwd=tmp_path).stdout)
+        assert {one["claim"] for one in found["differences"]} == {claim}
+        assert found["notes"] == []

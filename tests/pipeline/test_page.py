@@ -402,7 +402,7 @@ def test_150_classes_are_drawn_a_line_each():
 
 def test_no_name_becomes_markup_of_the_page():
     answer = Answer(HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)])
-    html = build(HOSTILE, {"test": 1}, answer, [HOSTILE], [Section(HOSTILE, ["words"]), Section("empty", [])])
+    html = build(HOSTILE, HOSTILE, answer, [HOSTILE], [Section(HOSTILE, ["words"]), Section("empty", [])])
     assert html.count("<script>") == 1  # the page's own
     assert "empty" not in html
     assert "default-src 'none'" in document("title", "")

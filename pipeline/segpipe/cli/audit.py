@@ -29,12 +29,13 @@ def audit(
     from segpipe.core.spreadsheet import csv_text
     from segpipe.report import audit as page
     from segpipe.report import failures
+    from segpipe.report.audited import Audited
     from segpipe.report.collect import collect_results
     from segpipe.report.html import document
     from segpipe.report.suspects import suspects
 
     context = start(overrides=settings, quiet=as_json)
-    audited = failures.Audited(context, split, collect_results(context))
+    audited = Audited(context, split, collect_results(context))
     suspected, listed = suspects(audited, worst, smallest)
     parts = [
         failures.worst_images(audited, worst),

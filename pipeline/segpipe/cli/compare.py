@@ -66,6 +66,16 @@ IgnoreOption = Annotated[
 JobsOption = Annotated[
     int | None, typer.Option(help="With --labels: images at once; default: one per core.", min=1, show_default=False)
 ]
+PageOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --labels: write a page of verdicts, scores per class and failures to this .html.", show_default=False
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(help="With --page: the folder of the images, named as their label maps.", show_default=False),
+]
 FigureOption = Annotated[
     Path | None,
     typer.Option(help="Write a figure of how far all are behind the best to this .svg.", show_default=False),
@@ -113,6 +123,8 @@ def compare(
     group: GroupOption = None,
     counts: CountsOption = None,
     jobs: JobsOption = None,
+    page: PageOption = None,
+    images: ImagesOption = None,
     figure: FigureOption = None,
     as_json: options.Json = False,
 ) -> None:
@@ -121,16 +133,22 @@ def compare(
 
     if figure is not None and figure.suffix != ".svg":
         raise ConfigError(f"--figure {figure}: wanted a name that ends with .svg")
+    if page is not None and page.suffix != ".html":
+        raise ConfigError(f"--page {page}: wanted a name that ends with .html")
     if labels is not None:
         from segpipe.cli.compare_folders import Options, compare_folders
 
         if table is not None or lower or split != "test":
             raise ConfigError("--labels goes with NAME=FOLDER, and without --csv, --lower and --split")
-        given = Options(classes, 255 if ignore_index is None else ignore_index, group, counts, jobs)
+        if images is not None and page is None:
+            raise ConfigError("--images goes with --page FILE.html")
+        given = Options(classes, 255 if ignore_index is None else ignore_index, group, counts, page, images, jobs)
         region = 1.0 if equivalence is None else equivalence
         found = compare_folders(labels, names or [], metric or METRICS, region, given)
-    elif any(option is not None for option in (classes, ignore_index, group, counts, jobs)):
-        raise ConfigError("--classes, --ignore-index, --group, --counts and --jobs go with --labels FOLDER")
+    elif any(option is not None for option in (classes, ignore_index, group, counts, jobs, page, images)):
+        raise ConfigError(
+            "--classes, --ignore-index, --group, --counts, --page, --images and --jobs go with --labels FOLDER"
+        )
     elif table is not None:
         found = _elsewhere(table, names or [], metric or [], equivalence, lower or [])
     else:

@@ -22,6 +22,7 @@ from segpipe.metrics.elsewhere import COUNTED, KEYS
 from segpipe.metrics.jackknife import Tables
 from segpipe.metrics.tables import Line, counts_rows
 from segpipe.report import judgement
+from segpipe.report.folders import Compared, Pairs, build
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,16 @@ class Options:
 
     classes: their number; None: inferred from the label maps. ignored: the value of void pixels in label maps.
     group: an expression whose brackets capture the group of an image; None: inferred from names. out: where to write
-    the counts, as `compare --csv` reads them. jobs: images at once; None: one per core.
+    the counts, as `compare --csv` reads them. page: where to write a page, whose pictures are in `images`. jobs: images
+    at once; None: one per core.
     """
 
     classes: int | None = None
     ignored: int = 255
     group: str | None = None
     out: Path | None = None
+    page: Path | None = None
+    images: Path | None = None
     jobs: int | None = None
 
 
@@ -56,7 +60,7 @@ def compare_folders(
         ConfigError: fewer than two runs, or no NAME=FOLDER.
         DataError: files without a partner, sizes that differ, or ids that are no class.
     """
-    runs = {name: _seeds(labels, folder) for name, folder in _named(named).items()}
+    runs = _paired({name: _seeds(labels, folder) for name, folder in _named(named).items()})
     pool = Pool(options.jobs or os.cpu_count() or 1)
     classes = options.classes or _classes(labels, options.ignored, pool)
     images = list(next(iter(next(iter(runs.values())).values())))
@@ -69,7 +73,14 @@ def compare_folders(
     if options.out is not None:
         write_text(options.out, csv_text((*KEYS, *COUNTED), _lines(made, images, groups, classes)))
         _say(f"{options.out}: counts of {len(images)} images, for `segpipe compare --csv`")
-    return judgement.judge_tables(made, groups, metrics, equivalence=equivalence / 100)
+    most = max(map(len, made.values()))
+    networks = {name: name if len(seeds) == most else "" for name, seeds in made.items()}  # fewer: these networks
+    found = judgement.judge_tables(made, groups, metrics, networks=networks, equivalence=equivalence / 100)
+    if options.page is not None:
+        compared = Compared(labels, options.ignored, runs, made, classes, options.images)
+        write_text(options.page, build(found, compared))
+        _say(f"{options.page}: verdicts, scores per class, and where the predictions fail")
+    return found
 
 
 def _named(named: Sequence[str]) -> dict[str, Path]:
@@ -88,13 +99,20 @@ def _named(named: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _seeds(labels: Path, folder: Path) -> dict[str, dict[str, tuple[Path, Path]]]:
+def _seeds(labels: Path, folder: Path) -> dict[str, Pairs]:
     """The pairs of each training: folders in a folder are its seeds, unless the label maps lie in such folders too."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     flat = any(path.is_file() and path.suffix.lower() in (*folders.MAPS, *folders.ARRAYS) for path in folder.iterdir())
     if inside and not flat and not any((labels / path.name).is_dir() for path in inside):
         return {path.name: folders.pairs(labels, path) for path in inside}
     return {"0": folders.pairs(labels, folder)}
+
+
+def _paired(runs: dict[str, dict[str, Pairs]]) -> dict[str, dict[str, Pairs]]:
+    """Seeds by name where all runs have the same names, else by their order: trainings that chance has paired."""
+    if len({tuple(seeds) for seeds in runs.values()}) == 1:
+        return runs
+    return {name: {str(i): pairs for i, pairs in enumerate(seeds.values())} for name, seeds in runs.items()}
 
 
 def _classes(labels: Path, ignored: int, pool: Pool) -> int:
@@ -121,7 +139,7 @@ def _largest(path: Path, ignored: int) -> int:
 
 
 def _counted(
-    name: str, pairs: dict[str, tuple[Path, Path]], classes: int, ignored: int, pool: Pool
+    name: str, pairs: Pairs, classes: int, ignored: int, pool: Pool
 ) -> Counts:  # fmt: skip
     """The counts of every image."""
     work = ((true, predicted, classes, ignored) for true, predicted in pairs.values())

@@ -22,7 +22,7 @@ def sections(entries: Sequence[Entry], found: Judgement, runs: Judgement | None,
     """Differences, calibration, borders; `runs`: the runs compared alone, where there is more than them."""
     parts = []
     if found.differences:
-        parts.append(Section("Is the difference real?", _differences(found, runs, metric)))
+        parts.append(Section("Is the difference real?", differences(found, runs, metric)))
     with_curves = [entry for entry in entries if entry.curves]
     if with_curves:
         parts.append(Section("Calibration", _calibration(with_curves, metric)))
@@ -30,7 +30,8 @@ def sections(entries: Sequence[Entry], found: Judgement, runs: Judgement | None,
     return parts
 
 
-def _differences(found: Judgement, runs: Judgement | None, metric: str) -> list[Piece]:
+def differences(found: Judgement, runs: Judgement | None, metric: str) -> list[Piece]:
+    """Rankings by the metric and others that are scored, each with its figure, and how verdicts are reached."""
     first, *others = [m for m in dict.fromkeys([metric, *_RANKED]) if found.order(m)] or [""]
     if not first:
         return []
@@ -52,7 +53,7 @@ def _explained(found: Judgement) -> str:
     pair = found.differences[0]
     factor, unit = scale(pair.metric)
     return (
-        f"Differences are paired: the same {found.units} {found.unit}s of test and the same seeds on both sides. A "
+        f"Differences are paired: the same {found.units} {found.unit}s and the same seeds on both sides. A "
         "claim about these methods holds for new trainings and new images; one about these networks for new images "
         "alone: no more can be said with one seed, or of a CRF or an ensemble beside its networks. All intervals of a "
         "table hold together with 95 % (Bonferroni over its pairs), and the verdict is read from them: practically "

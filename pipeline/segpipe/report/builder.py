@@ -24,8 +24,8 @@ from segpipe.report import (
     results,
 )
 from segpipe.report.audit import Part, pieces
+from segpipe.report.audited import Audited
 from segpipe.report.collect import MissingResults, collect_results, costs, judge_entries, judge_folds, untried
-from segpipe.report.failures import Audited
 from segpipe.report.html import Code, Figure, Fold, Group, Heading, Legend, Piece
 from segpipe.report.page import Answer, Section
 from segpipe.report.suspects import suspects

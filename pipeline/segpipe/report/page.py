@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -27,17 +27,13 @@ class Section:
     pieces: Sequence[Piece]
 
 
-def build(
-    dataset: str, images: Mapping[str, int], answer: Answer, warnings: Sequence[str], sections: Sequence[Section]
-) -> str:
-    """The page as text. `images` are numbers by split; sections without pieces are left out."""
-    counts = ", ".join(f"{number} {split}" for split, number in images.items())
+def build(title: str, lead: str, answer: Answer, warnings: Sequence[str], sections: Sequence[Section]) -> str:
+    """The page as text; sections without pieces are left out. lead: what the data are, and how they are scored."""
     shown = [section for section in sections if section.pieces]
     links = "".join(f"<a href='#{_anchor(s.heading)}'>{escape(s.heading)}</a>" for s in shown)
     lines = "".join(f"<dt>{raised(heading)}</dt><dd>{raised(text)}</dd>" for heading, text in answer.lines)
     parts = [
-        f"<h1>segpipe report: {escape(dataset)}</h1><p class='small'>{counts} images; every score is taken on "
-        "<b>test</b> at the images' original resolution, void left out.</p>",
+        f"<h1>{escape(title)}</h1><p class='small'>{raised(lead)}</p>",
         *(f"<p class='warning' role='note'>{raised(text)}</p>" for text in warnings),
         f"<section class='answer' aria-label='recommendation'><h2>{raised(answer.question)}</h2>"
         f"<p class='take'>{raised(answer.take)}</p><dl>{lines}</dl></section>",
@@ -47,7 +43,7 @@ def build(
         f"<section id='{_anchor(s.heading)}'><h2>{raised(s.heading)}</h2>{''.join(map(render, s.pieces))}</section>"
         for s in shown
     ]
-    return document(f"segpipe report: {dataset}", "\n".join(parts))
+    return document(title, "\n".join(parts))
 
 
 def _anchor(heading: str) -> str:

@@ -19,7 +19,7 @@ from segpipe.data.files import png_bytes
 from segpipe.data.predictions import read_probs
 from segpipe.metrics.suspects import Region, confusion_of, regions
 from segpipe.report.audit import Case, Part, panels
-from segpipe.report.failures import Audited
+from segpipe.report.audited import Audited
 from segpipe.report.tables import Table
 
 _HEADER = (

@@ -19,9 +19,12 @@ def run(context: Context, out: Path | None = None, *, partial: bool = False) -> 
     out = out or context.path("report")
     report = ReportBuilder(context, partial=partial)
     sections = report.sections()
-    tables, counts = report.tables(), {split: len(rows) for split, rows in report.index.splits.items()}
+    tables = report.tables()
+    counts = ", ".join(f"{len(rows)} {split}" for split, rows in report.index.splits.items())
+    lead = f"{counts} images; every score is taken on test at the images' original resolution, void left out."
     # Warnings come last: what the sections did without is among them.
-    html = page.build(report.index.dataset, counts, report.answer(), report.warnings(), sections)
+    title = f"segpipe report: {report.index.dataset}"
+    html = page.build(title, lead, report.answer(), report.warnings(), sections)
     for name, text in tables.items():
         files.write_text(out / "tables" / name, text)
     for old in (out / "tables").iterdir():
