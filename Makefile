@@ -13,9 +13,10 @@ repro: .venv/done
 test: .venv/done lint
 	python -m pytest -n 2 --dist worksteal -m "not commands"
 
-# Every command that README and docs show, as it stands.
+# Every command that README and docs show, as it stands, and the notebook.
 commands: .venv/done
 	python -m pytest -n 2 --dist worksteal -m commands tests/pipeline/test_commands.py
+	python docs/notebook.py --check
 
 lint: .venv/done
 	ruff format --check pipeline tests docs

@@ -124,7 +124,7 @@ class Trained:
     history: Mapping[str, Sequence[float]]
 
     def __repr__(self) -> str:
-        return f"{self.name}: mIoU^D {self.score:.4f} on val in epoch {self.epoch}; {self.folder}"
+        return f"{self.name}: mIoU^D {self.score:.4f} on val in epoch {self.epoch}"
 
     def _repr_html_(self) -> str:
         history = {name: list(values) for name, values in self.history.items()}
