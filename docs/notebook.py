@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
@@ -30,7 +29,7 @@ trained""",
     """images = sorted(Path(folder).glob("data/download/scenes/images/test*.png"))
 segmented = segpipe.infer(images[:1], str(trained.folder), folder=folder)
 segmented[0]""",
-    'Predictions of other tools are compared from folders alone: `segpipe.compare_predictions(labels, {"a": ..., "b": ...})`.',
+    "Predictions of other tools: `segpipe.compare_predictions(labels, {...})` compares folders of them.",
 )
 
 

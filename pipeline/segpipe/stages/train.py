@@ -26,10 +26,11 @@ from segpipe.data.normalize import curve, recipe
 from segpipe.data.prepared import Stack, stored
 from segpipe.models.blocks.encoders import wanted_normalization
 from segpipe.models.cost import multiply_adds
-from segpipe.training import device, loop, parts, targets, trained, weights
+from segpipe.training import device, loggers, loop, parts, targets, trained, weights
 from segpipe.training.settings import Fitted, Settings
 
 KINDS = ("images", "labels")
+LOGS = Path("runs/logs")
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def run(context: Context) -> dict[str, Any]:
         ids=ids,
         teacher=taught.teacher,
         agreement=taught.agreement,
+        logs=_logs(context, config) if distributed.rank() == 0 else (),
     )  # fmt: skip
     if distributed.rank() == 0:
         _write(context, fitted, config, ids)
@@ -73,6 +75,14 @@ def run(context: Context) -> dict[str, Any]:
     if several:
         distributed.leave()
     return _told(context, fitted)
+
+
+def _logs(context: Context, config: dict[str, Any]) -> list[loggers.Logger]:
+    """Where the training is also logged, with what tells it from others."""
+    section = config["train"]
+    facts = {"loss": config["loss"], "model": config["model"]["name"], "seed": str(context.seed)}
+    facts |= {key: str(section[key]) for key in ("epochs", "batch_size", "optimizer", "lr", "weight_decay")}
+    return loggers.create(context.params.train_of(context.run).log, LOGS, context.key, facts)
 
 
 def _multiply_adds(model: torch.nn.Module, config: dict[str, Any]) -> int:
@@ -114,7 +124,7 @@ def _settings(context: Context, config: dict[str, Any]) -> Settings:
     """The numbers of the training loop."""
     section = context.params.train_of(context.run)
     return Settings(
-        **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead", "recipe"}),
+        **section.model_dump(exclude={"augment", "budget", "epochs", "log", "lookahead", "recipe"}),
         epochs=section.own_epochs,
         lookahead_steps=section.lookahead.steps,
         lookahead_rate=section.lookahead.rate,
@@ -189,7 +199,7 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
         "weights_sha256": None if start is None else outputs.digest_file(Path(start).expanduser()),
-        "train": known_before(params.train_of(context.run).model_dump(exclude={"workers"}, mode="json")),
+        "train": known_before(params.train_of(context.run).model_dump(exclude={"workers", "log"}, mode="json")),
         "classes": index.classes,
         "palette": index.palette,
         "size": list(index.size),

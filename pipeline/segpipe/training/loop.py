@@ -25,6 +25,7 @@ from segpipe.metrics.scores import accuracy, miou_dataset
 from segpipe.training import batchnorm, memory, parts, schedules, weights
 from segpipe.training.groups import freeze_norms, parameter_groups
 from segpipe.training.interrupt import Signals
+from segpipe.training.loggers import Logger
 from segpipe.training.optimizers import Lookahead
 from segpipe.training.progress import Progress
 from segpipe.training.settings import Fitted, Settings
@@ -50,22 +51,22 @@ def fit(
     ids: Sequence[str],
     teacher: nn.Module | None = None,
     agreement: NDArray[np.float32] | None = None,
+    logs: Sequence[Logger] = (),
 ) -> Fitted:
     """Train, resuming from `checkpoint` when it fits; the result does not depend on interruptions.
 
     Under torch.distributed every process calls it, and the result is that of one process with the same batches.
 
     Args:
-        ids: names of the training images, for messages. teacher: a trained network, for distillation.
-        agreement: (N, A) of each annotator with the majority.
+        ids: names of the training images, for messages. teacher: a trained network, for distillation. agreement: (N, A)
+            of each annotator with the majority. logs: told of every epoch.
 
     Raises:
         TrainingError: the loss is not finite; the message names epoch, images and checkpoint.
         ConfigError: settings that do not fit each other, the data or the memory.
     """
-    model.to(device)
     setup = Setup(num_classes, model, ids, settings.seed, teacher and teacher.to(device).eval(), agreement)
-    training = _Training(model, criterion.to(device), train_set, settings, setup, device, checkpoint, name)
+    training = _Training(model.to(device), criterion.to(device), train_set, settings, setup, device, checkpoint, name, logs)
     training.resume()
     return training.run(val)
 
@@ -75,16 +76,14 @@ class _Training:
 
     def __init__(
         self, model: nn.Module, criterion: nn.Module, train_set: TrainSet, settings: Settings, setup: Setup,
-        device: torch.device, checkpoint: Path, name: str,
+        device: torch.device, checkpoint: Path, name: str, logs: Sequence[Logger],
     ) -> None:  # fmt: skip
         self.criterion, self.train_set, self.settings, self.setup = criterion, train_set, settings, setup
-        self.device, self.checkpoint, self.name = device, checkpoint, name
+        self.device, self.checkpoint, self.name, self.logs = device, checkpoint, name, logs
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         model.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.model = batchnorm.share(model) if distributed.active() else model
-        self.forward: Any = self.model
-        if distributed.active():
-            self.forward = batchnorm.wrap(self.model)
+        self.forward: Any = batchnorm.wrap(self.model) if distributed.active() else self.model
         if settings.compile:
             self.forward = torch.compile(self.forward)
         kind = settings.precision if settings.precision != "auto" else "float16" if device.type == "cuda" else "float32"
@@ -143,7 +142,8 @@ class _Training:
     def run(self, val: tuple[Stack, Stack]) -> Fitted:
         """All epochs that are left."""
         settings, state = self.settings, self.state
-        progress = Progress(self.name, settings.epochs, state["epoch"], self.batches, quiet=distributed.rank() > 0)
+        quiet = distributed.rank() > 0
+        progress = Progress(self.name, settings.epochs, state["history"], self.batches, quiet=quiet, logs=self.logs)
         with Signals() as signals:
             while not self._finished():
                 self._epoch(progress, signals)
