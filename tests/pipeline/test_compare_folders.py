@@ -104,10 +104,10 @@ def test_evaluate_warns_of_masks_of_0_and_255(folders, tmp_path):
         (["--labels", "gt", "a=good", "b=broken"], 3, "is not a readable array; write it with numpy.save"),
         (["--labels", "gt", "a=good", "b=bad", "--group", "p"], 2, "wanted a pair of brackets"),
         (["--labels", "gt", "a=good", "b=bad", "--csv", "x.csv"], 2, "--labels goes with NAME=FOLDER"),
-        (["a=good", "--classes", "3"], 2, "--images and --jobs go with --labels FOLDER"),
+        (["a=good", "--classes", "3"], 2, "--page and --jobs go with --labels FOLDER"),
         (["--labels", "gt", "a=good", "b=bad", "--page", "x.txt"], 2, "wanted a name that ends with .html"),
         (["--labels", "gt", "a=good", "b=bad", "--images", "gt"], 2, "--images goes with --page FILE.html"),
-        (["a=good", "--jobs", "3"], 2, "--images and --jobs go with --labels FOLDER"),
+        (["a=good", "--jobs", "3"], 2, "--page and --jobs go with --labels FOLDER"),
         (
             ["--labels", "gt", "a=good", "b=bad", "--group", "(zzz)"],
             2,

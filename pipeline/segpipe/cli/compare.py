@@ -131,24 +131,22 @@ def compare(
     """Say in words whether runs differ: better, practically equal or undecided, as networks and as methods."""
     from segpipe.core.files import write_text
 
-    if figure is not None and figure.suffix != ".svg":
-        raise ConfigError(f"--figure {figure}: wanted a name that ends with .svg")
-    if page is not None and page.suffix != ".html":
-        raise ConfigError(f"--page {page}: wanted a name that ends with .html")
+    for option, path, ending in (("--figure", figure, ".svg"), ("--page", page, ".html")):
+        if path is not None and path.suffix != ending:
+            raise ConfigError(f"{option} {path}: wanted a name that ends with {ending}")
+    if images is not None and page is None:
+        raise ConfigError("--images goes with --page FILE.html")
     if labels is not None:
         from segpipe.cli.compare_folders import Options, compare_folders
 
         if table is not None or lower or split != "test":
             raise ConfigError("--labels goes with NAME=FOLDER, and without --csv, --lower and --split")
-        if images is not None and page is None:
-            raise ConfigError("--images goes with --page FILE.html")
         given = Options(classes, 255 if ignore_index is None else ignore_index, group, counts, page, images, jobs)
-        region = 1.0 if equivalence is None else equivalence
-        found = compare_folders(labels, names or [], metric or METRICS, region, given)
-    elif any(option is not None for option in (classes, ignore_index, group, counts, jobs, page, images)):
-        raise ConfigError(
-            "--classes, --ignore-index, --group, --counts, --page, --images and --jobs go with --labels FOLDER"
+        found = compare_folders(
+            labels, names or [], metric or METRICS, 1.0 if equivalence is None else equivalence, given
         )
+    elif any(option is not None for option in (classes, ignore_index, group, counts, jobs, page)):
+        raise ConfigError("--classes, --ignore-index, --group, --counts, --page and --jobs go with --labels FOLDER")
     elif table is not None:
         found = _elsewhere(table, names or [], metric or [], equivalence, lower or [])
     else:

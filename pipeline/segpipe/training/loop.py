@@ -66,7 +66,9 @@ def fit(
         ConfigError: settings that do not fit each other, the data or the memory.
     """
     setup = Setup(num_classes, model, ids, settings.seed, teacher and teacher.to(device).eval(), agreement)
-    training = _Training(model.to(device), criterion.to(device), train_set, settings, setup, device, checkpoint, name, logs)
+    training = _Training(
+        model.to(device), criterion.to(device), train_set, settings, setup, device, checkpoint, name, logs
+    )
     training.resume()
     return training.run(val)
 
