@@ -33,6 +33,10 @@ MetricOption = Annotated[
         help="A score from counts, or ece_, nll_, brier_; repeatable; default: mIoU^D, ^I, ^C.", show_default=False
     ),
 ]
+SplitOption = Annotated[
+    Literal["val", "test", "folds"],
+    typer.Option(help="The split that is compared; folds: the train images by cross-validation, see folds.runs."),
+]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(
@@ -110,10 +114,7 @@ EquivalenceOption = Annotated[
 def compare(
     names: NamesArgument = None,
     metric: MetricOption = None,
-    split: Annotated[
-        Literal["val", "test", "folds"],
-        typer.Option(help="The split that is compared; folds: the train images by cross-validation, see folds.runs."),
-    ] = "test",
+    split: SplitOption = "test",
     equivalence: EquivalenceOption = None,
     table: CsvOption = None,
     lower: LowerOption = None,
