@@ -66,9 +66,8 @@ def fit(
         ConfigError: settings that do not fit each other, the data or the memory.
     """
     setup = Setup(num_classes, model, ids, settings.seed, teacher and teacher.to(device).eval(), agreement)
-    training = _Training(
-        model.to(device), criterion.to(device), train_set, settings, setup, device, checkpoint, name, logs
-    )
+    on_device = model.to(device), criterion.to(device)
+    training = _Training(*on_device, train_set, settings, setup, device, checkpoint, name, logs)
     training.resume()
     return training.run(val)
 
@@ -90,14 +89,13 @@ class _Training:
             self.forward = torch.compile(self.forward)
         kind = settings.precision if settings.precision != "auto" else "float16" if device.type == "cuda" else "float32"
         self.half = PRECISIONS[kind]
-        groups = parameter_groups(model, criterion, settings)
-        chosen = settings.optimizer, groups, settings.lr, settings.weight_decay
-        self.optimizer: torch.optim.Optimizer = parts.create("optimizer", *chosen)
+        chosen = parameter_groups(model, criterion, settings), settings.lr, settings.weight_decay
+        self.optimizer: torch.optim.Optimizer = parts.create("optimizer", settings.optimizer, *chosen)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
         self.average = parts.create("averaging", settings.averaging, self.model, settings.epochs)
         self.source = parts.create("targets", settings.targets, setup)
-        present = partial(train_set.present, setup.num_classes)
-        self.sampling = parts.create("sampling", settings.sampling, len(train_set), present)
+        drawn_from = len(train_set), partial(train_set.present, setup.num_classes)
+        self.sampling = parts.create("sampling", settings.sampling, *drawn_from)
         steps, rate = settings.lookahead_steps, settings.lookahead_rate
         self.lookahead = Lookahead(model.parameters(), steps=steps, rate=rate) if steps else None
         self.batches = -(-self.sampling.number // settings.batch_size)
