@@ -162,7 +162,7 @@ def test_lists_as_pascal_voc_has_them(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("m.json", "[1, 2]", "holds neither images and annotations, as COCO, nor shapes"),
+        ("m.json", "[1, 2]", "holds no shapes that are known"),
         ("m.json", "{", "is not valid JSON"),
         ("m.json", '{"shapes": []}', "holds the shapes of one image; give the folder"),
         ("m.json", '{"images": [], "annotations": []}', "is no JSON of COCO's kind"),

@@ -1,4 +1,4 @@
-"""Guesses for labels that are no mask for each image: JSON of COCO's or labelme's kind, tables, a mask a class."""
+"""Guesses for labels that are no mask for each image: JSON of COCO's kind, tables, lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ def coco(paths: list[Path], images: Path, names: Sequence[str] | None, found: Gu
         templates[split or "train"] = (template, called)
     if len({template for template, _ in templates.values()}) > 1:
         raise DataError(f"{paths[0]} and {paths[1]} are called differently beyond train, val or test; rename them")
-    documents = [_read(path) for path in paths]
+    documents = [read_document(path) for path in paths]
     template = next(iter(templates.values()))[0] if len(paths) > 1 else paths[0].relative_to(root).as_posix()
     if len(paths) > 1:
         found.tables["splits"] = {split: called for split, (_, called) in templates.items()}
@@ -49,39 +48,12 @@ def coco(paths: list[Path], images: Path, names: Sequence[str] | None, found: Gu
     except (KeyError, TypeError, IndexError):
         raise DataError(f"{paths[0]} is no JSON of COCO's kind; wanted images, annotations and categories") from None
     calls = [called for _, called in templates.values()] if len(paths) > 1 else [""]
-    found.keys |= {"layout": "coco", "image": _where(images, root, first, calls)}
+    found.keys |= {"layout": "coco", "image": where(images, root, first, calls)}
     found.tables["options"] = {"annotations": template}
     number = sum(len(document["images"]) for document in documents)
     found.say(f"{number} images in {template}", "it has images, annotations and categories, as COCO", "the card")
     classes_by_name([categories[key] for key in sorted(categories)], names, "its categories", found)
     return root
-
-
-def labelme(paths: list[Path], names: Sequence[str] | None, found: Guess) -> None:
-    """Keys for JSON files of labelme, once they are paired."""
-    labels: Counter[str] = Counter()
-    for path in paths:
-        try:
-            labels.update(str(shape["label"]) for shape in _read(path)["shapes"])
-        except (KeyError, TypeError):
-            raise DataError(f"{path} is no JSON of labelme; save it again, or move it away") from None
-    found.keys["layout"] = "labelme"
-    found.say(f"{len(paths)} files of labelme", "they hold shapes", "edit layout in the card")
-    classes_by_name(sorted(labels), names, "the labels of the shapes", found)
-
-
-def kind_of(path: Path) -> str:
-    """What a JSON holds: coco or labelme.
-
-    Raises:
-        DataError: neither, or no JSON.
-    """
-    document = _read(path)
-    if isinstance(document, dict) and "shapes" in document:
-        return "labelme"
-    if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
-        return "coco"
-    raise DataError(f"{path} holds neither images and annotations, as COCO, nor shapes, as labelme; give another file")
 
 
 def table(path: Path, images: Path, names: Names, void: Sequence[int] | None, found: Guess) -> tuple[Path, list[Path]]:
@@ -205,16 +177,6 @@ def use(listed: Lists, found: Guess) -> None:
     found.say(f"splits from {listed.template}", "these lists name images", "remove lists from the card")
 
 
-def is_alone(shapes: list[Path], images: list[Path], named: set[str]) -> bool:
-    """Whether JSON files beside images are their labels: one for each, or of COCO's kind."""
-    if all(image.stem in named for image in images):
-        return True
-    try:
-        return kind_of(shapes[0]) == "coco"
-    except DataError:
-        return False
-
-
 def test_of_val(found: Guess) -> None:
     """What is called val and not test is test: it is not looked at before the end."""
     splits = found.tables["splits"]
@@ -238,7 +200,8 @@ def classes_by_name(known: Sequence[str], names: Sequence[str] | None, why: str,
     found.say(f"{len(named)} classes: {', '.join(named[:6])}{', ...' if len(named) > 6 else ''}", why, "the card")
 
 
-def _read(path: Path) -> Any:
+def read_document(path: Path) -> Any:
+    """A JSON; DataError where it is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
@@ -258,7 +221,7 @@ def _with_split(path: str) -> tuple[str, str | None, str]:
     return path, None, ""
 
 
-def _where(images: Path, root: Path, first: list[str], calls: list[str]) -> str:
+def where(images: Path, root: Path, first: list[str], calls: list[str]) -> str:
     """The template of the images: below their folder, or in one whose name holds the split's word."""
 
     base = images.relative_to(root).as_posix()

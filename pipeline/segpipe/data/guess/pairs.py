@@ -12,7 +12,7 @@ from segpipe.core.errors import ConfigError, DataError
 from segpipe.data.files import read_image
 from segpipe.data.folders import files_below
 from segpipe.data.guess import annotations as drawn
-from segpipe.data.guess import polygons
+from segpipe.data.guess import documents, polygons
 from segpipe.data.guess.affixes import Affixes, affixes, fits
 from segpipe.data.guess.card import Guess
 from segpipe.data.guess.groups import grouped, split_words
@@ -69,11 +69,9 @@ def guess(
     files = _files(images, IMAGES, "images")
     if masks.suffix.lower() == ".csv" and masks.is_file():
         root, files = drawn.table(masks, images, classes, void, found)
-    elif masks.suffix.lower() == ".json" and masks.is_file():
-        if drawn.kind_of(masks) == "labelme":
-            raise ConfigError(f"{masks} holds the shapes of one image; give the folder of such files as --masks")
+    elif masks.suffix.lower() in documents.DOCUMENTS and masks.is_file():
         _refuse_void(void)
-        root = drawn.coco([masks], images, classes, found)
+        root = _of_documents([masks], images, classes, found)
     else:
         root, files = _of_folder(files, images, masks, classes, void, found)
     grouped(files, group, shares, found)
@@ -95,18 +93,19 @@ def _of_folder(
     if named is not None:
         return root, named
     texts = polygons.polygon_files(masks, {path.stem for path in files})
-    if texts and set(files_below(masks, (*MASKS, ".json"))) <= set(files):
+    if texts and set(files_below(masks, (*MASKS, *documents.DOCUMENTS))) <= set(files):
         return root, _with_polygons(files, texts, images, masks, root, classes, void, found)
-    all_files = _files(masks, (*MASKS, ".json"), "masks")
-    shapes = [path for path in all_files if path.suffix.lower() == ".json"]
+    all_files = _files(masks, (*MASKS, *documents.DOCUMENTS), "masks")
+    shapes = [path for path in all_files if path.suffix.lower() in documents.DOCUMENTS]
     labels = [path for path in all_files if path not in set(shapes)]
     drawn_of = {path.stem for path in shapes}
-    if shapes and (not labels or (images == masks and drawn.is_alone(shapes, files, drawn_of))):
+    if shapes and (not labels or (images == masks and documents.is_alone(shapes, files, drawn_of))):
         _refuse_void(void)
-        if drawn.kind_of(shapes[0]) == "coco":
-            return drawn.coco(shapes, images, classes, found), files
+        kind = documents.kind_of(shapes[0])
+        if not documents.is_of_one_image(kind):
+            return _of_documents(shapes, images, classes, found), files
         pairs = _paired(files, shapes, images, masks, root, found)
-        drawn.labelme([path for _, path in pairs], classes, found)
+        documents.of_each_image(kind, [path for _, path in pairs], classes, found)
         return root, [image for image, _ in pairs]
     between = ("", "")
     if images == masks:
@@ -128,6 +127,18 @@ def _of_folder(
         why = "its lines do not name these images"
         found.say(f"{root / 'train.txt'} is not used", why, "correct it, or write a card with `lists`")
     return root, [image for image, _ in pairs]
+
+
+def _of_documents(paths: list[Path], images: Path, classes: Sequence[str] | None, found: Guess) -> Path:
+    """Keys for documents that name the images; returns the folder that holds all."""
+    kind = documents.kind_of(paths[0])
+    if documents.is_of_one_image(kind):
+        raise ConfigError(f"{paths[0]} holds the shapes of one image; give the folder of such files as --masks")
+    if kind == "coco":
+        return drawn.coco(paths, images, classes, found)
+    if len(paths) > 1:
+        raise DataError(f"{paths[0].parent} holds {len(paths)} documents; export one, and give it as --masks")
+    return documents.of_many_images(kind, paths[0], images, classes, found)
 
 
 def _with_polygons(

@@ -1,14 +1,13 @@
-"""Layouts whose masks are drawn: shapes of COCO and labelme, and one file for each class."""
+"""Layouts whose masks are drawn: what all of them share, and one file for each class."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,8 @@ from numpy.typing import NDArray
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.files import write_bytes
 from segpipe.core.registry import register
-from segpipe.data import fill
 from segpipe.data.card import Card
 from segpipe.data.files import png_bytes, read_grey, read_image
-from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
 from segpipe.data.layouts.found import IMAGES, Found, finished
 from segpipe.data.layouts.names import IGNORED, NOTHING, id_of
 from segpipe.data.layouts.templates import existing, fields, reroot, root_of, splits_of, walked
@@ -36,41 +33,35 @@ class Area:
     draw: Callable[[tuple[int, int]], NDArray[np.bool_]]
 
 
-@register("coco", source="JSON of COCO's kind: images, annotations, categories (Lin et al. 2014)")
-def coco(card: Card, source: Path, *, annotations: str = "annotations.json") -> Found:
-    """The images that a JSON of COCO's kind names, with masks drawn from its polygons and run lengths.
+@dataclass(frozen=True)
+class Described:
+    """An image as a document describes it: the path of its file, its height and width, and what is drawn, in order."""
 
-    `annotations` may hold the field {split}; `image` says where the file {name} of an image is, `lists` is unused.
-    Where areas overlap, smaller ones lie above. Images without an annotation are all of the first class.
-    """
+    name: str
+    size: tuple[int, int] | None
+    areas: list[Area]
+
+
+def named_images(
+    card: Card, source: Path, annotations: str, read: Callable[[Path], Iterable[Described]]
+) -> Found:  # fmt: skip
+    """The images that a document, or one for each {split}, describes; `image` says where the file {name} lies."""
     root = root_of(source, Path(annotations).parts[0], card)
     by_split = splits_of(card) if "{split}" in annotations else {"train": ""}
-    samples, areas, sizes = [], dict[str, list[Area]](), dict[str, tuple[int, int]]()
+    samples, known = [], dict[str, Described]()
     for split, called in by_split.items():
         path = root / annotations.format(split=called)
-        for name, size, found in _coco_images(path, read_json(path, card), card):
-            at = existing(root, card.image.format(split=called, name=name))
-            at = at if os.path.isfile(root / at) else reroot(name, root)
-            ident = Path(name.replace("\\", "/").rpartition(":")[2].lstrip("/")).with_suffix("").as_posix()
+        for one in read(path):
+            at = existing(root, card.image.format(split=called, name=one.name))
+            at = at if os.path.isfile(root / at) else reroot(one.name, root)
+            ident = Path(one.name.replace("\\", "/").rpartition(":")[2].lstrip("/")).with_suffix("").as_posix()
             ident = ident.replace("/", "_")
             samples.append(Sample(ident, split, "", at, (f"masks/{split}/{ident}.png",)))
-            areas[at], sizes[at] = found, size
+            known[at] = one
     if not samples:
-        raise DataError(f"{root / annotations} names no image; give the JSON that lists them")
-    left_out = _unnamed({Path(at).parent for at in areas}, set(areas), root)
-    return drawn_masks(samples, card, source, root, lambda at: (areas[at], sizes[at]), left_out)
-
-
-@register("labelme", source="JSON of labelme, one beside each image (Russell et al. 2008)")
-def labelme(card: Card, source: Path) -> Found:
-    """Images with a JSON of labelme each, drawn in the order of its shapes; `masks` is the path of the JSON."""
-    shapes = shape_files(card, source, "*.json")
-    for path in shapes.of_image.values():
-        if not path.is_file():
-            raise DataError(f"{path} is missing, the shapes of an image; label it, or move the image away")
-    return drawn_masks(
-        shapes.samples, card, source, shapes.root, lambda at: _labelme_areas(shapes.of_image[at], card), shapes.left_out
-    )
+        raise DataError(f"{root / annotations} names no image; give the document that lists them")
+    left_out = _unnamed({Path(at).parent for at in known}, set(known), root)
+    return drawn_masks(samples, card, source, root, lambda at: (known[at].areas, known[at].size), left_out)
 
 
 @dataclass(frozen=True)
@@ -181,96 +172,6 @@ def drawn_masks(
     if missing:
         raise DataError(f"{root / missing[0].image} is missing, an image that is annotated; complete the dataset")
     return Found(finished(samples, card, source), write, left_out or {})
-
-
-def _coco_images(path: Path, document: Any, card: Card) -> Iterator[tuple[str, tuple[int, int], list[Area]]]:
-    """The name of each image, its height and width, and its areas, the largest first."""
-    try:
-        names = {category["id"]: str(category["name"]) for category in document["categories"]}
-        by_image: dict[Any, list[dict[str, Any]]] = {}
-        for annotation in document["annotations"]:
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
-        for image in document["images"]:
-            found = []
-            for annotation in by_image.pop(image["id"], []):
-                category = annotation["category_id"]
-                if category not in names:
-                    raise ValueError(f"an annotation of image {image['id']} has the unknown category {category!r}")
-                if not annotation["segmentation"]:
-                    raise ValueError(
-                        f"an annotation of image {image['id']} has no shape; export segmentation, not boxes"
-                    )
-                draw = _of_segmentation(annotation["segmentation"], path)
-                found.append((-_area(annotation), Area(names[category], draw)))
-            name, size = image["file_name"], (int(image["height"]), int(image["width"]))
-            if not isinstance(name, str) or not Path(name).name:
-                raise ValueError(f"file_name is {name!r}")
-            yield name, size, [area for _, area in sorted(found, key=lambda pair: pair[0])]
-    except WRONG as error:
-        raise DataError(
-            f"{path} is no JSON of COCO's kind ({short(error)}); wanted images, annotations and categories that "
-            f"fit together: correct it or the card of '{card.name}'"
-        ) from None
-    if by_image:
-        raise DataError(f"{path} annotates image {next(iter(by_image))}, which it does not list; correct it")
-
-
-def _area(annotation: dict[str, Any]) -> float:
-    """As the file says it, else of the box."""
-    if annotation.get("area") is not None:
-        return float(annotation["area"])
-    box = annotation.get("bbox") or [0, 0, 0, 0]
-    return float(box[2] * box[3])
-
-
-def _of_segmentation(segmentation: Any, path: Path) -> Callable[[tuple[int, int]], NDArray[np.bool_]]:
-    """How polygons, or run lengths as a list or packed, are drawn."""
-
-    def draw(shape: tuple[int, int]) -> NDArray[np.bool_]:
-        try:
-            if isinstance(segmentation, dict):
-                counts = segmentation["counts"]
-                if tuple(segmentation.get("size", shape)) != tuple(shape):
-                    raise ValueError(f"run lengths of {segmentation['size']} for an image of {list(shape)}")
-                return fill.runs(fill.packed_runs(counts) if isinstance(counts, str) else counts, shape)
-            found = np.zeros(shape, bool)
-            for ring in segmentation:
-                found |= fill.polygon([points_of(ring)], shape)
-            return found
-        except WRONG as error:
-            raise DataError(f"{path} holds a segmentation that cannot be drawn ({short(error)}); correct it") from None
-
-    return draw
-
-
-def _labelme_areas(path: Path, card: Card) -> tuple[list[Area], tuple[int, int] | None]:
-    """The shapes of a JSON of labelme, in their order."""
-    document = read_json(path, card)
-    try:
-        areas = [Area(str(shape["label"]), _of_shape(shape, path)) for shape in document["shapes"]]
-        height, width = document.get("imageHeight"), document.get("imageWidth")
-        return areas, (int(height), int(width)) if height and width else None
-    except DataError:
-        raise
-    except WRONG as error:
-        raise DataError(f"{path} is no JSON of labelme ({short(error)}); save it again with labelme") from None
-
-
-def _of_shape(shape: dict[str, Any], path: Path) -> Callable[[tuple[int, int]], NDArray[np.bool_]]:
-    kind = shape.get("shape_type") or "polygon"
-    points = points_of(shape["points"])
-    if kind == "polygon" and len(points) >= 3:
-        return lambda size: fill.polygon([points], size)
-    if kind == "rectangle" and len(points) == 2:
-        (x, y), (x_end, y_end) = points
-        corners = [(x, y), (x_end, y), (x_end, y_end), (x, y_end)]
-        return lambda size: fill.polygon([corners], size)
-    if kind == "circle" and len(points) == 2:
-        return lambda size: fill.circle(points[0], points[1], size)
-    raise DataError(
-        f"{path} holds a shape '{kind}' of {len(points)} points called '{shape['label']}', which has no area; "
-        "draw it as a polygon"
-    )
 
 
 def _binary(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
