@@ -11,15 +11,16 @@ from segpipe.core.errors import DataError
 from segpipe.data.guess.annotations import classes_by_name, read_document, where
 from segpipe.data.guess.card import Guess
 from segpipe.data.layouts import exports, objects
+from segpipe.data.layouts.documents import Document
 from segpipe.data.layouts.drawn import Described
 
 DOCUMENTS = (".json", ".xml")
-_OF_IMAGE: dict[str, Callable[[Path, Any], Described]] = {
+_OF_IMAGE: dict[str, Callable[[Path, Document], Described]] = {
     "labelme": objects.labelme_image,
     "cityscapes": objects.cityscapes_image,
     "supervisely": objects.supervisely_image,
 }
-_OF_MANY: dict[str, Callable[[Path, Any], Iterable[Described]]] = {
+_OF_MANY: dict[str, Callable[[Path, Document], Iterable[Described]]] = {
     "via": exports.via_images,
     "label_studio": exports.label_studio_images,
     "cvat": exports.cvat_images,
@@ -69,7 +70,7 @@ def _entries(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [one for one in document.values() if isinstance(one, dict)] or [{}]
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> Document:
     if path.suffix.lower() != ".xml":
         return read_document(path)
     try:

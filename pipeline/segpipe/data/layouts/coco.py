@@ -13,7 +13,7 @@ from segpipe.core.errors import DataError
 from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
-from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
+from segpipe.data.layouts.documents import WRONG, Document, points_of, read_json, short
 from segpipe.data.layouts.drawn import Area, Described, named_images
 from segpipe.data.layouts.found import Found
 
@@ -28,7 +28,7 @@ def coco(card: Card, source: Path, *, annotations: str = "annotations.json") -> 
     return named_images(card, source, annotations, lambda path: _coco_images(path, read_json(path, card), card))
 
 
-def _coco_images(path: Path, document: Any, card: Card) -> Iterator[Described]:
+def _coco_images(path: Path, document: Document, card: Card) -> Iterator[Described]:
     """The name of each image, its height and width, and its areas, the largest first."""
     try:
         names = {category["id"]: str(category["name"]) for category in document["categories"]}

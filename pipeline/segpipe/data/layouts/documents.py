@@ -13,10 +13,11 @@ from segpipe.core.errors import DataError
 from segpipe.data.card import Card
 from segpipe.data.layouts.templates import text_of
 
+Document = Any  # what another program wrote: its shape is checked where it is read
 WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError)  # what JSON of another shape raises
 
 
-def read_json(path: Path, card: Card) -> Any:
+def read_json(path: Path, card: Card) -> Document:
     """The document in a file; NaN and infinity are refused."""
     text = text_of(path, card)
     try:

@@ -16,7 +16,7 @@ from segpipe.core.errors import DataError
 from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
-from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
+from segpipe.data.layouts.documents import WRONG, Document, points_of, read_json, short
 from segpipe.data.layouts.drawn import Area, Described, named_images
 from segpipe.data.layouts.found import Found
 from segpipe.data.layouts.templates import text_of
@@ -42,7 +42,7 @@ def label_studio(card: Card, source: Path, *, annotations: str = "annotations.js
     return named_images(card, source, annotations, lambda path: label_studio_images(path, read_json(path, card)))
 
 
-def via_images(path: Path, document: Any) -> Iterator[Described]:
+def via_images(path: Path, document: Document) -> Iterator[Described]:
     """The images in a document of VIA."""
     try:
         for entry in document.get("_via_img_metadata", document).values():
@@ -132,7 +132,7 @@ def _of_runs(
     return found
 
 
-def label_studio_images(path: Path, document: Any) -> Iterator[Described]:
+def label_studio_images(path: Path, document: Document) -> Iterator[Described]:
     """The images in a document of Label Studio; those without an annotation show nothing."""
     try:
         for task in document:

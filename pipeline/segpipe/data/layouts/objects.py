@@ -18,7 +18,7 @@ from segpipe.core.errors import DataError
 from segpipe.core.registry import register
 from segpipe.data import fill
 from segpipe.data.card import Card
-from segpipe.data.layouts.documents import WRONG, points_of, read_json, short
+from segpipe.data.layouts.documents import WRONG, Document, points_of, read_json, short
 from segpipe.data.layouts.drawn import Area, Described, drawn_masks, shape_files
 from segpipe.data.layouts.found import Found
 
@@ -45,7 +45,7 @@ def supervisely(card: Card, source: Path) -> Found:
     return _one_each(card, source, supervisely_image)
 
 
-def _one_each(card: Card, source: Path, read: Callable[[Path, Any], Described]) -> Found:
+def _one_each(card: Card, source: Path, read: Callable[[Path, Document], Described]) -> Found:
     """Images with a JSON each; `masks` is its path."""
     shapes = shape_files(card, source, "*.json")
     for path in shapes.of_image.values():
@@ -60,7 +60,7 @@ def _one_each(card: Card, source: Path, read: Callable[[Path, Any], Described]) 
     return drawn_masks(shapes.samples, card, source, shapes.root, areas, shapes.left_out)
 
 
-def labelme_image(path: Path, document: Any) -> Described:
+def labelme_image(path: Path, document: Document) -> Described:
     """The shapes of a JSON of labelme, in their order."""
     try:
         areas = [Area(str(shape["label"]), partial(_of_labelme, shape, path)) for shape in document["shapes"]]
@@ -91,7 +91,7 @@ def _of_labelme(shape: Mapping[str, Any], path: Path, size: tuple[int, int]) -> 
     )
 
 
-def cityscapes_image(path: Path, document: Any) -> Described:
+def cityscapes_image(path: Path, document: Document) -> Described:
     """The objects of a JSON of Cityscapes, in their order."""
     try:
         areas = [
@@ -104,7 +104,7 @@ def cityscapes_image(path: Path, document: Any) -> Described:
         raise DataError(f"{path} is no JSON of Cityscapes ({short(error)}); get it again") from None
 
 
-def supervisely_image(path: Path, document: Any) -> Described:
+def supervisely_image(path: Path, document: Document) -> Described:
     """The objects of a JSON of Supervisely, in their order."""
     try:
         size = int(document["size"]["height"]), int(document["size"]["width"])
