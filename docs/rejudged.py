@@ -22,7 +22,7 @@ from segpipe.metrics.defined import Floats
 from segpipe.metrics.error import Error
 from segpipe.metrics.jackknife import Units
 from segpipe.metrics.sample import Sample, Spread
-from segpipe.report.judgement import networks_of
+from segpipe.report.runs import networks_of
 
 _NORMAL = 1.959964  # standard errors in half of a 95 % interval of the bootstrap
 Scores = dict[str, dict[str, float]]  # by result and seed

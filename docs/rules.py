@@ -21,7 +21,8 @@ from segpipe.metrics.elsewhere import COUNTED, KEYS, read_elsewhere
 from segpipe.metrics.tables import Line, counts_rows, read_tables
 from segpipe.report.agreement import environment
 from segpipe.report.collect import collect_results
-from segpipe.report.judgement import Judgement, judge_tables, seed_of
+from segpipe.report.judgement import Judgement, judge_tables
+from segpipe.report.runs import seed_of
 
 METRIC = "miou_dataset"
 RULE = " + rule"

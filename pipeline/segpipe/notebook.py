@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from segpipe.cli import adhoc
 from segpipe.cli.compare_folders import Options, compare_folders
 from segpipe.cli.infer import run_folder
 from segpipe.cli.predictors import EnsemblePredictor, RunPredictor, definition_of
-from segpipe.config.context import Context, start
+from segpipe.config.context import Context, refuse_import, start
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.files import png_bytes, read_image
 from segpipe.data.reading import Reading
@@ -185,11 +186,14 @@ def compare(results: Results, *names: str, metrics: Sequence[str] = METRICS, spl
     for name in names:
         if name not in known:
             raise ConfigError(f"'{name}' is no result{suggestion(name, known)}")
-    chosen = [known[name] for name in names] or list(results.entries)
+    chosen = [known[name] for name in dict.fromkeys(names)] or list(results.entries)
+    chosen = [entry for entry in chosen if split in entry.metrics[0]]
+    if not metrics or isinstance(metrics, str):
+        raise ConfigError(f"metrics is {metrics!r}, wanted names in a list, for example ['miou_dataset']")
     if len(chosen) < 2:
-        raise ConfigError(f"found {len(chosen)} result, wanted at least two to compare")
+        raise ConfigError(f"found {len(chosen)} result on {split}, wanted at least two to compare")
     for metric in metrics:
-        if not any(entry.values(metric, split) for entry in chosen if split in entry.metrics[0]):
+        if not any(entry.values(metric, split) for entry in chosen):
             raise ConfigError(f"no result has the score '{metric}' on {split}; see docs/metrics.md")
     with chdir(results.folder):
         return Comparison(judge_entries(chosen, results.context, list(metrics), split=split))
@@ -212,6 +216,8 @@ def compare_predictions(
     Raises:
         ConfigError: fewer than two folders. DataError: files without a partner, or ids that are no class.
     """
+    if classes is not None and not 1 <= classes <= 255:
+        raise ConfigError(f"classes is {classes}, wanted 1 to 255")
     named = [f"{name}={folder}" for name, folder in predictions.items()]
     return Comparison(compare_folders(Path(labels), named, metrics, 1.0, Options(classes, ignore_index, group)))
 
@@ -226,6 +232,8 @@ def recommend(results: Results, goal: Goal = "D") -> Recommendation:
     Raises:
         ConfigError: fewer than two results have the goal's score.
     """
+    if goal not in advice.GOALS:
+        raise ConfigError(f"unknown goal '{goal}'{suggestion(goal, advice.GOALS)}")
     entries = [entry for entry in results.entries if not entry.collapsed]
     metric = advice.GOALS[goal]
     if sum(entry.mean(metric) is not None for entry in entries) < 2:
@@ -256,11 +264,12 @@ def train(
     Raises:
         ConfigError: a wrong name or setting. DataError: data that cannot be made.
     """
-    overrides = [f"{path}={value}" for path, value in (settings or {}).items()]
+    overrides = [f"{path}={json.dumps(value)}" for path, value in (settings or {}).items()]
     with chdir(_workspace(folder)):
         context = start(run=run, loss=loss, seed=seed, overrides=overrides, device=device)
         if not context.run:
             raise ConfigError("give a run of params.yaml, or loss=, for example loss='focal'")
+        refuse_import(context)
         adhoc.make_upstream(context)
         with context.writing(context.path("train")):
             found = training.run(context)
@@ -313,7 +322,7 @@ def _reader(config: Mapping[str, Any]) -> Callable[[Path | NDArray[np.uint8]], N
     def read(image: Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
         if isinstance(image, Path):
             return read_image(image, reading)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ConfigError(f"an image is {image.dtype} {image.shape}, wanted uint8 (height, width, 3)")
         return image
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import struct
 import zlib
 
 import numpy as np
@@ -181,6 +182,48 @@ def test_boxes_of_pascal_voc_are_refused_with_what_to_give(tmp_path):
         card_of(tmp_path, tmp_path / "img", tmp_path / "ann")
 
 
+def test_turned_boxes_and_ellipses_of_cvat_are_drawn_turned(tmp_path):
+    box = '<box label="car" xtl="10" ytl="14" xbr="30" ybr="18" rotation="90.0"/>'
+    ellipse = '<ellipse label="e" cx="20" cy="16" rx="10" ry="2" rotation="90.0"/>'
+    text = f'<annotations><image name="a.jpg" width="40" height="30">{box}{ellipse}</image></annotations>'
+    [found] = exports.cvat_images(tmp_path / "a.xml", exports.read_xml(tmp_path / "a.xml", text))
+    upright = np.zeros(SIZE, bool)
+    upright[6:26, 18:22] = True
+    np.testing.assert_array_equal(found.areas[0].draw(SIZE), upright)
+    rows, columns = np.nonzero(found.areas[1].draw(SIZE))
+    assert (np.ptp(rows), np.ptp(columns)) == (19, 3)
+
+
+def test_what_label_studio_s_shapes_say(tmp_path):
+    both = {"original_width": 40, "original_height": 30}
+    oval = {
+        **both,
+        "type": "ellipselabels",
+        "value": {"x": 50, "y": 50, "radiusX": 25, "radiusY": 20, "ellipselabels": ["car"]},
+    }
+    point = {**both, "type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["car"]}}
+    tasks = [
+        {"data": {"image": "a.jpg"}, "annotations": [{"result": [oval, point]}]},
+        {"data": {"image": "b.jpg"}, "annotations": []},
+        {"data": {"image": "c.jpg"}, "annotations": [{"result": [oval], "was_cancelled": True}]},
+    ]
+    first, *others = exports.label_studio_images(tmp_path / "a.json", tasks)
+    assert first.areas[0].draw(SIZE).sum() == pytest.approx(np.pi * 10 * 6, rel=0.03)
+    assert [one.left_out for one in others] == ["it has no annotation"] * 2
+    turned, apart = ("rectanglelabels", {"rotation": 30}), ("polygon", {"points": []})
+    for kind, value in (("brushlabels", {"rle": []}), ("cuboidlabels", {}), turned, apart):
+        tasks[0]["annotations"][0]["result"] = [{**both, "type": kind, "value": {kind: ["car"], **value}}]
+        with pytest.raises(DataError, match=f"a shape of type {kind}"):
+            list(exports.label_studio_images(tmp_path / "a.json", tasks))
+
+
+def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path):
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 30000, 8, 0, 0, 0, 0)
+    content = header + struct.pack(">I", zlib.crc32(header[12:]))
+    with pytest.raises(DataError, match="no JSON of Supervisely"):
+        objects.supervisely_image(tmp_path / "a.json", supervised(base64.b64encode(zlib.compress(content)).decode()))
+
+
 def test_an_ellipse_and_a_circle_are_round(tmp_path):
     round_ = (
         {"name": "circle", "cx": 10.0, "cy": 10.0, "r": 5.0},
@@ -190,3 +233,24 @@ def test_an_ellipse_and_a_circle_are_round(tmp_path):
         regions = [{"shape_attributes": shape, "region_attributes": {"kind": "car"}}]
         [found] = exports.via_images(tmp_path / "a.json", {"a": {"filename": "a.jpg", "regions": regions}})
         assert found.areas[0].draw((20, 20)).sum() == pytest.approx(area, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("/data/upload/1/0a1b2c3d-a.jpg", "a.jpg"), ("/data/local-files/?d=images%2Fa.png", "a.png"),
+        ("s3://bucket/x/a.png?token=a.b/c", "a.png"),
+    ],
+)  # fmt: skip
+def test_the_file_of_a_task_is_found_in_its_address(tmp_path, address, name):
+    tasks = [{"data": {"text": "A car. Red.", "image": address}, "annotations": [{"result": []}]}]
+    [found] = exports.label_studio_images(tmp_path / "a.json", tasks)
+    assert found.name == name
+
+
+@pytest.mark.parametrize("attributes", [{"kind": ""}, {"kind": {"car": True, "tree": True}}, {"a": "car", "b": "tree"}])
+def test_a_region_of_no_or_several_classes_is_refused(tmp_path, attributes):
+    shape = {"name": "circle", "cx": 10.0, "cy": 10.0, "r": 5.0}
+    regions = [{"shape_attributes": shape, "region_attributes": attributes}]
+    with pytest.raises(DataError, match="no JSON of VIA"):
+        list(exports.via_images(tmp_path / "a.json", {"a": {"filename": "a.jpg", "regions": regions}}))

@@ -204,7 +204,7 @@ void = [255]
     ("old", "new", "words"),
     [
         ("void = [255]", "void = [0]", "0 is void and a value of a class"),
-        ("void = [255]", "void = [-1]", "whole numbers from 0"),
+        ("void = [255]", "void = [-40000]", "void from -32768"),
         ("void = [255]", "void = [255]\nvalues = [0, 1]", "values must list"),
         ("void = [255]", "void = [255]\nvalues = [[-1], [0]]", "whole numbers from 0"),
         ("void = [255]", "void = []\nvoid_colors = [[9, 9, 9]]", "void_colors need"),

@@ -1,5 +1,7 @@
 """Predictions of other tools: found by the names of images, told apart, read as these tools write them."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,7 @@ from PIL import Image
 from segpipe.core.errors import DataError
 from segpipe.data.dataset import Row
 from segpipe.data.foreign.files import find
-from segpipe.data.foreign.values import Meaning, labels_of, probs_of, read_values, told
+from segpipe.data.foreign.values import Meaning, labels_of, look, probs_of, read_values
 from segpipe.data.geometry import Geometry
 
 NAMES = ("road", "car", "sky")
@@ -72,7 +74,7 @@ def test_nnunet_s_names_lack_the_channel_of_the_images_and_its_probabilities_go_
     found = find(tmp_path, {"test": rows}, NAMES)
     assert [paths[0].name for paths in found.values()] == ["case_000.npz", "case_001.npz"]
     values = read_values(found[rows[0].id], SIZE, 3, PALETTE)
-    assert values.holds == "probs"
+    assert values.holds() == "probs"
     np.testing.assert_allclose(probs_of(values, "it", SIZE, 3, Meaning("probs")), soft(IDS), atol=1e-6)
 
 
@@ -128,8 +130,8 @@ def test_of_two_classes_one_plane_or_both_are_read_as_smp_s_models_return_them(t
     }
     path = save(tmp_path / "street_0.npy", planes[shape].astype(np.float32))
     values = read_values((path,), SIZE, 2, PALETTE[:2])
-    assert values.holds == ("logits" if logits else "probs")
-    np.testing.assert_allclose(probs_of(values, "it", SIZE, 2, Meaning(values.holds)), both, atol=1e-6)
+    assert values.holds() == ("logits" if logits else "probs")
+    np.testing.assert_allclose(probs_of(values, "it", SIZE, 2, Meaning(values.holds())), both, atol=1e-6)
 
 
 def test_a_stack_is_a_picture_of_each_class_by_name_or_number(tmp_path):
@@ -142,7 +144,7 @@ def test_a_stack_is_a_picture_of_each_class_by_name_or_number(tmp_path):
         paths = one(tmp_path / folder)
         assert len(paths) == 3
         values = read_values(paths, SIZE, 3, PALETTE)
-        assert values.holds == "probs"
+        assert values.holds() == "probs"
         np.testing.assert_allclose(probs_of(values, "it", SIZE, 3, Meaning("probs")), soft(IDS), atol=0.01)
 
 
@@ -161,7 +163,7 @@ def test_an_array_that_is_no_prediction_is_refused_by_name(tmp_path, array, mess
     path = tmp_path / "street_0.npy"
     np.save(path, array, allow_pickle=True)
     with pytest.raises(DataError, match=message) as error:
-        told((path,), SIZE, 3, PALETTE)
+        look((path,), SIZE, 3, PALETTE)
     assert "street_0.npy" in str(error.value)
 
 
@@ -175,7 +177,7 @@ def test_another_size_is_refused_and_resized_by_option(tmp_path):
     np.testing.assert_array_equal(found, half.repeat(2, 0).repeat(2, 1))
     scores = read_values((save(tmp_path / "street_0.npy", soft(half)),), SIZE, 3, PALETTE)
     with pytest.raises(DataError, match="give --resize"):
-        told((tmp_path / "street_0.npy",), SIZE, 3, PALETTE).check("it", SIZE, 3, Meaning("probs"))
+        look((tmp_path / "street_0.npy",), SIZE, 3, PALETTE).check("it", SIZE, 3, Meaning("probs"))
     resized = probs_of(scores, "it", SIZE, 3, Meaning("probs", resize=True))
     assert resized.shape == (3, *SIZE)
     np.testing.assert_allclose(resized.sum(0), 1, atol=1e-6)
@@ -193,6 +195,35 @@ def test_nothing_two_of_one_image_and_a_folder_that_is_missing_are_refused(tmp_p
         find(tmp_path / "two", SPLITS, NAMES)
 
 
+def test_predictions_of_other_splits_are_never_taken_for_those_of_an_image_of_the_same_name(tmp_path):
+    train, val, test = ([row(f"{split}/images/{i:04}.png") for i in range(3)] for split in ("train", "val", "test"))
+    train, val, test = (
+        [Row(f"{split}_{i}", *list(vars(r).values())[1:]) for i, r in enumerate(rows)]
+        for split, rows in (("train", train), ("val", val), ("test", test))
+    )
+    for split in ("train", "test"):
+        for i in range(3):
+            save(tmp_path / f"{split}/images/{i:04}.png", IDS.astype(np.uint8))
+    found = find(tmp_path, {"val": val, "test": test}, NAMES, train)
+    assert {name: paths[0].parts[-3] for name, paths in found.items()} == {f"test_{i}": "test" for i in range(3)}
+
+
+def test_what_the_values_are_is_guessed_only_where_it_is_not_given(tmp_path):
+    path = save(tmp_path / "street_0.npy", np.full((3, *SIZE), 0.7, np.float32))
+    with pytest.raises(DataError, match="as sigmoids do"):
+        look((path,), SIZE, 3, PALETTE)
+    assert look((path,), SIZE, 3, PALETTE, "logits").holds == "logits"
+    values = read_values((path,), SIZE, 3, PALETTE)
+    np.testing.assert_allclose(probs_of(values, "it", SIZE, 3, Meaning("logits")), 1 / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("word", ["abc", "nan", "inf"])
+def test_a_confidence_that_is_no_number_is_named_with_its_line(tmp_path, word):
+    (tmp_path / "street_0.txt").write_text(f"0 0 0 1 0 1 1 {word}\n")
+    with pytest.raises(DataError, match=f"street_0.txt:1 ends with '{word}', wanted a confidence"):
+        look((tmp_path / "street_0.txt",), SIZE, 3, PALETTE)
+
+
 def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     rows = [row(f"images/{city}/000.png") for city in ("bonn", "ulm")]
     rows = [Row(f"{r.image.split('/')[1]}_000", *list(vars(r).values())[1:]) for r in rows]
@@ -200,3 +231,46 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
         save(tmp_path / f"{city}/000.png", IDS.astype(np.uint8))
     found = find(tmp_path, {"test": rows}, NAMES)
     assert {name: paths[0].parent.name for name, paths in found.items()} == {"bonn_000": "bonn", "ulm_000": "ulm"}
+
+
+def test_several_files_of_an_image_are_refused_and_never_chosen_by_the_alphabet(tmp_path):
+    for i in range(4):
+        for kind in ("gt", "pred"):
+            save(tmp_path / f"two/street_{i}_{kind}.png", IDS.astype(np.uint8))
+        for name in ("street_{}.png", "street_{}_overlay.png"):
+            save(tmp_path / "beside" / name.format(i), IDS.astype(np.uint8))
+        for name in NAMES if i != 2 else NAMES[:2]:
+            save(tmp_path / f"part/street_{i}_{name}.png", (IDS > 0).astype(np.uint8))
+    for folder in ("two", "beside", "part"):
+        with pytest.raises(DataError, match="several files of one image; give a folder with one prediction per image"):
+            find(tmp_path / folder, SPLITS, NAMES)
+
+
+def test_a_file_in_the_folder_of_another_split_is_no_prediction_of_an_image(tmp_path):
+    for i in range(4):
+        save(tmp_path / f"train/street_{i}.png", IDS.astype(np.uint8))
+    with pytest.raises(DataError, match="holds no prediction"):
+        find(tmp_path, {"test": ROWS}, NAMES)
+    shutil.move(tmp_path / "train", tmp_path / "testing")
+    assert len(find(tmp_path, {"test": ROWS}, NAMES)) == 4
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, bool])
+def test_classes_of_0_and_1_are_certain(tmp_path, kind):
+    planes = (np.arange(3)[:, None, None] == IDS).astype(kind)
+    values = read_values((save(tmp_path / "street_0.npy", planes),), SIZE, 3, PALETTE)
+    np.testing.assert_array_equal(probs_of(values, "it", SIZE, 3, Meaning("probs")), planes.astype(np.float32))
+
+
+def test_every_id_is_listed_or_none_and_a_range_is_said_as_the_files_have_it(tmp_path):
+    values = read_values((save(tmp_path / "street_0.png", np.array([7, 1, 23], np.uint8)[IDS]),), SIZE, 3, PALETTE)
+    with pytest.raises(DataError, match="it holds 1, 23, which --ids does not list; give the class of each"):
+        labels_of(values, "it", SIZE, 3, Meaning("labels", ids={7: 0}))
+    with pytest.raises(DataError, match="holds 7, 23, wanted 1 to 3 before --shift -1, or 255"):
+        labels_of(values, "it", SIZE, 3, Meaning("labels", shift=-1))
+
+
+def test_a_polygon_of_a_class_that_no_map_holds_is_named(tmp_path):
+    (tmp_path / "street_0.txt").write_text("254 0 0 1 0 1 1\n")
+    with pytest.raises(DataError, match=r"street_0\.txt:1 is of class 254, wanted 0 to 253"):
+        look((tmp_path / "street_0.txt",), SIZE, 3, PALETTE)

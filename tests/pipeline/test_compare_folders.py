@@ -151,6 +151,21 @@ def test_the_page_has_verdicts_scores_of_classes_and_failures_with_pictures(fold
     assert (refused.returncode, "has no image for 1 of 12 label maps, such as p0_0" in refused.stderr) == (3, True)
 
 
+def test_the_page_pairs_runs_whose_names_have_other_texts_around_them(tmp_path):
+    for i in range(6):
+        true = np.random.default_rng(i).integers(0, 3, (20, 24))
+        save(tmp_path / f"gt/s{i}_gt.png", true)
+        save(tmp_path / f"a/s{i}_pred.png", spoilt(true, 0.2, i))
+        save(tmp_path / f"b/s{i}_gt.png", spoilt(true, 0.4, i))
+        save(tmp_path / f"small/s{i}.jpg", np.zeros((10, 12, 3)))
+    given = ["compare", "--labels", tmp_path / "gt", f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"]
+    segpipe_here(*given, "--page", tmp_path / "page.html", cwd=tmp_path)
+    options = ["--page", tmp_path / "page.html", "--images", tmp_path / "small"]
+    done = segpipe_here(*given, *options, cwd=tmp_path, check=False)
+    assert done.returncode == 3
+    assert "is 12 x 10, its label map 24 x 20; give the images that were labelled" in done.stderr
+
+
 def test_seeds_of_other_names_are_paired_by_order_and_fewer_seeds_are_judged_as_these_networks(folders, tmp_path):
     for i, name in enumerate("xyz"):
         shutil.copytree(folders / f"bad/seed{i}", tmp_path / f"other/{name}")

@@ -14,7 +14,7 @@ from segpipe.config.dag import check_names
 from segpipe.core.errors import ConfigError
 from segpipe.metrics.tables import read_tables
 from segpipe.refine.chain import Chain
-from segpipe.report.judgement import seed_of
+from segpipe.report.runs import seed_of
 from segpipe.stages import decide
 from segpipe.training.recipes import RECIPES
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.config.params import load
+from segpipe.config import dag
+from segpipe.config.params import load, parse
 from segpipe.data.dataset import Index, read_target
 from segpipe.metrics.counts import Counts, count
 from segpipe.metrics.scores import summarize
 from segpipe.metrics.tables import read_tables
+from segpipe.report.runs import fixed_networks
 
-from conftest import segpipe, segpipe_here
+from conftest import ROOT, segpipe, segpipe_here
 
 SEEDS = 2
 
@@ -92,12 +94,51 @@ def test_an_import_without_val_is_scored_on_test_alone(imported):
 
 
 def test_imports_are_compared_with_trained_runs_as_methods_where_seeds_are_as_many_else_as_networks(imported):
-    seeds = len(load(imported / "params.yaml").seeds)
     found = json.loads(segpipe_here("compare", "theirs", "outside", "ce", "--json", cwd=imported).stdout)
-    claims = {frozenset((d["first"], d["second"])): d["claim"] for d in found["differences"]}
-    assert claims[frozenset(("outside", "ce"))] == "networks"
-    assert claims[frozenset(("theirs", "ce"))] == ("methods" if seeds <= SEEDS and seeds > 1 else "networks")
+    assert {d["claim"] for d in found["differences"]} == {"networks"}
     assert not found["notes"], "no seed of a trained run is left out for an import's sake"
+
+
+@pytest.mark.parametrize(
+    ("runs", "fixed"),
+    [
+        ({"ce": "01", "theirs": "01"}, ""),
+        ({"ce": "012", "theirs": "01"}, "theirs"),
+        ({"ce": "0", "theirs": "01"}, "theirs"),
+        ({"ce": "01", "theirs": "012"}, ""),
+        ({"theirs": "01", "other": "01"}, ""),
+        ({"theirs": "012", "other": "0"}, "other"),
+    ],
+)
+def test_an_import_is_a_method_where_it_has_all_seeds_of_what_it_is_compared_with(runs, fixed):
+    seeds = {name: set(own) for name, own in runs.items()}
+    assert fixed_networks(seeds, {name: name for name in runs}, ["theirs", "other"]) == ({fixed} if fixed else set())
+
+
+def test_seeds_of_imports_are_called_as_those_of_the_runs():
+    text = (ROOT / "params.yaml").read_text().replace("seeds: [0, 1, 2, 3, 4]", "seeds: [42, 43]")
+    for number, expected in ((1, [42]), (2, [42, 43]), (4, [42, 43, 44, 45])):
+        one = {"predictions": [f"p{k}" for k in range(number)], "holds": "labels"}
+        params = parse(text.replace("imports: {}", f"imports: {{x: {json.dumps(one)}}}"))
+        assert params.seeds_of("x") == expected
+
+
+@pytest.mark.parametrize("name", ["crf", "ensemble", "decided", "folds", "report"])
+def test_an_import_may_have_any_name_and_every_stage_stays_one(name):
+    one = json.dumps({"predictions": ["p"], "holds": "logits"})
+    text = (ROOT / "params.yaml").read_text().replace("imports: {}", f"imports: {{{name}: {one}}}")
+    text = text.replace("  runs: [ce_jml]  #", f"  runs: [ce_jml, {name}]  #")
+    written = dag.text(parse(text.replace("of: [average]", f"of: [average, {name}]")))
+    stages = [line.strip() for line in written.splitlines() if line.startswith("  ") and not line.startswith("   ")]
+    assert len(stages) == len(set(stages))
+    assert f"evaluate_crf_import_{name}:" in stages
+    assert f"decide_import_{name}:" in stages or f"decide_runs_import_{name}:" in stages or "decide:" in stages
+
+
+def test_results_without_val_are_left_out_of_a_comparison_on_val(imported):
+    done = segpipe_here("compare", "--split", "val", "theirs", "alone", "outside", cwd=imported)
+    assert "left out: alone: it has no predictions of val" in done.stderr
+    assert "theirs" in done.stdout
 
 
 def test_ensembles_take_probabilities_and_votes_label_maps_too(imported):
@@ -150,18 +191,36 @@ def test_the_stage_gives_the_same_bytes_again(imported, tmp_path):
         (["X-1", "--predictions", "{maps}"], 2, "a name must match"),
         (["ce", "--predictions", "{maps}"], 2, "'ce' is a run or ensemble of params.yaml"),
         (["x", "--predictions", "{maps}/seed0", "--ids", "a=b"], 2, "wanted each id and its class"),
-        (["x", "--predictions", "{maps}/seed0", "--shift", "-1"], 3, "wanted 0 to 7"),
+        (["x", "--predictions", "{maps}/seed0", "--shift", "-1"], 3, "wanted 1 to 8 before --shift -1"),
         (["x", "--predictions", "{maps}/seed0", "--holds", "probs"], 3, "write one kind"),
+        (["x", "--predictions", "{maps}/seed0", "--ids", "-1=3"], 2, "wanted each id and its class"),
+        (["x", "--predictions", "{maps}/seed0", "--ids", "1=0"], 3, "which --ids does not list"),
+        (
+            ["x", "--predictions", "{maps}/seed0", "--ids", "1=0", "--shift", "1"],
+            2,
+            "--ids and --shift exclude each other",
+        ),
+        (["x", "--predictions", "{maps}/seed0", "--shift", "99999999999999999999"], 2, "--shift"),
+        (["x", "--predictions", "{masks}"], 3, "and 255 means that nothing is predicted"),
         (["x", "--predictions", "{part}"], 3, "has no prediction for"),
-        (["theirs", "--seed", "5"], 2, "import 'theirs' has the seeds 0 to 1"),
+        (["theirs", "--seed", "5"], 2, "import 'theirs' has the seeds 0, 1, one for each folder"),
+        (["x", "--predictions", "{maps}", "--seed", "1"], 2, "--seed goes with an import of params.yaml"),
+        (["x", "--predictions", "{maps}/seed0", "--predictions", "{copy}"], 3, "hold the same predictions"),
     ],
 )
 def test_a_wrong_call_says_what_to_do_and_changes_nothing(imported, tmp_path, arguments, code, message):
     maps, part = imported.parent / "theirs/maps", tmp_path / "part"
     shutil.copytree(maps / "seed0", part)
-    next(part.glob("test*.png")).unlink()
     before = {name: (imported / name).read_bytes() for name in ("params.yaml", "dvc.yaml")}
-    words = [word.format(maps=maps, part=part) for word in arguments]
+    for path in part.glob("*.png") if "{masks}" in arguments else ():
+        save_as = tmp_path / "masks" / path.name
+        save_as.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.where(np.array(Image.open(path)) == 2, 255, 0).astype(np.uint8)).save(save_as)
+    if "{copy}" in arguments:
+        shutil.copytree(maps / "seed0", tmp_path / "copy")
+    if "{part}" in arguments:
+        next(part.glob("test*.png")).unlink()
+    words = [word.format(maps=maps, part=part, copy=tmp_path / "copy", masks=tmp_path / "masks") for word in arguments]
     done = segpipe_here("import", *words, cwd=imported, check=False)
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert {name: (imported / name).read_bytes() for name in before} == before

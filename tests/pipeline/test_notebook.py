@@ -59,6 +59,11 @@ def test_the_recommendation_is_that_of_the_command_line(results, finished):
     assert "<table" in found._repr_html_()
 
 
+def test_settings_may_be_null_and_lists(workspace):
+    settings = {"train.epochs": 1, "train.warmup_epochs": 0, "train.augment.crop": None, "train.sizes": [1.0, 0.5]}
+    assert len(package.train("ce", folder=workspace, settings=settings).history["epoch"]) == 1
+
+
 def test_a_training_has_the_bytes_of_the_command_line_s(workspace):
     settings = {"train.epochs": 2, "train.warmup_epochs": 0}
     found = package.train(loss="focal", folder=workspace, settings=settings)
@@ -100,7 +105,7 @@ def test_folders_of_predictions_are_compared(tmp_path):
     [
         ("read_results", ["{folder}/data"], ConfigError, "holds no params.yaml; give the folder of a workspace"),
         ("compare", ["{results}", "ce", "cee"], ConfigError, "'cee' is no result; did you mean 'ce'"),
-        ("compare", ["{results}", "ce"], ConfigError, "found 1 result, wanted at least two"),
+        ("compare", ["{results}", "ce"], ConfigError, "found 1 result on test, wanted at least two"),
         ("train", [], ConfigError, "give a run of params.yaml, or loss="),
         ("train", ["cee"], ConfigError, "unknown run 'cee'"),
         ("infer", ["x.png"], ConfigError, "give model= or ensemble="),

@@ -13,8 +13,9 @@ from segpipe.metrics.counts import Counts
 from segpipe.metrics.jackknife import Tables
 from segpipe.report import failures
 from segpipe.report.advice import GOALS, advise, words
-from segpipe.report.judgement import Judgement, behind, judge_tables, networks_of, ranking_table, sentence
+from segpipe.report.judgement import Judgement, behind, judge_tables, ranking_table, sentence
 from segpipe.report.results import Entry
+from segpipe.report.runs import networks_of
 
 from conftest import segpipe, segpipe_here
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
@@ -165,16 +166,30 @@ def compare(
 
 def _of_results(names: list[str], metric: list[str], split: str, equivalence: float | None) -> Judgement:
     """The named results of params.yaml or folders, compared."""
-    from segpipe.cli.named import folders_of, made_once
+    from segpipe.cli.named import folders_of, imported
     from segpipe.report import judgement
 
     if split == "folds":
         return _of_folds(names, metric, equivalence)
     folders = folders_of(names)
+    if split == "val":
+        folders = _with_val(folders)
     if len(folders) < 2:
         raise ConfigError(f"found {len(folders)} result, wanted at least two to compare")
     metrics = list(dict.fromkeys(metric or METRICS))
-    return judgement.judge(folders, metrics, split=split, equivalence=_region(equivalence) / 100, once=made_once())
+    return judgement.judge(folders, metrics, split=split, equivalence=_region(equivalence) / 100, imported=imported())
+
+
+def _with_val(folders: dict[str, tuple[Path, ...]]) -> dict[str, tuple[Path, ...]]:
+    """Results that are scored on val; a line names each one that is not."""
+    from segpipe.core.files import read_json
+
+    found = {
+        name: some for name, some in folders.items() if all("val" in read_json(f / "headline.json") for f in some)
+    }  # fmt: skip
+    for name in folders.keys() - found.keys():
+        print(f"left out: {name}: it has no predictions of val", file=sys.stderr)
+    return found
 
 
 def _of_folds(names: list[str], metric: list[str], equivalence: float | None) -> Judgement:
@@ -283,10 +298,9 @@ def _said(claim: str) -> str:
 def _print_many(found: Judgement, metrics: list[str]) -> None:
     """A table by metric, and what leads."""
     from segpipe.report import judgement
+    from segpipe.report.runs import REFINED
 
-    runs = [
-        name for name, made_of in found.sample.networks.items() if made_of == name and judgement.REFINED not in name
-    ]
+    runs = [name for name, made_of in found.sample.networks.items() if made_of == name and REFINED not in name]
     alone = found.only(runs) if 1 < len(runs) < len(found.scores) else None
     for name in metrics:
         if alone is not None and len(alone.order(name)) > 1:

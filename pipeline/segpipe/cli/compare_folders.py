@@ -15,6 +15,7 @@ from segpipe.core.files import write_text
 from segpipe.core.parallel import Pool
 from segpipe.core.spreadsheet import csv_text
 from segpipe.data import folders
+from segpipe.data.arrays import ARRAYS
 from segpipe.data.files import read_ids
 from segpipe.data.guess.groups import Grouping, by_names, checked
 from segpipe.metrics.counts import Counts, count
@@ -102,7 +103,7 @@ def _named(named: Sequence[str]) -> dict[str, Path]:
 def _seeds(labels: Path, folder: Path) -> dict[str, Pairs]:
     """The pairs of each training: folders in a folder are its seeds, unless the label maps lie in such folders too."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    flat = any(path.is_file() and path.suffix.lower() in (*folders.MAPS, *folders.ARRAYS) for path in folder.iterdir())
+    flat = any(path.is_file() and path.suffix.lower() in (*folders.MAPS, *ARRAYS) for path in folder.iterdir())
     if inside and not flat and not any((labels / path.name).is_dir() for path in inside):
         return {path.name: folders.pairs(labels, path) for path in inside}
     return {"0": folders.pairs(labels, folder)}

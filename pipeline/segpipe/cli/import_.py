@@ -10,6 +10,7 @@ import typer
 
 from segpipe.cli import options
 from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.outputs import digest_file, digest_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,8 @@ IdsOption = Annotated[
     str | None, typer.Option(help="The class of ids that are other numbers, for example 7=0,8=1.", show_default=False)
 ]
 ShiftOption = Annotated[
-    int | None, typer.Option(help="Added to every id; -1 where the first class is 1.", show_default=False)
+    int | None,
+    typer.Option(help="Added to every id; -1 where the first class is 1.", min=-65535, max=65535, show_default=False),
 ]
 AddsOption = Annotated[
     int | None, typer.Option(help="Multiply-adds of an image, if you know them: costs are compared by them.", min=1)
@@ -62,6 +64,8 @@ def import_(
     from segpipe.cli.repro import run_stage
     from segpipe.config.context import start
 
+    if predictions is not None and seed:
+        raise ConfigError("--seed goes with an import of params.yaml; give --predictions once for each seed")
     if predictions is None:
         if holds or ids or shift is not None or resize or multiply_adds:
             raise ConfigError("these options go with --predictions FOLDER; without it params.yaml says them")
@@ -69,8 +73,10 @@ def import_(
         return
     context = start(jobs=jobs, quiet=as_json)
     _refuse(name, predictions, context)
+    if ids and shift:
+        raise ConfigError("--ids and --shift exclude each other; give the class of each id with --ids")
     given: dict[str, Any] = {"holds": holds, "ids": _read_ids(ids), "shift": shift or 0, "resize": resize}
-    entry = _entry(context, predictions, given)
+    entry = _entry(context, predictions, given, dry_run=dry_run)
     if multiply_adds is not None:
         entry["multiply_adds"] = multiply_adds
     if dry_run:
@@ -79,7 +85,7 @@ def import_(
     _write(name, entry, context)
     following = _following(name, context)
     if run and Path(".dvc").is_dir():
-        run_stage(f"evaluate_{name}", quiet=as_json)
+        run_stage(f"evaluate_import_{name}", quiet=as_json)
     else:
         following = "dvc repro"
     context.log(f"next: {following}")
@@ -109,7 +115,7 @@ def _stage(name: str, seed: int, jobs: int | None, *, dry_run: bool, as_json: bo
     context = start(run=name, seed=seed, jobs=jobs, quiet=as_json)
     out, prepared = context.path("predict"), context.require("prepare")
     if dry_run:
-        announce(context, out, prepared, Path(context.params.imports[name].predictions[seed]))
+        announce(context, out, prepared, *map(Path, context.params.imports[name].predictions))
         return
     from segpipe.stages import import_ as stage
 
@@ -134,29 +140,45 @@ def _refuse(name: str, predictions: Sequence[Path], context: Context) -> None:
 
 def _read_ids(text: str | None) -> dict[str, int]:
     """Ids and their classes in a text such as 7=0,8=1."""
-    pairs = [part.partition("=") for part in text.split(",")] if text else []
-    try:
-        return {str(int(number)): int(kind) for number, _, kind in pairs}
-    except ValueError:
-        raise ConfigError(f"--ids {text}: wanted each id and its class, for example 7=0,8=1") from None
+    pairs = [part.strip().partition("=") for part in text.split(",")] if text else []
+    if not all(number.isdecimal() and kind.isdecimal() and len(number + kind) < 10 for number, _, kind in pairs):
+        raise ConfigError(f"--ids {text}: wanted each id and its class, for example 7=0,8=1")
+    return {str(int(number)): int(kind) for number, _, kind in pairs}
 
 
-def _entry(context: Context, predictions: Sequence[Path], given: dict[str, Any]) -> dict[str, Any]:
+def _entry(
+    context: Context, predictions: Sequence[Path], given: dict[str, Any], *, dry_run: bool
+) -> dict[str, Any]:  # fmt: skip
     """What params.yaml will say of the import, after every file has been read once."""
     from segpipe.cli.adhoc import make_upstream
     from segpipe.data.dataset import Index
 
-    make_upstream(context)
+    if dry_run:
+        context.require("prepare")
+    else:
+        make_upstream(context)
     index = Index.read(context.path("prepare"))
     folders = _seeds(predictions, index)
     first = _found(folders[0], index)
     splits = [split for split in ("val", "test") if any(row.id in first for row in index.splits[split])]
     entry: dict[str, Any] = {"predictions": [_shown(folder) for folder in folders], "splits": splits, **given}
     _say(entry, index)
+    digests: dict[str, Path] = {}
     for number, folder in enumerate(folders):
         found = first if number == 0 else _found(folder, index)
+        _refuse_copy(folder, found, digests)
         entry = _understood(context, folder, found, index, entry)
     return {key: value for key, value in entry.items() if value or key in ("predictions", "holds", "splits")}
+
+
+def _refuse_copy(folder: Path, found: dict[str, Files], digests: dict[str, Path]) -> None:
+    """DataError when two seeds hold the same predictions: they would pass for two trainings."""
+    digest = digest_json({name: [digest_file(path) for path in paths] for name, paths in found.items()})
+    if digest in digests:
+        raise DataError(
+            f"{folder} and {digests[digest]} hold the same predictions, so they are one training; give each once"
+        )
+    digests[digest] = folder
 
 
 def _say(entry: dict[str, Any], index: Index) -> None:
@@ -174,15 +196,17 @@ def _seeds(predictions: Sequence[Path], index: Index) -> list[Path]:
     if len(predictions) > 1:
         return list(predictions)
     inside = sorted(path for path in predictions[0].expanduser().iterdir() if path.is_dir())
-    whole = [path for path in inside if _holds_test(path, index.splits["test"], index.classes)]
+    others = [row for split in ("train", "val") for row in index.splits[split]]
+    whole = [path for path in inside if _holds_test(path, index.splits["test"], others, index.classes)]
     return whole if len(whole) > 1 or (whole and len(inside) == 1) else list(predictions)
 
 
-def _holds_test(folder: Path, rows: Sequence[Row], classes: Sequence[str]) -> bool:
+def _holds_test(folder: Path, rows: Sequence[Row], others: Sequence[Row], classes: Sequence[str]) -> bool:
+    """Whether a folder has predictions of all test images; others: the images of other splits."""
     from segpipe.data.foreign.files import find
 
     try:
-        return len(find(folder, {"test": rows}, classes)) == len(rows)
+        return len(find(folder, {"test": rows}, classes, others)) == len(rows)
     except DataError:
         return False
 
@@ -193,7 +217,7 @@ def _found(folder: Path, index: Index) -> dict[str, Files]:
     from segpipe.stages.import_ import refuse_missing
 
     splits = {split: index.splits[split] for split in ("val", "test")}
-    found = find(folder.expanduser(), splits, index.classes)
+    found = find(folder.expanduser(), splits, index.classes, index.splits["train"])
     for split, rows in splits.items():
         if split == "test" or any(row.id in found for row in rows):
             refuse_missing(folder, split, rows, found)
@@ -207,26 +231,36 @@ def _understood(
     from tqdm import tqdm
 
     from segpipe.config.imported import Import
-    from segpipe.data.foreign.values import told
+    from segpipe.data.foreign.values import look
     from segpipe.stages.import_ import meaning_of
 
     rows = [row for split in entry["splits"] for row in index.splits[split]]
     sizes = [(row.geometry.original_height, row.geometry.original_width) for row in rows]
-    work = ((found[row.id], size, len(index.classes), index.palette) for row, size in zip(rows, sizes, strict=True))
-    seen = list(tqdm(context.pool().map(told, work), f"reading {folder}", len(rows), unit="image", disable=None))
+    known = len(index.classes), index.palette, entry["holds"]
+    work = ((found[row.id], size, *known) for row, size in zip(rows, sizes, strict=True))
+    seen = list(tqdm(context.pool().map(look, work), f"reading {folder}", len(rows), unit="image", disable=None))
     holds = {one.holds for one in seen}
     if entry["holds"] is None:
-        if "labels" in holds and len(holds) > 1:
-            raise DataError(f"{folder} holds {' and '.join(sorted(holds))}; write one kind")
-        entry["holds"] = min(holds)  # logits may look like probabilities in some images, never the other way round
+        if len(holds) > 1:
+            told = " in some files and ".join(sorted(holds))
+            raise DataError(f"{folder} holds {told} in others; write one kind, or give --holds")
+        (entry["holds"],) = holds
         print(f"guessed: {entry['holds']}\n         because of their values; otherwise: --holds", file=sys.stderr)
     ids: set[int] = set().union(*(one.ids for one in seen))
     if entry["holds"] == "labels" and len(index.classes) == 2 and ids == {0, 255} and not entry["ids"]:
-        entry["ids"] = {"255": 1}
+        entry["ids"] = {"0": 0, "255": 1}
         print(
             f"guessed: 255 is {index.classes[1]}\n         because no other id but 0 is there; otherwise: --ids",
             file=sys.stderr,
         )
+    if entry["holds"] == "labels":
+        given = set(map(int, entry["ids"]))
+        if ids <= {0, 255} and len(index.classes) > 2 and not given:
+            raise DataError(
+                f"{folder} holds no id but {' and '.join(map(str, sorted(ids)))}, and 255 means that nothing is "
+                f"predicted; write the ids of the {len(index.classes)} classes, or give --ids"
+            )
+        entry["rejects"] = entry.get("rejects", False) or (255 in ids and 255 not in given)
     meaning = meaning_of(Import.model_validate({key: value for key, value in entry.items() if value is not None}))
     for row, size, one in zip(rows, sizes, seen, strict=True):
         one.check(str((found[row.id] or (row.id,))[0]), size, len(index.classes), meaning)
@@ -240,7 +274,12 @@ def _shown(folder: Path) -> str:
 
 
 def _write(name: str, entry: dict[str, Any], context: Context) -> None:
-    """params.yaml and dvc.yaml with the import."""
+    """params.yaml and dvc.yaml with the import; another `segpipe import` waits."""
+    with context.writing(Path("params.yaml"), wait=True):
+        _edit(name, entry, context)
+
+
+def _edit(name: str, entry: dict[str, Any], context: Context) -> None:
     from segpipe.config import dag as generator
     from segpipe.config import params as parameters
     from segpipe.config import yaml
@@ -256,4 +295,5 @@ def _write(name: str, entry: dict[str, Any], context: Context) -> None:
     plan = generator.text(params, old)
     files.write_text(parameters.FILE, new)
     files.write_text(generator.FILE, plan)
-    context.log(f"wrote imports.{name} into {parameters.FILE}, and {generator.FILE}")
+    verb = "replaced" if name in context.params.imports else "wrote"
+    context.log(f"{verb} imports.{name} in {parameters.FILE}, and {generator.FILE}")

@@ -33,12 +33,11 @@ def folders_of(names: list[str]) -> dict[str, tuple[Path, ...]]:
     return found if names else _there()
 
 
-def made_once() -> set[str]:
-    """The imports of params.yaml, if it is there, that are judged as these networks."""
+def imported() -> list[str]:
+    """The imports of params.yaml, if it is there."""
     from segpipe.config import params
-    from segpipe.report import collect
 
-    return collect.made_once(params.load()) if params.FILE.is_file() else set()
+    return list(params.load().imports) if params.FILE.is_file() else []
 
 
 def _there() -> dict[str, tuple[Path, ...]]:

@@ -16,8 +16,8 @@ from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import ConfigError, DataError, suggestion
 from segpipe.core.files import read_json
 from segpipe.crf import dense_crf
+from segpipe.data.arrays import read_array
 from segpipe.data.files import png_bytes, read_image
-from segpipe.data.folders import read_array
 
 
 def refine_image(

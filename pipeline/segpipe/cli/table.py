@@ -40,7 +40,7 @@ def table(
     from segpipe.core import files, outputs
     from segpipe.metrics.scores import NOT_BY_IMAGE
     from segpipe.report import benchmark, judgement
-    from segpipe.report.collect import collect_results, made_once
+    from segpipe.report.collect import collect_results
 
     if name is not None and columns:
         raise ConfigError("give the name of a table, or --column, not both")
@@ -56,8 +56,8 @@ def table(
         raise ConfigError(f"no result has the score '{unknown[0]}'; see docs/metrics.md")
     usable = [column for column in wanted if not column.startswith("class:") and column not in NOT_BY_IMAGE]
     folders = {entry.name: entry.folders for entry in entries}
-    region, once = context.params.report.equivalence / 100, made_once(context.params)
-    judged = judgement.judge(folders, usable, equivalence=region, once=once) if usable else None
+    region = context.params.report.equivalence / 100
+    judged = judgement.judge(folders, usable, equivalence=region, imported=context.params.imports) if usable else None
     found = benchmark.cells(entries, judged, wanted, statistics["classes"])
     seeds = len(context.params.seeds)
     note = (

@@ -279,8 +279,8 @@ def _check_selectors(context: Context) -> None:
     params, run = context.params, context.run
     if context.imported and context.seed not in params.seeds_of(run):
         raise ConfigError(
-            f"--seed {context.seed}: import '{run}' has the seeds 0 to {len(params.seeds_of(run)) - 1}, one for each "
-            f"folder in imports.{run}.predictions"
+            f"--seed {context.seed}: import '{run}' has the seeds {', '.join(map(str, params.seeds_of(run)))}, one for "
+            f"each folder in imports.{run}.predictions"
         )
     fold, snapshot, look = context.fold, context.snapshot, context.look
     if fold is not None and fold >= params.folds.number:

@@ -118,7 +118,7 @@ def _matrices(params: Params, runs: Sequence[str]) -> list[tuple[str, str]]:
     trained = [run for run in runs if run in params.runs]
     found = [("", f"run: [{', '.join(trained)}]\nseed: ${{seeds}}")] if trained else []
     return found + [
-        (f"_{run}", f"run: [{run}]\nseed: [{', '.join(map(str, params.seeds_of(run)))}]")
+        (f"_import_{run}", f"run: [{run}]\nseed: [{', '.join(map(str, params.seeds_of(run)))}]")
         for run in runs
         if run in params.imports
     ]
@@ -133,7 +133,7 @@ def _imports(params: Params, data: list[str]) -> list[str]:
         select = "${item.run} --seed ${item.seed}"
         known = ["data/prepare", *folders]
         parts += [
-            stage(f"import{ending}", "import", select, known, outs=[predicted], matrix=each, run=run),
+            stage(f"import_{run}", "import", select, known, outs=[predicted], matrix=each, run=run),
             stage(
                 f"evaluate{ending}", "evaluate", _RUN, [*data, predicted], results=f"results/runs/{_KEY}", matrix=each
             ),
@@ -189,7 +189,7 @@ def _report(params: Params, data: list[str]) -> str:
     inputs += [f"results/ensembles/{method}/members.json" for method in params.ensemble]
     inputs += [f"results/decided/{name}/decide.json" for name in decided]
     # The page prints all parameters.
-    unread = {path.split(".")[0] for path in READS["report"]} | (set() if params.imports else {"imports"})
+    unread = {path.split(".")[0] for path in READS["report"]} | {"log"} | (set() if params.imports else {"imports"})
     more = [name for name in type(params).model_fields if name not in unread]
     return stage("report", "report", "", inputs, kept=["results/report.html", "results/tables"], more=more)
 

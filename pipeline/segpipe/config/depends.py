@@ -57,7 +57,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "report": (*_ENSEMBLE[:-1], "imports", "crf", "ensemble", "decide", "evaluate", "report"),
 }
 _READ_CARD = ("download", "prepare")  # whose output is stale once the card says something else
-_NEUTRAL = ("workers", "max_padding", "log")  # parameters that cannot change a result
+_NEUTRAL = ("workers", "max_padding")  # parameters that cannot change a result
 # Parameters that came later, with the value that outputs from before were made with.
 _SINCE: dict[str, Any] = {
     "measures": list(DEFAULT), "refiner": "crf", "encoder_rate": 1.0, "decay_norms": True, "frozen_norms": False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from segpipe.config.imported import Import
 from segpipe.config.refinement import Crf
@@ -32,7 +32,14 @@ from segpipe.core import registry, spec
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.training import parts
 
+LOGS = "segpipe.training.loggers"  # by name: params.yaml is checked without their code
 _S = TypeVar("_S", bound=Section)
+
+
+def _logs(names: list[str]) -> list[str]:
+    for name in names:
+        registry.find(LOGS, "log", name)
+    return list(dict.fromkeys(names))
 
 
 class Named(Section):
@@ -45,6 +52,7 @@ class Named(Section):
     model: Model
     train: Train
     seeds: Annotated[list[Whole], Field(min_length=1)]
+    log: Annotated[list[str], AfterValidator(_logs)] = Field(default_factory=list)
     runs: dict[str, Run]
     imports: dict[str, Import] = Field(default_factory=dict)
     folds: Folds
@@ -119,8 +127,11 @@ class Named(Section):
         return _overridden(self.predict, self.runs[run].predict, f"runs.{run}.predict")
 
     def seeds_of(self, run: str) -> list[int]:
-        """The seeds of a run; of an import one for each folder of predictions."""
-        return list(range(len(self.imports[run].predictions))) if run in self.imports else self.seeds
+        """The seeds of a run; of an import as many as it has folders of predictions, called as those of the runs."""
+        if run not in self.imports:
+            return self.seeds
+        number, following = len(self.imports[run].predictions), max(self.seeds) + 1
+        return [*self.seeds, *range(following, following + number)][:number]
 
     def keys_of(self, run: str) -> list[str]:
         """The `run-seed` of a run or import."""
@@ -191,7 +202,7 @@ class Named(Section):
         entry = spec.choose(METHODS, "ensemble method", self.ensemble[method].method)[0]
         usable = self.refinable()
         if entry.attributes.get("votes"):
-            usable += [run for run, section in self.imports.items() if section.whole and run not in usable]
+            usable += [run for run, section in self.imports.items() if section.votes and run not in usable]
         kinds = {
             "-snap": self.snapshot_keys(),
             "-look": self.look_keys(),
@@ -205,7 +216,7 @@ class Named(Section):
             if not found:
                 imported = any(fnmatchcase(key, pattern) for run in self.imports for key in self.keys_of(run))
                 why = (
-                    "; imports of label maps join votes alone, and imports without val nothing"
+                    "; imports of label maps join votes alone, and those without val or with pixels of no class nothing"
                     if imported else suggestion(pattern, known)
                 )  # fmt: skip
                 raise ConfigError(f"ensemble.{method}.members: '{pattern}' matches no member{why}")

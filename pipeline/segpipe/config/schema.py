@@ -29,7 +29,7 @@ class Params(Named):
         """An empty run or ensemble is {}; its name then says loss or method."""
         if not isinstance(data, dict):
             return data
-        filled = dict(data)
+        filled = {**data, "imports": data.get("imports") or {}}
         for section, key, known in (
             ("runs", "loss", losses.names()),
             ("ensemble", "method", registry.entries(METHODS)),

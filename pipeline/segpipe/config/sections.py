@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from segpipe import models, refine
-from segpipe.core import registry, spec
+from segpipe.core import spec
 from segpipe.core.errors import ConfigError, suggestion
 from segpipe.data.frequencies import SCHEMES
 from segpipe.losses import Compound
@@ -35,7 +35,6 @@ _T = TypeVar("_T")
 Candidates = Annotated[list[_T], Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-LOGS = "segpipe.training.loggers"
 METHODS = "segpipe.ensembles.methods"  # by name: params.yaml is checked without their code
 
 
@@ -58,12 +57,6 @@ def _measures(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ConfigError(f"{names} repeat; give each once")
     return names
-
-
-def _logs(names: list[str]) -> list[str]:
-    for name in names:
-        registry.find(LOGS, "log", name)
-    return list(dict.fromkeys(names))
 
 
 def _loss(text: Any) -> Any:
@@ -200,7 +193,6 @@ class Train(Section):
     compile: bool = False
     augment: Augment
     workers: Whole
-    log: Annotated[list[str], AfterValidator(_logs)] = []
 
     _automatic: frozenset[str] = frozenset()  # what the recipe chose
 

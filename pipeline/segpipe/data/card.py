@@ -134,7 +134,8 @@ class Card:
                 return np.asarray(found, np.uint8)
         inside = (ids >= 0) & (ids < len(known))
         at = np.where(inside, ids, 0)
-        wrong = ~(inside & known[at])
+        below = np.isin(ids, [value for value in self.void if value < 0])  # -1, as many tools write void
+        wrong = ~(inside & known[at]) & ~below
         if wrong.any():
             values, counts = np.unique(ids[wrong], return_counts=True)
             shown = ", ".join(f"{value} ({n} px)" for value, n in zip(values[:5], counts[:5], strict=True))
@@ -143,7 +144,7 @@ class Card:
                 f"{path} holds label {shown}, wanted {wanted} or void "
                 f"{_short(self.void)}; correct the mask or the classes of dataset '{self.name}'"
             )
-        return labels[at]
+        return np.where(below, np.uint8(VOID), labels[at])
 
 
 @cache
@@ -244,8 +245,9 @@ def _problem_of_values(card: Card) -> str | None:
     if not all(isinstance(group, list) for group in groups):
         return "values must list the raw mask values of each class, each value once"
     raw = [value for group in groups for value in group]
-    if not all(type(value) is int and 0 <= value < 2**16 for value in (*raw, *card.void)):
-        return "values and void must be whole numbers from 0 to 65535"
+    whole = all(type(value) is int and value < 2**16 for value in (*raw, *card.void))
+    if not whole or min(raw, default=0) < 0 or min(card.void, default=0) < -(2**15):
+        return "values must be whole numbers from 0 to 65535, void from -32768"
     if len(groups) != len(card.classes) or len(set(raw)) != len(raw):
         return "values must list the raw mask values of each class, each value once"
     both = sorted(set(raw) & set(card.void))

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segpipe.core.errors import DataError
+from segpipe.data.arrays import read_array_of_ids
 from segpipe.data.decode import Decoded, decode
 from segpipe.data.reading import CHOICES, PLAIN, Reading, to_8_bits
 
 _STRETCHED = {"L;2": 85, "L;4": 17}  # what Pillow multiplies ids of fewer bits by
-_AS_THEY_ARE = ("L", "P", "1", "P;1", "P;2", "P;4", "I", "I;16", "I;16B", "I;16N", "1;8")
+_AS_THEY_ARE = (
+    "L", "P", "1", "P;1", "P;2", "P;4", "I", "I;16", "I;16B", "I;16N", "1;8", "I;16S", "I;16BS", "I;32S", "I;32BS",
+)  # fmt: skip
 _ID_MODES = ("P", "1", "L", "I;16", "I;16B", "I")
 
 
@@ -121,7 +124,8 @@ def _of_8_bits(path: Path, reading: Reading) -> Image.Image:
 
 
 def read_ids(path: Path, reading: Reading = PLAIN) -> NDArray[Any]:
-    """The class ids of a mask: palette indices, 1-bit, 8-bit or 16-bit grey values; (H, W), uint8 where they fit.
+    """The class ids of a mask: palette indices, grey values of 1 to 32 bits, or whole numbers in a .npy; (H, W), uint8
+    where they fit.
 
     OpenCV would turn palette indices into luminance, 1-bit into 0/255 and 16-bit into 8-bit; Pillow stretches 2 and
     4 bits to 8, which is undone here.
@@ -130,6 +134,8 @@ def read_ids(path: Path, reading: Reading = PLAIN) -> NDArray[Any]:
         ColorMask: a colour image, whose ids are not stored in the pixels.
         DataError: missing, corrupt or of several pages.
     """
+    if path.suffix.lower() == ".npy":
+        return read_array_of_ids(path)
     found = decode(path, reading.page)
     mask, stored = found.image, found.stored
     if mask.mode not in _ID_MODES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,11 @@ from numpy.typing import NDArray
 from segpipe.core.argmax import label_and_confidence
 from segpipe.core.errors import DataError
 from segpipe.core.void import VOID
-from segpipe.data.archives import BROKEN
+from segpipe.data.arrays import ARRAYS, read_array
 from segpipe.data.files import read_ids
 from segpipe.data.guess.affixes import affixes, fits
 
 MAPS = (".png", ".tif", ".tiff", ".bmp", ".gif")
-ARRAYS = (".npy", ".npz")
-_LARGEST = 2**32  # bytes of an array in an archive
-_BROKEN = (*BROKEN, KeyError, MemoryError)  # KeyError: a part is missing; MemoryError: a header lies about sizes
 
 
 def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -137,30 +133,3 @@ def read_prediction(path: Path, classes: int) -> NDArray[Any]:
         f"{path} is {array.dtype} {array.shape}, wanted whole numbers (H, W), or probabilities or logits "
         f"({classes}, H, W) of as many classes"
     )
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """The array in a .npy, or the only one in a .npz; nothing pickled is ever executed.
-
-    Raises:
-        DataError: it is missing or damaged, holds objects, or several arrays.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is missing; write it with numpy.save")
-    try:
-        with open(path, "rb") as stream:
-            if path.suffix.lower() == ".npy":
-                return np.asarray(np.load(stream, allow_pickle=False))
-            with zipfile.ZipFile(stream) as archive:
-                size = sum(part.file_size for part in archive.infolist())
-            if size > _LARGEST:
-                raise DataError(f"{path} unpacks to {size} bytes, wanted at most {_LARGEST}; store label maps")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as stored:
-                if len(stored.files) != 1:
-                    raise DataError(f"{path} holds arrays {', '.join(stored.files[:4])}, wanted one")
-                return np.asarray(stored[stored.files[0]])
-    except DataError:
-        raise  # it is a ValueError too
-    except _BROKEN:  # NumPy's own words tell to unpickle it
-        raise DataError(f"{path} is not a readable array; write it with numpy.save") from None

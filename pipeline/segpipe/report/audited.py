@@ -14,8 +14,8 @@ from segpipe.data.files import png_bytes, read_image
 from segpipe.data.predictions import read_predicted_labels
 from segpipe.metrics.jackknife import Tables
 from segpipe.report.audit import panels
-from segpipe.report.judgement import read_runs
 from segpipe.report.results import Entry
+from segpipe.report.runs import read_runs
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 

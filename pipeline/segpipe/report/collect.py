@@ -13,8 +13,9 @@ from segpipe.core.files import read_json
 from segpipe.metrics.naming import pretty
 from segpipe.metrics.scores import NOT_BY_IMAGE
 from segpipe.metrics.tables import Stored, read_tables
-from segpipe.report.judgement import REFINED, Judgement, judge
+from segpipe.report.judgement import Judgement, judge
 from segpipe.report.results import Entry, read_entry
+from segpipe.report.runs import REFINED
 
 _REGION_LOSSES = ("jml", "dml", "dice", "lovasz", "jaccard", "tversky")
 T = TypeVar("T")
@@ -76,15 +77,6 @@ def _runs(params: Params) -> dict[str, str]:
     what = {"labels": "label maps", "probs": "probabilities", "logits": "logits"}
     imported = {run: f"imported {what[section.holds]}" for run, section in params.imports.items()}
     return {run: str(section.loss) for run, section in params.runs.items()} | imported
-
-
-def made_once(params: Params) -> set[str]:
-    """Imports of fewer seeds than the runs have, or of more where these have one: they are judged as these networks,
-    all of their seeds together.
-    """
-    first = params.seeds if params.runs else max(map(params.seeds_of, params.imports), key=len, default=[])
-    own = {run: params.seeds_of(run) for run in params.imports}
-    return {run for run, seeds in own.items() if len(first) == 1 < len(seeds) or not set(first) <= set(seeds)}
 
 
 def decided_names(params: Params) -> list[tuple[str, str, list[str]]]:
@@ -195,5 +187,5 @@ def judge_entries(
         )
     usable = [m for m in metrics if m not in NOT_BY_IMAGE and any(e.mean(m) is not None for e in entries)]
     folders = {entry.name: entry.folders for entry in entries if split in entry.metrics[0]}
-    region, once = context.params.report.equivalence / 100, made_once(context.params)
-    return judge(folders, usable, split=split, equivalence=region, once=once)
+    region = context.params.report.equivalence / 100
+    return judge(folders, usable, split=split, equivalence=region, imported=context.params.imports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,11 @@ class FolderAudit(Audit):
         self.compared = compared
         self.trained = list(compared.runs)
         self.runs = {name: list(seeds.values()) for name, seeds in compared.tables.items()}
-        self.pairs = {name: list(seeds.values()) for name, seeds in compared.runs.items()}
-        self.images = list(self.pairs[self.trained[0]][0])
+        # A run's names may lack a text that all of them share; the label map is the same for all runs.
+        self.pairs = {name: [dict(pairs.values()) for pairs in seeds.values()] for name, seeds in compared.runs.items()}
+        first = next(iter(compared.runs[self.trained[0]].values()))
+        self.images = list(first)
+        self.targets = [true for true, _ in first.values()]
         self.classes = [f"class {k}" for k in range(compared.classes)]
         self.palette = palette(compared.classes)
         self.pictures = _pictures(compared, self.images)
@@ -65,7 +69,13 @@ class FolderAudit(Audit):
     def picture_at(self, position: int) -> NDArray[np.uint8]:
         """The image, or a grey one."""
         if self.pictures:
-            return read_image(self.pictures[position])
+            image, target = read_image(self.pictures[position]), self.target_at(position)
+            if image.shape[:2] != target.shape:
+                raise DataError(
+                    f"{self.pictures[position]} is {image.shape[1]} x {image.shape[0]}, its label map "
+                    f"{target.shape[1]} x {target.shape[0]}; give the images that were labelled"
+                )
+            return image
         return np.full((*self.target_at(position).shape, 3), _GREY, np.uint8)
 
     def target_at(self, position: int) -> NDArray[np.uint8]:
@@ -77,8 +87,8 @@ class FolderAudit(Audit):
         return self._read(name, position, seed)[1]
 
     def _read(self, name: str, position: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        true, predicted = self.pairs[name][seed][self.images[position]]
-        return folders.read_pair(true, predicted, self.compared.classes, self.compared.ignored)
+        true = self.targets[position]
+        return folders.read_pair(true, self.pairs[name][seed][true], self.compared.classes, self.compared.ignored)
 
 
 def _pictures(compared: Compared, images: Sequence[str]) -> list[Path]:
@@ -86,7 +96,8 @@ def _pictures(compared: Compared, images: Sequence[str]) -> list[Path]:
     if compared.pictures is None:
         return []
     there = folders.by_name(compared.pictures, PICTURES)
-    bare = {Path(name).name: path for name, path in there.items()}
+    number = Counter(Path(name).name for name in there)
+    bare = {Path(name).name: path for name, path in there.items() if number[Path(name).name] == 1}
     missing = [name for name in images if name not in there and Path(name).name not in bare]
     if missing:
         raise DataError(

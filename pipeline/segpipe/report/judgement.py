@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,19 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.core.errors import ConfigError, DataError, suggestion
+from segpipe.core.errors import ConfigError, suggestion
 from segpipe.metrics.chances import Chances, chances
 from segpipe.metrics.comparison import EQUIVALENCE, Difference, differences
 from segpipe.metrics.error import interval_of
-from segpipe.metrics.jackknife import Scored, Tables
+from segpipe.metrics.jackknife import Scored
 from segpipe.metrics.naming import digits, lower_is_better, pretty, scale
 from segpipe.metrics.sample import Sample, measure
 from segpipe.metrics.scores import NOT_BY_IMAGE
 from segpipe.metrics.scores import names as known
-from segpipe.metrics.tables import Stored, read_tables
+from segpipe.report.runs import fixed_networks, networks_of, read_runs
 from segpipe.report.tables import Table
-
-ENSEMBLE, REFINED = "ensemble: ", " + CRF"  # how results are called
 
 
 @dataclass(frozen=True)
@@ -143,54 +140,6 @@ class Judgement:
         return " and ".join(sorted(claims))
 
 
-def networks_of(name: str) -> str:
-    """What a result is made of, from what it is called or where it lies; "" of an ensemble.
-
-    >>> networks_of("ce + CRF"), networks_of("ensemble: average"), networks_of("results/crf/ce-0")
-    ('ce', '', 'ce-0')
-    >>> networks_of("ce + CRF + rule for mIoU^I"), networks_of("results/decided/miou_dataset/ce-0-crf")
-    ('ce', 'ce-0')
-    >>> networks_of("results/decided/miou_dataset/average")
-    ''
-    """
-    decided = "decided" in Path(name).parts[:-1] and "-" not in Path(name).name
-    if name.startswith(ENSEMBLE) or "ensembles" in Path(name).parts[:-1] or decided:
-        return ""
-    plain = re.sub(r" \+ rule( for .*)?$", "", name)
-    return Path(plain.removesuffix(REFINED)).name.removesuffix("-crf")
-
-
-def seed_of(folder: Path) -> str:
-    """The seed in the name of a result folder."""
-    return folder.name.removesuffix("-crf").rpartition("-")[2]
-
-
-def read_runs(
-    folders: Mapping[str, Sequence[Path]], split: str
-) -> tuple[dict[str, dict[str, Tables]], list[str]]:  # fmt: skip
-    """The tables of every run by seed, and the group of each image.
-
-    Raises:
-        DataError: folders differ in their images, groups or classes.
-    """
-    runs: dict[str, dict[str, Tables]] = {}
-    first: tuple[Path, Stored] | None = None
-    for name, seeds in folders.items():
-        runs[name] = {}
-        for folder in seeds:
-            stored = read_tables(folder, split)
-            first = first or (folder, stored)
-            for what in ("images", "groups", "classes"):
-                ours, theirs = getattr(stored, what), getattr(first[1], what)
-                if ours != theirs:
-                    raise DataError(
-                        f"{folder} has other {what} than {first[0]} ({len(ours)} and {len(theirs)}); "
-                        "compare results of one dataset and one evaluation"
-                    )
-            runs[name][seed_of(folder)] = stored.tables
-    return runs, first[1].groups if first else []
-
-
 def judge(
     folders: Mapping[str, Sequence[Path]],
     metrics: Sequence[str],
@@ -198,16 +147,20 @@ def judge(
     split: str = "test",
     equivalence: float = EQUIVALENCE,
     folds: int = 1,
-    once: Collection[str] = (),
+    imported: Collection[str] = (),
 ) -> Judgement:
-    """Read and compare all runs under every metric; those in `once` as these networks, as ensembles are.
+    """Read and compare all runs under every metric.
+
+    imported: runs that are not trained here. One that lacks seeds of the others is compared by the mean of its
+    networks, as an ensemble is, so that no seed of the others is left out for its sake.
 
     Raises:
         ConfigError: a metric that no run has. DataError: as `read_runs`.
     """
     runs, groups = read_runs(folders, split)
     made_of = {name: networks_of(name) for name in runs}
-    made_of = {name: "" if re.sub(r"-[0-9]+$", "", made) in once else made for name, made in made_of.items()}
+    fixed = fixed_networks({name: set(seeds) for name, seeds in runs.items()}, made_of, imported)
+    made_of = {name: "" if name in fixed else made for name, made in made_of.items()}
     return judge_tables(runs, groups, metrics, networks=made_of, equivalence=equivalence, folds=folds)
 
 
@@ -235,9 +188,8 @@ def judge_tables(
             raise ConfigError(
                 f"'{missing}' does not follow from what is stored of each image; take another score"
             ) from None
-        raise ConfigError(
-            f"no run has the score '{missing}'{suggestion(missing, known())}; see docs/metrics.md"
-        ) from None
+        near = "; it needs probabilities" if missing in known() else suggestion(missing, known())
+        raise ConfigError(f"no run has the score '{missing}'{near}; see docs/metrics.md") from None
     return _judged(sample, equivalence)
 
 

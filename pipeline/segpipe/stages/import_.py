@@ -25,9 +25,10 @@ from segpipe.data.packed import Packed
 def run(context: Context) -> dict[str, Any]:
     """Write the labels of each image of val and test at its original size; where there are any, probabilities."""
     section, index = context.params.imports[context.run], Index.read(context.path("prepare"))
-    folder = Path(section.predictions[context.seed]).expanduser()
+    place = context.params.seeds_of(context.run).index(context.seed)
+    folder = Path(section.predictions[place]).expanduser()
     splits: dict[str, list[Row]] = {split: index.splits[split] for split in section.splits}
-    found = find(folder, splits, index.classes)
+    found = find(folder, splits, index.classes, [r for s in index.splits.keys() - splits for r in index.splits[s]])
     number = {}
     with outputs.folder(context.path("predict"), context.describe("predict")) as out:
         for split, rows in splits.items():

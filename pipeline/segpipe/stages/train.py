@@ -82,7 +82,9 @@ def _logs(context: Context, config: dict[str, Any]) -> list[loggers.Logger]:
     section = config["train"]
     facts = {"loss": config["loss"], "model": config["model"]["name"], "seed": str(context.seed)}
     facts |= {key: str(section[key]) for key in ("epochs", "batch_size", "optimizer", "lr", "weight_decay")}
-    return loggers.create(context.params.train_of(context.run).log, LOGS, context.key, facts)
+    out = context.path("train")
+    name = f"adhoc-{context.key}" if context.is_adhoc("train") else context.key
+    return loggers.create(context.params.log, LOGS, loggers.Training(name, str(out.absolute()), facts))
 
 
 def _multiply_adds(model: torch.nn.Module, config: dict[str, Any]) -> int:
@@ -124,7 +126,7 @@ def _settings(context: Context, config: dict[str, Any]) -> Settings:
     """The numbers of the training loop."""
     section = context.params.train_of(context.run)
     return Settings(
-        **section.model_dump(exclude={"augment", "budget", "epochs", "log", "lookahead", "recipe"}),
+        **section.model_dump(exclude={"augment", "budget", "epochs", "lookahead", "recipe"}),
         epochs=section.own_epochs,
         lookahead_steps=section.lookahead.steps,
         lookahead_rate=section.lookahead.rate,
@@ -199,7 +201,7 @@ def _config(context: Context, index: Index) -> dict[str, Any]:
         "seed": context.seed,
         "model": params.model_of(context.run).model_dump(),
         "weights_sha256": None if start is None else outputs.digest_file(Path(start).expanduser()),
-        "train": known_before(params.train_of(context.run).model_dump(exclude={"workers", "log"}, mode="json")),
+        "train": known_before(params.train_of(context.run).model_dump(exclude={"workers"}, mode="json")),
         "classes": index.classes,
         "palette": index.palette,
         "size": list(index.size),

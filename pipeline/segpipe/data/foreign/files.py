@@ -11,37 +11,73 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from segpipe.core.errors import DataError
+from segpipe.data.arrays import ARRAYS
 from segpipe.data.dataset import Row
-from segpipe.data.folders import ARRAYS, MAPS, by_name
+from segpipe.data.folders import MAPS, by_name
 from segpipe.data.guess.affixes import affixes, fits
+from segpipe.data.guess.masks import SPLITS
 
 Files = tuple[Path, ...]  # of one image; none where a tool that writes polygons found nothing
 POLYGONS = (".txt",)
 _CHANNEL = re.compile(r"_0000\Z")  # of nnU-Net's images, not of its predictions
 
 
-def find(folder: Path, splits: Mapping[str, Sequence[Row]], classes: Sequence[str]) -> dict[str, Files]:
+def find(
+    folder: Path, splits: Mapping[str, Sequence[Row]], classes: Sequence[str], others: Sequence[Row] = ()
+) -> dict[str, Files]:  # fmt: skip
     """The files of each image, by its id: of the kind of files that has the most images of the splits.
 
-    Arrays go before stacks, stacks before label maps, and these before polygons: they say more.
+    Of kinds that have as many, arrays go before stacks, stacks before label maps, and these before polygons: they say
+    more. others: further images of the dataset, whose predictions belong to none of the splits.
 
     Raises:
         DataError: no folder, no prediction, or two of one image.
     """
     rows = [row for some in splits.values() for row in some]
+    split_of = {row.id: split for split, some in splits.items() for row in some}
     best: dict[str, Files] = {}
+    of_kind: dict[str, Files] = {}
     for files in _kinds(folder, classes):
-        found = _matched(files, rows, folder)
-        best = found if len(found) > len(best) else best
+        found = _matched(files, rows, others, folder)
+        found = {i: paths for i, paths in found.items() if not _of_another_split(paths, split_of[i], folder)}
+        if len(found) > len(best):
+            best, of_kind = found, files
     if not best:
         raise DataError(
             f"{folder} holds no prediction of an image such as {Path(rows[0].image).name}; name arrays "
             f"({', '.join(ARRAYS)}), label maps ({', '.join(MAPS)}) or polygons ({POLYGONS[0]}) after the images"
         )
+    _refuse_several(best, of_kind, rows, folder)
     if next(iter(best.values()))[0].suffix.lower() in POLYGONS:  # no file is written where nothing is found
         there = [rows for rows in splits.values() if any(row.id in best for row in rows)]
         best = {row.id: best.get(row.id, ()) for rows in there for row in rows}
     return best
+
+
+def _of_another_split(paths: Files, split: str, folder: Path) -> bool:
+    """Whether a file lies in the folder of a split that is not the image's."""
+    inside = {part.lower() for part in paths[0].relative_to(folder).parts[:-1]}
+    called = {other for other, words in SPLITS.items() if inside & set(words)}
+    return bool(called) and split not in called
+
+
+def _refuse_several(found: Mapping[str, Files], files: Mapping[str, Files], rows: Sequence[Row], folder: Path) -> None:
+    """DataError when images have further files of one kind, as `x_gt.png` beside `x_pred.png`: which one is meant?"""
+    used = {path for paths in found.values() for path in paths}
+    left = [name for name, paths in files.items() if used.isdisjoint(paths)]
+    of_image: dict[str, list[str]] = {}
+    stems = {Path(row.image).stem: row.id for row in rows if row.id in found}
+    for name in left:
+        for match in re.finditer(r"[^A-Za-z0-9]", bare := name.rpartition("/")[2]):
+            for part in (bare[: match.start()], bare[match.end() :]):
+                if part in stems:
+                    of_image.setdefault(stems[part], []).append(name)
+    if 2 * len(of_image) >= len(found) > 0:
+        ident, others = next(iter(of_image.items()))
+        raise DataError(
+            f"{folder} holds {found[ident][0].name} and {Path(others[0]).name}, several files of one image; give a "
+            "folder with one prediction per image, or with a picture of every class"
+        )
 
 
 def _kinds(folder: Path, classes: Sequence[str]) -> Iterator[dict[str, Files]]:
@@ -82,13 +118,13 @@ def _last_word(name: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", name)
 
 
-def _matched(files: dict[str, Files], rows: Sequence[Row], folder: Path) -> dict[str, Files]:
+def _matched(files: dict[str, Files], rows: Sequence[Row], others: Sequence[Row], folder: Path) -> dict[str, Files]:
     """The files of each row, by its id: both share a name, or all names share a text before or after it."""
-    own = _one_each(rows)
+    own, wanted = _one_each([*rows, *others]), {row.id for row in rows}
     found: dict[str, Files] = {}
     for name, paths in files.items():
         row = next((own[tail] for tail in _tails(name) if tail in own), None)
-        if row is not None:
+        if row is not None and row.id in wanted:
             _put(found, row, paths, folder)
     if found or not files:
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ from segpipe.core.errors import DataError
 from segpipe.core.opencv import cv2
 from segpipe.core.void import VOID
 from segpipe.data import fill
+from segpipe.data.arrays import read_array
 from segpipe.data.files import ColorMask, read_colors, read_grey, read_ids
-from segpipe.data.folders import MAPS, read_array
+from segpipe.data.folders import MAPS
 from segpipe.data.foreign.files import POLYGONS, Files
 from segpipe.data.geometry import softmax
 from segpipe.data.layouts.yolo import read_line
@@ -28,8 +30,8 @@ _CLOSE = 0.02  # by which probabilities of a pixel may miss a sum of 1: 8 bits o
 class Meaning:
     """What the values of predictions say.
 
-    holds: label maps, probabilities or logits. ids: the class of an id, where it is another number. shift: added to
-    every other id. resize: predictions of another size are resized to the labels'.
+    holds: label maps, probabilities or logits. ids: the class of each id, where these are other numbers. shift: added
+    to every id. resize: predictions of another size are resized to the labels'.
     """
 
     holds: Holds
@@ -45,17 +47,18 @@ class Values:
     ids: NDArray[np.int64] | None = None
     scores: NDArray[np.float32] | None = None
 
-    @property
-    def holds(self) -> Holds:
-        """What they are, told by their range and sums.
+    def holds(self, given: Holds | None = None) -> Holds:
+        """What they are: label maps or, as given or by their range and sums, probabilities or logits.
 
         Raises:
-            ValueError: numbers that are neither probabilities nor logits.
+            ValueError: numbers that are neither.
         """
         if self.scores is None:
             return "labels"
         if not np.isfinite(self.scores).all():
             raise ValueError("holds numbers that are not finite; find where they come from")
+        if given == "logits":
+            return "logits"
         if self.scores.min() < -_CLOSE or self.scores.max() > 1 + _CLOSE:
             return "logits"
         if len(self.scores) == 1 or np.abs(self.scores.sum(0) - 1).max() <= _CLOSE:
@@ -67,7 +70,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Told:
+class Seen:
     """What the files of an image say of themselves: kind, ids, size (height, width)."""
 
     holds: Holds
@@ -76,7 +79,7 @@ class Told:
 
     def check(self, where: str, size: tuple[int, int], classes: int, meaning: Meaning) -> None:
         """DataError when the meaning does not fit, before anything is computed."""
-        if self.holds != meaning.holds and (self.holds, meaning.holds) != ("probs", "logits"):
+        if self.holds != meaning.holds:
             raise DataError(f"{where} holds {self.holds}, wanted {meaning.holds}; write one kind, or leave --holds out")
         if self.holds == "labels":
             ids = np.array([sorted(self.ids)])
@@ -85,21 +88,23 @@ class Told:
             _refuse_size(where, self.size, size, meaning)
 
 
-def told(files: Files, size: tuple[int, int], classes: int, palette: Sequence[Sequence[int]]) -> Told:
-    """Read the files of an image once.
+def look(
+    files: Files, size: tuple[int, int], classes: int, palette: Sequence[Sequence[int]], given: Holds | None = None
+) -> Seen:
+    """Read the files of an image once. given: what they hold, where that is known.
 
     Raises:
         DataError: as `read_values`, and for numbers that are neither probabilities nor logits.
     """
     values = read_values(files, size, classes, palette)
     try:
-        holds = values.holds
+        holds = values.holds(given)
     except ValueError as error:
         raise DataError(f"{files[0]} {error}") from None
     if values.scores is not None:
-        return Told(holds, frozenset(), (values.scores.shape[1], values.scores.shape[2]))
+        return Seen(holds, frozenset(), (values.scores.shape[1], values.scores.shape[2]))
     assert values.ids is not None
-    return Told(holds, frozenset(np.unique(values.ids).tolist()), (values.ids.shape[0], values.ids.shape[1]))
+    return Seen(holds, frozenset(np.unique(values.ids).tolist()), (values.ids.shape[0], values.ids.shape[1]))
 
 
 def read_values(files: Files, size: tuple[int, int], classes: int, palette: Sequence[Sequence[int]]) -> Values:
@@ -129,9 +134,9 @@ def _of_array(array: NDArray[Any], path: Path, classes: int) -> Values:
         return Values(ids=array.astype(np.int64))
     if array.ndim == 2 and array.dtype.kind == "f" and classes == 2:
         return Values(scores=array.astype(np.float32)[None])
-    if array.ndim == 3 and array.dtype.kind in "fub" and classes in (len(array), array.shape[2]):
+    if array.ndim == 3 and array.dtype.kind in "fuib" and classes in (len(array), array.shape[2]):
         planes = array if len(array) == classes else array.transpose(2, 0, 1)
-        factor = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
+        factor = np.iinfo(array.dtype).max if array.dtype.kind == "u" and array.max(initial=0) > 1 else 1
         return Values(scores=planes.astype(np.float32) / np.float32(factor))
     raise DataError(
         f"{path} is {array.dtype} {shape}, wanted whole numbers (H, W), or probabilities or logits ({classes}, H, W)"
@@ -157,26 +162,38 @@ def _map(path: Path, palette: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 def _plane(path: Path) -> NDArray[np.float32]:
     """The probabilities of a class in a grey picture of 8 or 16 bits."""
     ids = read_ids(path)
-    if ids.dtype == np.uint8:
-        return np.asarray(read_grey(path) / 255, np.float32)
-    return np.asarray(ids / 65535, np.float32)
+    if ids.max(initial=0) <= 1:
+        return np.asarray(ids, np.float32)
+    return np.asarray(read_grey(path) / 255 if ids.dtype == np.uint8 else ids / 65535, np.float32)
 
 
 def _painted(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     """Polygons of a text file, class k as id k + 1 over 0: the surest on top, else the smallest."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         words = line.split()
         if words:
-            sure = words.pop() if len(words) % 2 == 0 else ""
+            sure = _confidence(words.pop(), f"{path}:{number}") if len(words) % 2 == 0 else None
             kind, points = read_line(" ".join(words), f"{path}:{number}")
+            if kind >= VOID - 1:
+                raise DataError(f"{path}:{number} is of class {kind}, wanted 0 to {VOID - 2}; correct it")
             x, y = points.T
             area = abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
-            found.append((float(sure) if sure else -area, kind, points))
+            found.append((-area if sure is None else sure, kind, points))
     ids = np.zeros(size, np.int64)
     for _, kind, points in sorted(found, key=lambda one: one[0]):
         ids[fill.polygon([points * (size[1], size[0])], size)] = kind + 1
     return ids
+
+
+def _confidence(word: str, where: str) -> float:
+    try:
+        found = float(word)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError(f"{where} ends with '{word}', wanted a confidence such as 0.9; write the predictions again")
+    return found
 
 
 def labels_of(values: Values, where: str, size: tuple[int, int], classes: int, meaning: Meaning) -> NDArray[np.uint8]:
@@ -188,13 +205,16 @@ def labels_of(values: Values, where: str, size: tuple[int, int], classes: int, m
     if values.ids is None:
         raise DataError(f"{where} holds numbers of classes, the others label maps; write one kind")
     ids = values.ids
-    if meaning.shift or meaning.ids:
-        ids = np.where(ids == VOID, VOID, ids + meaning.shift)
+    if meaning.ids:  # an id that is not listed would be a class by chance
+        listed = np.isin(ids, list(meaning.ids)) | (ids == VOID)
+        if not listed.all():
+            raise DataError(f"{where} holds {_listed(ids[~listed])}, which --ids does not list; give the class of each")
         for number, kind in meaning.ids.items():
             ids = np.where(values.ids == number, kind, ids)
+    ids = np.where((ids == VOID) & (values.ids == VOID), VOID, ids + meaning.shift) if meaning.shift else ids
     wrong = (ids != VOID) & ((ids < 0) | (ids >= classes))
     if wrong.any():
-        raise DataError(f"{where} holds {_listed(values.ids[wrong])}, {remedy(classes)}")
+        raise DataError(f"{where} holds {_listed(values.ids[wrong])}, {remedy(classes, meaning)}")
     found = ids.astype(np.uint8)
     if found.shape != size:
         _refuse_size(where, found.shape, size, meaning)
@@ -202,12 +222,12 @@ def labels_of(values: Values, where: str, size: tuple[int, int], classes: int, m
     return found
 
 
-def remedy(classes: int) -> str:
+def remedy(classes: int, meaning: Meaning) -> str:
     """What to do about ids that are no class."""
-    return (
-        f"wanted 0 to {classes - 1}, or {VOID} where nothing is predicted; give --shift -1 where the first class is 1, "
-        "or --ids 7=0,8=1 for each id its class"
-    )
+    first, last = -meaning.shift, classes - 1 - meaning.shift
+    wanted = f"wanted {first} to {last}" + (f" before --shift {meaning.shift}" if meaning.shift else "")
+    how = "--shift -1 if the first class is 1, or " if not meaning.shift else ""
+    return f"{wanted}, or {VOID} where nothing is predicted; give {how}--ids 7=0,8=1 with the class of each id"
 
 
 def _listed(values: NDArray[np.int64]) -> str:
@@ -223,7 +243,7 @@ def probs_of(values: Values, where: str, size: tuple[int, int], classes: int, me
     """
     scores = values.scores
     try:
-        holds = values.holds
+        holds = values.holds(meaning.holds)
     except ValueError as error:
         raise DataError(f"{where} {error}") from None
     if scores is None or (holds == "logits" and meaning.holds == "probs"):

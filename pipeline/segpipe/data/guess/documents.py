@@ -111,6 +111,9 @@ def of_many_images(kind: str, path: Path, images: Path, names: Sequence[str] | N
     found.keys |= {"layout": kind, "image": where(images, root, [described[0].name], [""])}
     found.tables["options"] = {"annotations": path.relative_to(root).as_posix()}
     found.say(f"{len(described)} images in {path.name}", f"it is a document of {_CALLED[kind]}", "the card")
+    empty = sum(not one.areas and not one.left_out for one in described)
+    if empty:
+        found.say(f"{empty} images without a shape show nothing", "the document lists them so", "move such images away")
     classes_by_name(_classes(described), names, "the labels of the shapes", found)
     return root
 

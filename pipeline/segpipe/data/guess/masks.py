@@ -111,7 +111,8 @@ def _ids(
     """A class for each id, void left out."""
     steps = np.diff(sorted(values))
     codes = len(steps) > 1 and steps.min() >= _STEP and steps.max() - steps.min() <= 1  # 0, 128, 255: all are classes
-    unused = set(void) if void is not None else set() if codes else {255} & set(values)
+    below = {value for value in values if value < 0}  # no class has such an id
+    unused = set(void) if void is not None else below if codes else below | ({255} & set(values))
     used = sorted(set(values) - unused)
     if not used:
         raise DataError(f"all of the masks in {looked[0].parent} is void ({sorted(unused)}); give --void")

@@ -22,7 +22,7 @@ from segpipe.data.guess.several import several
 from segpipe.data.reading import PLAIN, Reading
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
-MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat")
+MASKS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg", ".mat", ".npy")
 _LOSSY = (".jpg", ".jpeg")  # a mask only where there is no other
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos")
 _MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annots", "gt", "segmentations", "segmentation")

@@ -35,11 +35,14 @@ class Area:
 
 @dataclass(frozen=True)
 class Described:
-    """An image as a document describes it: the path of its file, its height and width, and what is drawn, in order."""
+    """An image as a document describes it: the path of its file, its height and width, what is drawn, in order, and why
+    the image is left out, if it is.
+    """
 
     name: str
     size: tuple[int, int] | None
     areas: list[Area]
+    left_out: str = ""
 
 
 def named_images(
@@ -48,19 +51,22 @@ def named_images(
     """The images that a document, or one for each {split}, describes; `image` says where the file {name} lies."""
     root = root_of(source, Path(annotations).parts[0], card)
     by_split = splits_of(card) if "{split}" in annotations else {"train": ""}
-    samples, known = [], dict[str, Described]()
+    samples, known, without = [], dict[str, Described](), dict[str, str]()
     for split, called in by_split.items():
         path = root / annotations.format(split=called)
         for one in read(path):
             at = existing(root, card.image.format(split=called, name=one.name))
             at = at if os.path.isfile(root / at) else reroot(one.name, root)
+            if one.left_out:
+                without[at] = one.left_out
+                continue
             ident = Path(one.name.replace("\\", "/").rpartition(":")[2].lstrip("/")).with_suffix("").as_posix()
             ident = ident.replace("/", "_")
             samples.append(Sample(ident, split, "", at, (f"masks/{split}/{ident}.png",)))
             known[at] = one
     if not samples:
         raise DataError(f"{root / annotations} names no image; give the document that lists them")
-    left_out = _unnamed({Path(at).parent for at in known}, set(known), root)
+    left_out = {**_unnamed({Path(at).parent for at in known}, {*known, *without}, root), **without}
     return drawn_masks(samples, card, source, root, lambda at: (known[at].areas, known[at].size), left_out)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,6 +22,7 @@ from segpipe.data.layouts.drawn import Area, Described, named_images
 from segpipe.data.layouts.found import Found
 from segpipe.data.layouts.templates import text_of
 
+_NO_AREA = ("keypointlabels", "choices", "textarea", "taxonomy", "rating", "number", "relation")
 _HASH = re.compile(r"\A[0-9a-f]{8}-")  # that Label Studio puts before the name of a file that was uploaded
 
 
@@ -36,7 +38,7 @@ def cvat(card: Card, source: Path, *, annotations: str = "annotations.xml") -> F
     return named_images(card, source, annotations, lambda path: cvat_images(path, read_xml(path, text_of(path, card))))
 
 
-@register("label_studio", source="JSON of Label Studio: polygons and rectangles, in per cent of the image")
+@register("label_studio", source="JSON of Label Studio: polygons, rectangles and ellipses, in per cent of the image")
 def label_studio(card: Card, source: Path, *, annotations: str = "annotations.json") -> Found:
     """Images of the tasks in a JSON of Label Studio, with the shapes of each one's first annotation, in their order."""
     return named_images(card, source, annotations, lambda path: label_studio_images(path, read_json(path, card)))
@@ -60,6 +62,8 @@ def _via_area(region: Mapping[str, Any]) -> Area:
         raise ValueError(f"a region has {len(values)} attributes, wanted one, its class")
     if isinstance(values[0], dict):
         values = [name for name, ticked in values[0].items() if ticked]
+    if len(values) != 1 or not str(values[0]).strip():
+        raise ValueError(f"a region is of the classes {values}, wanted one name")
     shape = region["shape_attributes"]
     kind = shape["name"]
     if kind == "polygon":
@@ -71,7 +75,7 @@ def _via_area(region: Mapping[str, Any]) -> Area:
         points = _ellipse((shape["cx"], shape["cy"]), radii, float(shape.get("theta", 0)))
     else:
         raise ValueError(f"a region is a {kind}, which has no area")
-    return Area(str(values[0]), _polygon(points))
+    return Area(str(values[0]).strip(), _polygon(points))
 
 
 def read_xml(path: Path, text: str) -> ElementTree.Element:
@@ -91,7 +95,7 @@ def cvat_images(path: Path, root: ElementTree.Element) -> Iterator[Described]:
     try:
         for image in root.iter("image"):
             shapes = sorted(image, key=lambda shape: int(shape.get("z_order", 0)))
-            areas = [_cvat_area(shape) for shape in shapes if shape.tag not in ("tag", "points", "polyline")]
+            areas = [_cvat_area(shape) for shape in shapes if shape.tag not in ("tag", "points")]
             size = int(image.attrib["height"]), int(image.attrib["width"])
             yield Described(image.attrib["name"], size, areas)
     except WRONG as error:
@@ -99,16 +103,22 @@ def cvat_images(path: Path, root: ElementTree.Element) -> Iterator[Described]:
 
 
 def _cvat_area(shape: ElementTree.Element) -> Area:
-    given = {key: float(value) for key, value in shape.attrib.items() if re.fullmatch(r"[-+0-9.eE]+", value)}
+    def numbers(*keys: str) -> list[float]:
+        return [float(shape.attrib[key]) for key in keys]
+
+    turned = np.deg2rad(float(shape.get("rotation", 0)))  # clockwise, as y points down
     if shape.tag == "polygon":
         points = points_of([[float(n) for n in pair.split(",")] for pair in shape.attrib["points"].split(";")])
     elif shape.tag == "box":
-        points = _box(given["xtl"], given["ytl"], given["xbr"], given["ybr"])
+        left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
+        points = _turned(_box(left, top, right, bottom), ((left + right) / 2, (top + bottom) / 2), turned)
     elif shape.tag == "ellipse":
-        points = _ellipse((given["cx"], given["cy"]), (given["rx"], given["ry"]), 0.0)
+        x, y, across, down = numbers("cx", "cy", "rx", "ry")
+        points = _ellipse((x, y), (across, down), turned)
     elif shape.tag == "mask":
         counts = [int(n) for n in shape.attrib["rle"].split(",")]
-        corner, size = (int(given["top"]), int(given["left"])), (int(given["height"]), int(given["width"]))
+        top, left, height, width = map(int, numbers("top", "left", "height", "width"))
+        corner, size = (top, left), (height, width)
         return Area(shape.attrib["label"], partial(_of_runs, counts, corner, size))
     else:
         raise ValueError(f"a shape is a {shape.tag}")
@@ -133,18 +143,27 @@ def _of_runs(
 
 
 def label_studio_images(path: Path, document: Document) -> Iterator[Described]:
-    """The images in a document of Label Studio; those without an annotation show nothing."""
+    """The images in a document of Label Studio; those without an annotation are left out."""
     try:
         for task in document:
-            name = next(str(value) for value in task["data"].values() if "." in str(value))
+            name = _file_of(task["data"])
             done = [one for one in task["annotations"] if not one.get("was_cancelled")]
-            results = done[0]["result"] if done else []
-            shaped = [one for one in results if one["type"] in ("polygonlabels", "rectanglelabels", "brushlabels")]
+            shaped = [one for one in done[0]["result"] if one["type"] not in _NO_AREA] if done else []
             size = next(((one["original_height"], one["original_width"]) for one in shaped), None)
             areas = [_studio_area(one) for one in shaped]
-            yield Described(_HASH.sub("", name.rpartition("/")[2]), size, areas)
+            why = "" if done else "it has no annotation"
+            yield Described(_HASH.sub("", name.rpartition("/")[2]), size, areas, why)
     except WRONG as error:
         raise DataError(f"{path} is no JSON of Label Studio ({short(error)}); export it again as JSON") from None
+
+
+def _file_of(data: Mapping[str, Any]) -> str:
+    """The file that a task shows: an upload, a path of the server, or an address."""
+    for value in map(str, data.values()):
+        path = unquote(value.rpartition("?d=")[2]).partition("?")[0]
+        if re.search(r"\.[A-Za-z]{3,4}\Z", path):
+            return path
+    raise ValueError(f"a task names no file: {sorted(data)}")
 
 
 def _studio_area(result: Mapping[str, Any]) -> Area:
@@ -154,9 +173,12 @@ def _studio_area(result: Mapping[str, Any]) -> Area:
         points = points_of(value["points"])
     elif kind == "rectanglelabels" and not value.get("rotation"):
         points = _box(value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"])
+    elif kind == "ellipselabels" and not value.get("rotation"):
+        points = _ellipse((value["x"], value["y"]), (value["radiusX"], value["radiusY"]), 0.0)
     else:
-        raise ValueError(f"a shape of type {kind} cannot be read; export masks as PNG")
-    return Area(str(value[kind][0]), _polygon(points * scale))
+        raise ValueError(f"a shape of type {kind}{' is turned' if value.get('rotation') else ''}; export masks as PNG")
+    (name,) = value[kind]  # more than one is refused
+    return Area(str(name), _polygon(points * scale))
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:
@@ -164,10 +186,16 @@ def _box(left: float, top: float, right: float, bottom: float) -> NDArray[np.flo
 
 
 def _ellipse(centre: tuple[float, float], radii: tuple[float, float], turned: float) -> NDArray[np.float64]:
-    """Points of an ellipse, turned by radians."""
+    """Points of an ellipse, turned clockwise by radians."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
-    cos, sin = np.cos(turned), np.sin(turned)
+    points = np.stack([centre[0] + radii[0] * np.cos(angle), centre[1] + radii[1] * np.sin(angle)], 1)
+    return _turned(points_of(points), centre, turned)
+
+
+def _turned(points: NDArray[np.float64], centre: tuple[float, float], angle: float) -> NDArray[np.float64]:
+    """Points turned clockwise about a centre; angle in radians."""
+    x, y = (points - centre).T
+    cos, sin = np.cos(angle), np.sin(angle)
     return points_of(np.stack([centre[0] + x * cos - y * sin, centre[1] + x * sin + y * cos], 1))
 
 

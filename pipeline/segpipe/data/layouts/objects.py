@@ -95,7 +95,7 @@ def cityscapes_image(path: Path, document: Document) -> Described:
     """The objects of a JSON of Cityscapes, in their order."""
     try:
         areas = [
-            Area(str(one["label"]).removesuffix("group"), partial(_polygon, [points_of(one["polygon"])]))
+            Area(str(one["label"]).removesuffix("group") or "group", partial(_polygon, [points_of(one["polygon"])]))
             for one in document["objects"]
             if not one.get("deleted")
         ]
@@ -110,7 +110,7 @@ def supervisely_image(path: Path, document: Document) -> Described:
         size = int(document["size"]["height"]), int(document["size"]["width"])
         areas = [Area(str(one["classTitle"]), _of_supervisely(one)) for one in document["objects"]]
         return Described(path.stem, size, areas)
-    except (*WRONG, zlib.error, OSError) as error:
+    except (*WRONG, zlib.error, OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is no JSON of Supervisely ({short(error)}); export it again") from None
 
 
