@@ -78,6 +78,10 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
             "ensembles": "\n\n".join(_kept("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
             "crf_borders": "\n\n".join(_kept("crf", "tables/crf.md").split("\n\n")[2:]),
             "camvid": _kept("camvid", "table.md"),
+            **{
+                f"camvid_{rule}": f"{rules.summary('camvid_rules', end)}\n\n{rules.table('camvid_rules', end)}"
+                for rule, end in (("prior", " + prior"), ("weights", " + weights"))
+            },
             "rules": f"{rules.summary('rules')}\n\n{rules.table('rules')}",
             "camvid_classes": _kept("camvid", "tables/classes.md"),
         },
