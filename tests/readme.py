@@ -29,7 +29,7 @@ import exhibit
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import claims
 import error_rates
-import rules
+import rule_tables
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -79,10 +79,10 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
             "crf_borders": "\n\n".join(_kept("crf", "tables/crf.md").split("\n\n")[2:]),
             "camvid": _kept("camvid", "table.md"),
             **{
-                f"camvid_{rule}": f"{rules.summary('camvid_rules', end)}\n\n{rules.table('camvid_rules', end)}"
+                f"camvid_{rule}": f"{rule_tables.summary('camvid_rules', end)}\n\n{rule_tables.table('camvid_rules', end)}"
                 for rule, end in (("prior", " + prior"), ("weights", " + weights"))
             },
-            "rules": f"{rules.summary('rules')}\n\n{rules.table('rules')}",
+            "rules": f"{rule_tables.summary('rules')}\n\n{rule_tables.table('rules')}",
             "camvid_classes": _kept("camvid", "tables/classes.md"),
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},

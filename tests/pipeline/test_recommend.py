@@ -248,11 +248,11 @@ def test_an_image_fails_under_all_runs_when_the_best_of_them_fails():
         full = np.full(2, 200)
         runs[name] = [Tables(Counts(right, 100 - right, 100 - right, full, 0 * full))]
     audited = SimpleNamespace(
-        entries={name: SimpleNamespace(kind="run", folders=[None]) for name in runs},
+        trained=list(runs),
         runs=runs,
-        rows=[SimpleNamespace(id="first"), SimpleNamespace(id="second")],
+        images=["first", "second"],
         labels=lambda *_: np.zeros((4, 4), np.uint8),
-        target=lambda _: np.ones((4, 4), np.uint8),
+        target_at=lambda _: np.ones((4, 4), np.uint8),
         panels=lambda *_: [],
     )
     part = failures.common_failures(audited, 5, 0.5)

@@ -1,5 +1,5 @@
 """Losses by arg max and each under the rule that is fitted for it: keep the counts of a workspace of profile `rules` or
-`camvid_rules`, and make the tables of docs/benchmark.md from what is kept: `python docs/rules.py NAME WORKSPACE`.
+`camvid_rules`, and make the tables of docs/benchmark.md from what is kept: `python docs/rule_tables.py NAME WORKSPACE`.
 
 The rules of `rules` are those that stage decide chose. CamVid's val is one clip, to which decide fits nothing, so here
 FORCED are fitted to it all the same, without a look at other images.
