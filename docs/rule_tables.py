@@ -125,5 +125,10 @@ def summary(name: str, rule: str = RULE) -> str:
     )
 
 
+def block(name: str, rule: str = RULE) -> str:
+    """Both, as docs/benchmark.md shows them."""
+    return f"{summary(name, rule)}\n\n{table(name, rule)}"
+
+
 if __name__ == "__main__":
     keep(sys.argv[1], Path(os.path.abspath(sys.argv[2])))

@@ -78,11 +78,8 @@ def blocks(folder: Path = ROOT) -> dict[Path, dict[str, str]]:
             "ensembles": "\n\n".join(_kept("ensembles", "tables/ensembles.md").split("\n\n")[:2]),
             "crf_borders": "\n\n".join(_kept("crf", "tables/crf.md").split("\n\n")[2:]),
             "camvid": _kept("camvid", "table.md"),
-            **{
-                f"camvid_{rule}": f"{rule_tables.summary('camvid_rules', end)}\n\n{rule_tables.table('camvid_rules', end)}"
-                for rule, end in (("prior", " + prior"), ("weights", " + weights"))
-            },
-            "rules": f"{rule_tables.summary('rules')}\n\n{rule_tables.table('rules')}",
+            **{f"camvid_{rule}": rule_tables.block("camvid_rules", f" + {rule}") for rule in rule_tables.FORCED},
+            "rules": rule_tables.block("rules"),
             "camvid_classes": _kept("camvid", "tables/classes.md"),
         },
         ROOT / "docs" / "claims.md": {"claims": claims.table("scenes"), "camvid": claims.table("CamVid")},

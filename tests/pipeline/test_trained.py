@@ -33,7 +33,7 @@ STUDENTS = """
 def taught(workspace):
     """The finished workspace with a student whose snapshots are averaged."""
     path = workspace / "params.yaml"
-    text = path.read_text().replace("\n# Predictions of other tools", f"{STUDENTS}\n# Predictions of other tools", 1)
+    text = path.read_text().replace("\nimports:", f"{STUDENTS}\nimports:", 1)
     path.write_text(yaml.edit(text, {"ensemble": {"average": {"members": ["student-*-snap*"]}}}))
     segpipe("dag", "--write", cwd=workspace)
     return workspace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -287,8 +288,11 @@ def _edit(name: str, entry: dict[str, Any], context: Context) -> None:
 
     text = parameters.read_text()
     if "imports" not in yaml.load(text):
-        text = f"{text.rstrip()}\n\n# Predictions of other tools, as `segpipe import` writes them.\nimports: {{}}\n"
+        text = f"{text.rstrip()}\n\nimports: {{}}  # predictions of other tools, as `segpipe import` writes them\n"
     new = yaml.edit(text, {"imports": {**(yaml.load(text)["imports"] or {}), name: entry}})
+    new = re.sub(
+        r"^(imports:)[ ]+(#.*\n)\n(?= )", r"\1  \2", new, flags=re.MULTILINE
+    )  # a comment's blank line moved down
     params = parameters.parse(new)
     generator.check_names(params)
     old = generator.FILE.read_text(encoding="utf-8") if generator.FILE.is_file() else ""
