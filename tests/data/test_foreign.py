@@ -82,6 +82,9 @@ def test_mmsegmentation_s_label_maps_are_ids_or_colours_and_may_begin_at_one(tmp
     save(tmp_path / "ids/street_0.png", IDS.astype(np.uint8), palette=PALETTE)
     save(tmp_path / "colours/street_0.png", np.array(PALETTE, np.uint8)[IDS])
     save(tmp_path / "one/street_0.png", (IDS + 1).astype(np.uint8))
+    strange = save(tmp_path / "strange.png", np.array([[[1, 2, 3]]], np.uint8))
+    with pytest.raises(DataError, match=r"holds the colour \[1, 2, 3\], which is none of the dataset's"):
+        read_values((strange,), SIZE, 3, PALETTE)
     for folder, meaning in (
         ("ids", Meaning("labels")),
         ("colours", Meaning("labels")),
@@ -253,6 +256,15 @@ def test_a_file_in_the_folder_of_another_split_is_no_prediction_of_an_image(tmp_
         find(tmp_path, {"test": ROWS}, NAMES)
     shutil.move(tmp_path / "train", tmp_path / "testing")
     assert len(find(tmp_path, {"test": ROWS}, NAMES)) == 4
+
+
+def test_equal_names_in_the_folders_of_two_splits_are_two_images(tmp_path):
+    test = [row(f"test/{i:04}.png") for i in range(3)]
+    for split in ("train", "test"):
+        for i in range(3):
+            save(tmp_path / f"{split}/{i:04}.png", IDS.astype(np.uint8))
+    found = find(tmp_path, {"test": test}, NAMES)  # train's own images are called otherwise
+    assert {paths[0].parent.name for paths in found.values()} == {"test"}
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, bool])

@@ -41,6 +41,15 @@ def test_minus_one_is_void_without_an_option(tmp_path, kind):
         assert (found[:3] == 255).all()
 
 
+def test_codes_up_to_255_beside_minus_one_are_classes(tmp_path):
+    (tmp_path / "msk").mkdir()
+    for i in range(8):
+        photo(tmp_path / f"img/p{i}.png", i)
+        np.save(tmp_path / f"msk/p{i}.npy", np.where(signed(i) < 0, -1, np.array([0, 120, 250])[labels(i)]))
+    card, _ = card_of(tmp_path, tmp_path / "img", tmp_path / "msk")
+    assert (card.void, card.values) == ([-1], [[0], [120], [250]])
+
+
 def test_values_that_no_file_of_ids_has_are_refused(tmp_path):
     np.save(tmp_path / "soft.npy", np.zeros((4, 4), np.float32))
     np.save(tmp_path / "three.npy", np.zeros((4, 4, 3), np.uint8))

@@ -135,6 +135,23 @@ def test_an_import_may_have_any_name_and_every_stage_stays_one(name):
     assert f"decide_import_{name}:" in stages or f"decide_runs_import_{name}:" in stages or "decide:" in stages
 
 
+def test_a_network_that_finds_one_class_alone_can_be_imported(imported, tmp_path):
+    folder = tmp_path / "w"
+    shutil.copytree(imported, folder, symlinks=True)
+    for path in (imported.parent / "theirs/maps/seed0").glob("*.png"):
+        (tmp_path / "zero").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros_like(np.array(Image.open(path)))).save(tmp_path / "zero" / path.name)
+    segpipe_here("import", "zero", "--predictions", tmp_path / "zero", "--no-run", cwd=folder)
+    assert load(folder / "params.yaml").imports["zero"].holds == "labels"
+
+
+@pytest.mark.parametrize("text", ["imports:", "imports: null", "imports: {}", ""])
+def test_a_section_of_imports_may_be_empty_or_missing(text):
+    shipped = (ROOT / "params.yaml").read_text()
+    line = next(one for one in shipped.splitlines() if one.startswith("imports:"))
+    assert parse(shipped.replace(line, text)).imports == {}
+
+
 def test_results_without_val_are_left_out_of_a_comparison_on_val(imported):
     done = segpipe_here("compare", "--split", "val", "theirs", "alone", "outside", cwd=imported)
     assert "left out: alone: it has no predictions of val" in done.stderr
@@ -186,7 +203,11 @@ def test_the_stage_gives_the_same_bytes_again(imported, tmp_path):
     ("arguments", "code", "message"),
     [
         (["x"], 2, "params.yaml imports no 'x'; give --predictions FOLDER"),
-        (["x", "--shift", "-1"], 2, "these options go with --predictions FOLDER"),
+        (
+            ["x", "--shift", "-1"],
+            2,
+            "these options go with --predictions FOLDER; without it they are read from params.yaml",
+        ),
         (["x", "--predictions", "nowhere"], 3, "nowhere is not a folder"),
         (["X-1", "--predictions", "{maps}"], 2, "a name must match"),
         (["ce", "--predictions", "{maps}"], 2, "'ce' is a run or ensemble of params.yaml"),

@@ -23,7 +23,7 @@ from segpipe.metrics.elsewhere import COUNTED, KEYS
 from segpipe.metrics.jackknife import Tables
 from segpipe.metrics.tables import Line, counts_rows
 from segpipe.report import judgement
-from segpipe.report.folders import Compared, Pairs, build
+from segpipe.report.folders import Compared, Pairs, build, pictures_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def compare_folders(
     pool = Pool(options.jobs or os.cpu_count() or 1)
     classes = options.classes or _classes(labels, options.ignored, pool)
     images = list(next(iter(next(iter(runs.values())).values())))
+    pictures = [] if options.images is None else pictures_of(options.images, images)
     made: dict[str, dict[str, Tables]] = {}
     for name, seeds in runs.items():
         for seed, pairs in seeds.items():
@@ -78,7 +79,7 @@ def compare_folders(
     networks = {name: name if len(seeds) == most else "" for name, seeds in made.items()}  # fewer: these networks
     found = judgement.judge_tables(made, groups, metrics, networks=networks, equivalence=equivalence / 100)
     if options.page is not None:
-        compared = Compared(labels, options.ignored, runs, made, classes, options.images)
+        compared = Compared(labels, options.ignored, runs, made, classes, pictures)
         write_text(options.page, build(found, compared))
         _say(f"{options.page}: verdicts, scores per class, and where the predictions fail")
     return found

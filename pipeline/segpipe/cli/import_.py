@@ -30,10 +30,11 @@ PredictionsOption = Annotated[
 ]
 HoldsOption = Annotated[
     Literal["labels", "probs", "logits"] | None,
-    typer.Option(help="What the files hold; default: told by their values.", show_default=False),
+    typer.Option(help="What the files hold; default: inferred from their values.", show_default=False),
 ]
 IdsOption = Annotated[
-    str | None, typer.Option(help="The class of ids that are other numbers, for example 7=0,8=1.", show_default=False)
+    str | None,
+    typer.Option(help="The class of each id, if ids are other numbers; for example 7=0,8=1.", show_default=False),
 ]
 ShiftOption = Annotated[
     int | None,
@@ -48,7 +49,7 @@ RunOption = Annotated[
 
 
 def import_(
-    name: Annotated[str, typer.Argument(help="What the run is called.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The name of the run.", show_default=False)],
     predictions: PredictionsOption = None,
     holds: HoldsOption = None,
     ids: IdsOption = None,
@@ -61,7 +62,7 @@ def import_(
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
-    """Enter predictions of another tool as a run: label maps, probabilities or logits, found by the images' names."""
+    """Add predictions from another tool as a run: label maps, probabilities or logits, matched by image name."""
     from segpipe.cli.repro import run_stage
     from segpipe.config.context import start
 
@@ -69,7 +70,7 @@ def import_(
         raise ConfigError("--seed goes with an import of params.yaml; give --predictions once for each seed")
     if predictions is None:
         if holds or ids or shift is not None or resize or multiply_adds:
-            raise ConfigError("these options go with --predictions FOLDER; without it params.yaml says them")
+            raise ConfigError("these options go with --predictions FOLDER; without it they are read from params.yaml")
         _stage(name, seed, jobs, dry_run=dry_run, as_json=as_json)
         return
     context = start(jobs=jobs, quiet=as_json)
@@ -189,7 +190,7 @@ def _say(entry: dict[str, Any], index: Index) -> None:
     told = " and ".join(f"{len(index.splits[split])} {split} images" for split in entry["splits"])
     print(f"found: {seeds}, predictions of {told}", file=sys.stderr)
     if entry["splits"] == ["test"]:
-        print("note: without val no rule, CRF or ensemble is fitted to them; predict val too for that", file=sys.stderr)
+        print("note: CRF, rules and ensembles are fitted on val; predict val too to use them", file=sys.stderr)
 
 
 def _seeds(predictions: Sequence[Path], index: Index) -> list[Path]:
@@ -246,17 +247,20 @@ def _understood(
             told = " in some files and ".join(sorted(holds))
             raise DataError(f"{folder} holds {told} in others; write one kind, or give --holds")
         (entry["holds"],) = holds
-        print(f"guessed: {entry['holds']}\n         because of their values; otherwise: --holds", file=sys.stderr)
+        print(
+            f"guessed: {entry['holds']}\n         because the values look like them; otherwise: --holds",
+            file=sys.stderr,
+        )
     ids: set[int] = set().union(*(one.ids for one in seen))
     if entry["holds"] == "labels" and len(index.classes) == 2 and ids == {0, 255} and not entry["ids"]:
         entry["ids"] = {"0": 0, "255": 1}
         print(
-            f"guessed: 255 is {index.classes[1]}\n         because no other id but 0 is there; otherwise: --ids",
+            f"guessed: 255 is {index.classes[1]}\n         because the only other id is 0; otherwise: --ids",
             file=sys.stderr,
         )
     if entry["holds"] == "labels":
         given = set(map(int, entry["ids"]))
-        if ids <= {0, 255} and len(index.classes) > 2 and not given:
+        if 255 in ids <= {0, 255} and len(index.classes) > 2 and not given:
             raise DataError(
                 f"{folder} holds no id but {' and '.join(map(str, sorted(ids)))}, and 255 means that nothing is "
                 f"predicted; write the ids of the {len(index.classes)} classes, or give --ids"
@@ -290,9 +294,8 @@ def _edit(name: str, entry: dict[str, Any], context: Context) -> None:
     if "imports" not in yaml.load(text):
         text = f"{text.rstrip()}\n\nimports: {{}}  # predictions of other tools, as `segpipe import` writes them\n"
     new = yaml.edit(text, {"imports": {**(yaml.load(text)["imports"] or {}), name: entry}})
-    new = re.sub(
-        r"^(imports:)[ ]+(#.*\n)\n(?= )", r"\1  \2", new, flags=re.MULTILINE
-    )  # a comment's blank line moved down
+    # The blank line behind the comment would come between the section's name and its first entry.
+    new = re.sub(r"^(imports:)[ ]+(#.*\n)\n(?= )", r"\1  \2", new, flags=re.MULTILINE)
     params = parameters.parse(new)
     generator.check_names(params)
     old = generator.FILE.read_text(encoding="utf-8") if generator.FILE.is_file() else ""

@@ -29,7 +29,9 @@ class Params(Named):
         """An empty run or ensemble is {}; its name then says loss or method."""
         if not isinstance(data, dict):
             return data
-        filled = {**data, "imports": data.get("imports") or {}}
+        filled = dict(data)
+        if filled.get("imports", ...) is None:  # as YAML reads a section whose entries were deleted
+            filled["imports"] = {}
         for section, key, known in (
             ("runs", "loss", losses.names()),
             ("ensemble", "method", registry.entries(METHODS)),

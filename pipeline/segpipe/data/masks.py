@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from segpipe.core.errors import DataError
 from segpipe.core.files import read_bytes
 from segpipe.core.registry import register
 from segpipe.data.files import read_colors, read_grey, read_ids
+from segpipe.data.reading import PLAIN, Reading
 
 if TYPE_CHECKING:
     from segpipe.data.card import Card
@@ -55,11 +57,8 @@ def foreground(grey: NDArray[np.uint8], path: Path) -> NDArray[np.bool_]:
 @register("colors", source="one colour a class")
 def colors(path: Path, card: Card) -> Ids:
     """The pixels are the classes' colours; another colour is refused, never rounded."""
-    pixels = read_colors(path, card.reading).astype(np.int32)
-    packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     known = card.colors or [[color] for color in card.palette]
-    table = _table(tuple(tuple(map(tuple, group)) for group in known), tuple(map(tuple, card.void_colors)))
-    found: Ids = table[packed].astype(np.int64)
+    packed, found = of_colors(path, known, card.void_colors, card.reading)
     unknown = found == _UNKNOWN
     if unknown.any():
         raise DataError(
@@ -67,6 +66,19 @@ def colors(path: Path, card: Card) -> Ids:
         )
     found[found == _VOID] = card.void[0] if card.void else 0  # a raw value that the card calls void
     return found
+
+
+def of_colors(
+    path: Path, known: Sequence[Sequence[Sequence[int]]], void: Sequence[Sequence[int]] = (), reading: Reading = PLAIN
+) -> tuple[NDArray[np.int32], Ids]:  # fmt: skip
+    """The colours of a mask, packed, and the class of each pixel: -1 where its colour is unknown, -2 where it is void.
+
+    known: the colours of each class.
+    """
+    pixels = read_colors(path, reading).astype(np.int32)
+    packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    table = _table(tuple(tuple(map(tuple, group)) for group in known), tuple(map(tuple, void)))
+    return packed, table[packed].astype(np.int64)
 
 
 def _mat(path: Path, key: str) -> Ids:

@@ -35,7 +35,7 @@ _WORST, _FAILS, _WIDEST = 4, 0.5, 720
 @dataclass(frozen=True)
 class Compared:
     """labels: the folder of label maps, whose value `ignored` is void. runs: by name and seed, the pairs and their
-    counts. classes: their number. pictures: the folder of the images, if there is one.
+    counts. classes: their number. pictures: the image of each label map; none where they are not given.
     """
 
     labels: Path
@@ -43,15 +43,11 @@ class Compared:
     runs: Mapping[str, Mapping[str, Pairs]]
     tables: Mapping[str, Mapping[str, Tables]]
     classes: int
-    pictures: Path | None = None
+    pictures: Sequence[Path] = ()
 
 
 class FolderAudit(Audit):
-    """Folders that were compared.
-
-    Raises:
-        DataError: an image is missing in the folder of images.
-    """
+    """Folders that were compared."""
 
     def __init__(self, compared: Compared) -> None:
         self.compared = compared
@@ -64,15 +60,15 @@ class FolderAudit(Audit):
         self.targets = [true for true, _ in first.values()]
         self.classes = [f"class {k}" for k in range(compared.classes)]
         self.palette = palette(compared.classes)
-        self.pictures = _pictures(compared, self.images)
 
     def picture_at(self, position: int) -> NDArray[np.uint8]:
         """The image, or a grey one."""
-        if self.pictures:
-            image, target = read_image(self.pictures[position]), self.target_at(position)
+        if self.compared.pictures:
+            path = self.compared.pictures[position]
+            image, target = read_image(path), self.target_at(position)
             if image.shape[:2] != target.shape:
                 raise DataError(
-                    f"{self.pictures[position]} is {image.shape[1]} x {image.shape[0]}, its label map "
+                    f"{path} is {image.shape[1]} x {image.shape[0]}, its label map "
                     f"{target.shape[1]} x {target.shape[0]}; give the images that were labelled"
                 )
             return image
@@ -91,17 +87,19 @@ class FolderAudit(Audit):
         return folders.read_pair(true, self.pairs[name][seed][true], self.compared.classes, self.compared.ignored)
 
 
-def _pictures(compared: Compared, images: Sequence[str]) -> list[Path]:
-    """The file of each image; none where no folder is given."""
-    if compared.pictures is None:
-        return []
-    there = folders.by_name(compared.pictures, PICTURES)
+def pictures_of(folder: Path, images: Sequence[str]) -> list[Path]:
+    """The file of each image, by the name of its label map.
+
+    Raises:
+        DataError: an image is missing, or two have its name.
+    """
+    there = folders.by_name(folder, PICTURES)
     number = Counter(Path(name).name for name in there)
     bare = {Path(name).name: path for name, path in there.items() if number[Path(name).name] == 1}
     missing = [name for name in images if name not in there and Path(name).name not in bare]
     if missing:
         raise DataError(
-            f"{compared.pictures} has no image for {len(missing)} of {len(images)} label maps, such as {missing[0]}; "
+            f"{folder} has no image for {len(missing)} of {len(images)} label maps, such as {missing[0]}; "
             "give images the names of their label maps"
         )
     return [there.get(name, bare.get(Path(name).name, Path())) for name in images]
@@ -150,7 +148,7 @@ def _by_class(audited: Audit) -> Table:
 def _failures(audited: FolderAudit, taken: str) -> list[Piece]:
     """Worst images and pairs, and those on which all fail."""
     found: list[Piece] = [Legend(list(audited.classes), [list(color) for color in audited.palette])]
-    if not audited.pictures:
+    if not audited.compared.pictures:
         found.append("Give the folder of the images with `--images` to see them here.")
     for part in (
         failures.worst_images(audited, _WORST),

@@ -19,7 +19,8 @@ def commands(context: Context) -> Iterator[str]:
     ordered = sorted(params.trained_keys(), key=lambda key: len(params.teachers_of(key.rpartition("-")[0])))
     for key in (*ordered, *(key for run in params.imports for key in params.keys_of(run))):
         member = context.member(key)
-        yield from (member.command(stage) for stage in ("train", "predict", "evaluate")[member.imported :])
+        stages = ("predict", "evaluate") if member.imported else ("train", "predict", "evaluate")
+        yield from (member.command(stage) for stage in stages)
         if key in refined:
             yield member.command("crf")
             yield context.member(f"{key}-crf").command("evaluate")

@@ -38,8 +38,7 @@ def find(
     best: dict[str, Files] = {}
     of_kind: dict[str, Files] = {}
     for files in _kinds(folder, classes):
-        found = _matched(files, rows, others, folder)
-        found = {i: paths for i, paths in found.items() if not _of_another_split(paths, split_of[i], folder)}
+        found = _matched(files, split_of, rows, others, folder)
         if len(found) > len(best):
             best, of_kind = found, files
     if not best:
@@ -118,14 +117,26 @@ def _last_word(name: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", name)
 
 
-def _matched(files: dict[str, Files], rows: Sequence[Row], others: Sequence[Row], folder: Path) -> dict[str, Files]:
-    """The files of each row, by its id: both share a name, or all names share a text before or after it."""
-    own, wanted = _one_each([*rows, *others]), {row.id for row in rows}
+def _matched(
+    files: dict[str, Files], split_of: Mapping[str, str], rows: Sequence[Row], others: Sequence[Row], folder: Path
+) -> dict[str, Files]:  # fmt: skip
+    """The files of each row, by its id: both share a name, or all names share a text before or after it.
+
+    split_of: the split of each row; others: rows that own their names too.
+    """
+    own = _one_each([*rows, *others])
     found: dict[str, Files] = {}
+
+    def put(row: Row | None, paths: Files) -> None:
+        if row is None or row.id not in split_of or _of_another_split(paths, split_of[row.id], folder):
+            return
+        if row.id in found:
+            two = " and ".join(sorted(files[0].relative_to(folder).as_posix() for files in (found[row.id], paths)))
+            raise DataError(f"{folder} holds {two}, two predictions of {Path(row.image).name}; remove one")
+        found[row.id] = paths
+
     for name, paths in files.items():
-        row = next((own[tail] for tail in _tails(name) if tail in own), None)
-        if row is not None and row.id in wanted:
-            _put(found, row, paths, folder)
+        put(next((own[tail] for tail in _tails(name) if tail in own), None), paths)
     if found or not files:
         return found
     stems, names = [Path(row.image).stem for row in rows], [name.rpartition("/")[2] for name in files]
@@ -134,22 +145,13 @@ def _matched(files: dict[str, Files], rows: Sequence[Row], others: Sequence[Row]
         return {}
     short = {_between(stem, *around[0]): row for stem, row in zip(stems, rows, strict=True)}
     for name, paths in files.items():
-        row = short.get(_between(name.rpartition("/")[2], *around[1]))
-        if row is not None:
-            _put(found, row, paths, folder)
+        put(short.get(_between(name.rpartition("/")[2], *around[1])), paths)
     return found
 
 
 def _between(stem: str, before: str, after: str) -> str:
     """A name without what stands around it; one that does not fit as it is."""
     return stem[len(before) : len(stem) - len(after)] if fits(stem, before, after) else stem
-
-
-def _put(found: dict[str, Files], row: Row, paths: Files, folder: Path) -> None:
-    if row.id in found:
-        two = " and ".join(sorted(files[0].relative_to(folder).as_posix() for files in (found[row.id], paths)))
-        raise DataError(f"{folder} holds {two}, two predictions of {Path(row.image).name}; remove one")
-    found[row.id] = paths
 
 
 def _one_each(rows: Sequence[Row]) -> dict[str, Row]:

@@ -16,11 +16,12 @@ from segpipe.core.opencv import cv2
 from segpipe.core.void import VOID
 from segpipe.data import fill
 from segpipe.data.arrays import read_array
-from segpipe.data.files import ColorMask, read_colors, read_grey, read_ids
+from segpipe.data.files import ColorMask, read_grey, read_ids
 from segpipe.data.folders import MAPS
 from segpipe.data.foreign.files import POLYGONS, Files
 from segpipe.data.geometry import softmax
 from segpipe.data.layouts.yolo import read_line
+from segpipe.data.masks import of_colors
 
 Holds = Literal["labels", "probs", "logits"]
 _CLOSE = 0.02  # by which probabilities of a pixel may miss a sum of 1: 8 bits of each of several classes
@@ -149,14 +150,12 @@ def _map(path: Path, palette: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     try:
         return read_ids(path).astype(np.int64)
     except ColorMask:
-        colors = read_colors(path).astype(np.int64)
-    found = np.full(colors.shape[:2], -1, np.int64)
-    for number, color in enumerate(palette):
-        found[(colors == np.array(color)).all(-1)] = number
-    if (found < 0).any():
-        other = colors[found < 0][0].tolist()
+        packed, found = of_colors(path, [[color] for color in palette])
+    unknown = packed[found < 0]
+    if unknown.size:
+        other = [int(unknown[0]) >> shift & 255 for shift in (16, 8, 0)]
         raise DataError(f"{path} holds the colour {other}, which is none of the dataset's; write ids")
-    return found
+    return np.asarray(found, np.int64)
 
 
 def _plane(path: Path) -> NDArray[np.float32]:

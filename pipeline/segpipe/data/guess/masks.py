@@ -71,7 +71,9 @@ def _smoothed(looked: list[Path], values: Counter[int], reading: Reading) -> boo
     Then there are many greys between, none of which has half of their pixels, as a thin class would, and they lie at
     edges: they fill no square of 5 pixels.
     """
-    if not (min(values) <= _DARK and max(values) >= _BRIGHT) or not any(_DARK < value < _BRIGHT for value in values):
+    if not (0 <= min(values) <= _DARK and max(values) >= _BRIGHT) or not any(
+        _DARK < value < _BRIGHT for value in values
+    ):
         return False
     square, pixels = np.ones((5, 5), np.uint8), np.zeros(256, np.int64)
     for path in looked:
