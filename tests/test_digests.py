@@ -106,6 +106,10 @@ EDITS = [
      {"ensemble average", "ensemble weighted"}),
     ("a formula of the parameters", "config/sections.py", "round(self.epochs * self.budget)",
      "int(self.epochs * self.budget)", RUNS),
+    ("a new section of params.yaml", "config/names.py", "    runs: dict[str, Run]\n",
+     "    more: int = 0\n    runs: dict[str, Run]\n", set()),
+    ("a new field of a section", "config/sections.py", "    patience: Count | None = None\n",
+     "    patience: Count | None = None\n    more: int = 0\n", set()),
     ("the teacher of a run", "config/context.py", 'self.member(f"{name}-{self.seed}")', 'self.member(f"{name}-0")',
      {*RUNS, "report"}),  # the report orders its commands by teachers
 ]  # fmt: skip

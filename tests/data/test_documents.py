@@ -217,6 +217,18 @@ def test_what_label_studio_s_shapes_say(tmp_path):
             list(exports.label_studio_images(tmp_path / "a.json", tasks))
 
 
+def test_a_task_without_an_annotation_is_left_out_and_named(tmp_path):
+    (tmp_path / "ann").mkdir()
+    images, export = label_studio(tmp_path, [f"photo_{k:02d}" for k in range(8)])
+    tasks = json.loads(export.read_text())
+    tasks[3]["annotations"] = []
+    export.write_text(json.dumps(tasks))
+    card, root = card_of(tmp_path, images, export)
+    found = catalog.found_in(card, root)
+    assert len(found.samples) == 7
+    assert found.left_out == {"img/photo_03.jpg": "it has no annotation"}
+
+
 def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path):
     header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 30000, 8, 0, 0, 0, 0)
     content = header + struct.pack(">I", zlib.crc32(header[12:]))

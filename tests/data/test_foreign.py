@@ -258,6 +258,18 @@ def test_a_file_in_the_folder_of_another_split_is_no_prediction_of_an_image(tmp_
     assert len(find(tmp_path, {"test": ROWS}, NAMES)) == 4
 
 
+def test_a_prediction_of_another_image_of_the_dataset_is_not_taken_for_one_of_its_name(tmp_path):
+    val, train = ([row(f"pool_{pool}/{i:04}.png") for i in range(3)] for pool in "ab")
+    val, train = (
+        [Row(f"{pool}_{i}", *list(vars(r).values())[1:]) for i, r in enumerate(rows)]
+        for pool, rows in (("a", val), ("b", train))
+    )
+    for i in range(3):
+        save(tmp_path / f"pool_b/{i:04}.png", IDS.astype(np.uint8))
+    with pytest.raises(DataError, match="holds no prediction"):
+        find(tmp_path, {"val": val}, NAMES, train)
+
+
 def test_equal_names_in_the_folders_of_two_splits_are_two_images(tmp_path):
     test = [row(f"test/{i:04}.png") for i in range(3)]
     for split in ("train", "test"):

@@ -45,7 +45,9 @@ def test_codes_up_to_255_beside_minus_one_are_classes(tmp_path):
     (tmp_path / "msk").mkdir()
     for i in range(8):
         photo(tmp_path / f"img/p{i}.png", i)
-        np.save(tmp_path / f"msk/p{i}.npy", np.where(signed(i) < 0, -1, np.array([0, 120, 250])[labels(i)]))
+        codes = np.where(signed(i) < 0, -1, np.where(labels(i) > 0, 250, 0))
+        codes[10:20:3] = 120  # thin, as a smoothed edge would be
+        np.save(tmp_path / f"msk/p{i}.npy", codes)
     card, _ = card_of(tmp_path, tmp_path / "img", tmp_path / "msk")
     assert (card.void, card.values) == ([-1], [[0], [120], [250]])
 

@@ -20,7 +20,9 @@ def tensorboard_values(folder, key):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
-    return {event.step: pytest.approx(event.value, rel=1e-6) for event in events.Scalars(key)}
+    found = events.Scalars(key)
+    assert len({event.step for event in found}) == len(found), "an epoch is there twice"
+    return {event.step: pytest.approx(event.value, rel=1e-6) for event in found}
 
 
 def mlflow_runs(folder):

@@ -135,16 +135,18 @@ def _matched(
             raise DataError(f"{folder} holds {two}, two predictions of {Path(row.image).name}; remove one")
         found[row.id] = paths
 
+    owner = {name: next((own[tail] for tail in _tails(name) if tail in own), None) for name in files}
     for name, paths in files.items():
-        put(next((own[tail] for tail in _tails(name) if tail in own), None), paths)
-    if found or not files:
+        put(owner[name], paths)
+    free = {name: paths for name, paths in files.items() if owner[name] is None}
+    if found or not free:
         return found
-    stems, names = [Path(row.image).stem for row in rows], [name.rpartition("/")[2] for name in files]
+    stems, names = [Path(row.image).stem for row in rows], [name.rpartition("/")[2] for name in free]
     around, number = affixes(stems, names, apart=False)
     if around is None or number < len(rows) / 2:
         return {}
     short = {_between(stem, *around[0]): row for stem, row in zip(stems, rows, strict=True)}
-    for name, paths in files.items():
+    for name, paths in free.items():
         put(short.get(_between(name.rpartition("/")[2], *around[1])), paths)
     return found
 
